@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The verbs and all business rules. http/ turns a request into one of these calls; nothing here
+ * knows of HTTP.
+ *
+ * Every verb checks first and changes nothing when it refuses. Verbs that touch a hypervisor or
+ * storage make their rows and their job in one transaction and return the job's id at once; what
+ * they made is visible to the describe calls before they return. Texts in argument structs are
+ * borrowed and may be NULL ("not given"); numbers are -1 when not given.
+ *
+ * Codes: IM_BAD_MESSAGE (parameter missing or malformed), IM_NOT_FOUND (also for what the caller
+ * may not see), IM_DENIED and IM_WRONG_STATE, IM_QUOTA, IM_NO_RESOURCE, IM_NO_SPACE, IM_BUSY.
+ * Threads: any. */
+#ifndef CLOUD_CLOUD_H
+#define CLOUD_CLOUD_H
+
+#include "base/id.h"
+#include "base/mem.h"
+#include "crypto/crypto.h"
+#include "db/db.h"
+#include "jobs/jobs.h"
+#include "model/model.h"
+#include "net/net.h"
+#include "storage/storage.h"
+#include "virt/virt.h"
+
+struct cloud;
+
+struct cloud_config {
+    /* Opened by the daemon, used by the cloud, closed by the daemon after cloud_close. */
+    struct db *db;
+    struct storage_pool *pool;
+    struct virt *virt;
+    struct net *net;
+    struct crypto_key *key;
+
+    const char *zone_id;               /* "local1a" */
+    const char *state_dir;             /* absolute: uploads/, seeds/ are made in it */
+    const char *worker_program;        /* path of imprint-worker */
+    const char *worker_user;           /* user the workers change to when started by root */
+    const char *instance_name;         /* name of this imprintd among replicas */
+    uint32_t machine_uid, machine_gid; /* owner of what machines write */
+    unsigned job_threads;
+
+    int64_t max_vcpus,
+        max_memory_mib; /* per instance; 0 = the host's CPUs times 8, the host's memory */
+    int64_t min_memory_mib;
+    int64_t
+        memory_reserve_mib; /* kept for the host: a start that would leave less is IM_NO_RESOURCE */
+    int64_t max_disk_gib;
+    int64_t recycle_s;       /* time in the recycle bin, default 7200 */
+    int64_t stop_timeout_ms; /* soft stop, then power off */
+    int64_t job_keep_s;
+    const char *import_paths; /* folders ImportImage may read from, separated by ':'; "" = none */
+    bool import_private_addresses; /* URLs may lead to loopback and private ranges */
+    const char *import_proxy;      /* for URLs; "" = none */
+    int64_t import_max_bytes;      /* virtual size and received bytes */
+    int64_t import_max_ratio;      /* decompressed : compressed */
+};
+
+struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) IM_MUST_CHECK;
+/* Puts the record and the world in agreement (machines that stopped meanwhile, half-made layers),
+ * then starts jobs and the background: collecting layers, emptying the recycle bin, watching
+ * machines. */
+bool cloud_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+/* Stops jobs and background; machines go on running. NULL is fine. */
+void cloud_close(struct cloud *cloud);
+/* The virt_event of the daemon leads here. */
+void cloud_machine_event(struct cloud *cloud, const char *name, enum virt_state state);
+struct db *cloud_db(struct cloud *cloud);
+const char *cloud_zone(const struct cloud *cloud);
+
+/* --- Who asks ------------------------------------------------------------------------------- */
+
+struct caller {
+    char user_id[IM_ID_MAX];
+    bool admin;
+};
+/* The secret of an active key of an active user, for checking a signature. Answers from memory
+ * mostly. *ret_secret is the caller's. IM_AUTH when there is no such key. */
+bool cloud_secret(struct cloud *cloud, const char *access_key_id, struct caller *ret_caller,
+                  char **ret_secret, struct im_err *err) IM_MUST_CHECK;
+/* Operator's verbs (imprintd user …); no caller. ret_key_id and ret_secret are owned; the secret is
+ * shown only here. */
+bool cloud_user_add(struct cloud *cloud, const char *name, const char *email, bool admin,
+                    char ret_user_id[IM_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+bool cloud_user_list(struct cloud *cloud, struct user ***ret_users, size_t *ret_count,
+                     struct im_err *err) IM_MUST_CHECK;
+bool cloud_user_set_status(struct cloud *cloud, const char *name, enum account_status status,
+                           struct im_err *err) IM_MUST_CHECK;
+bool cloud_access_key_add(struct cloud *cloud, const char *user_name, const char *key_name,
+                          char **ret_key_id, char **ret_secret, struct im_err *err) IM_MUST_CHECK;
+bool cloud_access_keys_delete(struct cloud *cloud, const struct caller *caller,
+                              const struct im_strings *ids, struct im_err *err) IM_MUST_CHECK;
+
+/* --- Lists. `query` holds the conditions of the request; the cloud adds who may see what, and
+ * leaves out ceased resources unless they are asked for by id or status. Results are freed with the
+ * _done call. ---------------------------------------- */
+
+struct image_list {
+    struct image **items;
+    size_t count;
+    int64_t total;
+};
+bool cloud_images(struct cloud *cloud, const struct caller *caller, struct query *query,
+                  struct image_list *ret_list, struct im_err *err) IM_MUST_CHECK;
+void image_list_done(struct image_list *list);
+
+struct instance_view {
+    struct instance *instance;
+    struct image *image; /* never NULL: a bare one with the id when the row is gone */
+    struct nic **nics;
+    size_t nic_count;
+    struct im_strings keypair_ids;
+};
+struct instance_list {
+    struct instance_view *items;
+    size_t count;
+    int64_t total;
+};
+/* `live`: also asks the machines for agent, host name and VNC port (a few ms each; never more than
+ * a second in all). */
+bool cloud_instances(struct cloud *cloud, const struct caller *caller, struct query *query,
+                     bool live, struct instance_list *ret_list, struct im_err *err) IM_MUST_CHECK;
+void instance_list_done(struct instance_list *list);
+
+struct keypair_view {
+    struct keypair *keypair;
+    struct im_strings instance_ids; /* live instances only */
+};
+struct keypair_list {
+    struct keypair_view *items;
+    size_t count;
+    int64_t total;
+};
+/* instance_id (may be NULL): only pairs on that instance. */
+bool cloud_keypairs(struct cloud *cloud, const struct caller *caller, struct query *query,
+                    const char *instance_id, struct keypair_list *ret_list,
+                    struct im_err *err) IM_MUST_CHECK;
+void keypair_list_done(struct keypair_list *list);
+
+struct job_view {
+    struct job *job;
+    struct job_item **items;
+    size_t item_count;
+};
+struct job_list {
+    struct job_view *items;
+    size_t count;
+    int64_t total;
+};
+bool cloud_jobs(struct cloud *cloud, const struct caller *caller, struct query *query,
+                struct job_list *ret_list, struct im_err *err) IM_MUST_CHECK;
+void job_list_done(struct job_list *list);
+
+struct access_key_list {
+    struct access_key **items;
+    size_t count;
+    int64_t total;
+};
+bool cloud_access_keys(struct cloud *cloud, const struct caller *caller, struct query *query,
+                       struct access_key_list *ret_list, struct im_err *err) IM_MUST_CHECK;
+void access_key_list_done(struct access_key_list *list);
+
+/* --- Images --------------------------------------------------------------------------------- */
+
+struct image_import_args {
+    const char *image_name, *description;
+    const char *source; /* URL or absolute path; NULL: the bytes come by upload */
+    const char *format; /* "raw", "qcow2", "vmdk", "vdi", "vpc", "vhdx"; NULL = by its magic */
+    const char *digest; /* "sha256:…" or bare hex of what comes in; NULL = not compared */
+    const char *platform, *os_family, *processor_type, *default_user, *firmware, *ui_type;
+    int64_t force; /* 1: also without partition table */
+    /* Administrators only: an image for all, under a symbolic id, perhaps of a family. */
+    const char *image_id, *visibility, *family;
+};
+/* With a source: image and job. By upload: image only (job_id is ""); the job is made by
+ * cloud_upload_finish. */
+bool cloud_image_import(struct cloud *cloud, const struct caller *caller,
+                        const struct image_import_args *args, char ret_image_id[IM_ID_MAX],
+                        char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+
+/* Upload, resumable: the bytes are kept in state_dir/uploads until the import is over; never looked
+ * at here. */
+struct upload {
+    char path[512];          /* of the file that takes the bytes */
+    uint64_t received_bytes; /* durable so far: the offset to go on from */
+};
+bool cloud_upload_begin(struct cloud *cloud, const struct caller *caller, const char *image_id,
+                        struct upload *ret_upload, struct im_err *err) IM_MUST_CHECK;
+/* All bytes are there: makes the import job. Repeatable. */
+bool cloud_upload_finish(struct cloud *cloud, const struct caller *caller, const char *image_id,
+                         uint64_t total_bytes, char ret_job_id[IM_JOB_ID_MAX],
+                         struct im_err *err) IM_MUST_CHECK;
+
+bool cloud_image_capture(struct cloud *cloud, const struct caller *caller, const char *instance_id,
+                         const char *image_name, char ret_image_id[IM_ID_MAX],
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+bool cloud_image_clone(struct cloud *cloud, const struct caller *caller, const char *image_id,
+                       int64_t count, const char *image_name, struct im_strings *ret_image_ids,
+                       char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+/* direct_cease (ours): skips the recycle bin. */
+bool cloud_images_delete(struct cloud *cloud, const struct caller *caller,
+                         const struct im_strings *image_ids, bool direct_cease,
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+/* NULL leaves an attribute, "" empties it. Same for the two below. */
+bool cloud_image_modify(struct cloud *cloud, const struct caller *caller, const char *image_id,
+                        const char *image_name, const char *description,
+                        struct im_err *err) IM_MUST_CHECK;
+
+/* --- Instances ------------------------------------------------------------------------------ */
+
+struct instance_run_args {
+    const char *image_id; /* id, symbolic id, or family */
+    const char *instance_type;
+    int64_t cpu, memory; /* memory in MiB; win over instance_type unless go_defaults */
+    bool go_defaults; /* cpu=1 and memory=1024 came with the Go SDK's other defaults: instance_type
+                         wins */
+    int64_t os_disk_size; /* GiB */
+    int64_t count;
+    const char *instance_name, *hostname;
+    const char *login_mode, *login_keypair, *login_passwd;
+    const struct im_strings *vxnets; /* "vxnet-0" or "vxnet-0|ip"; empty = no network */
+    int64_t instance_class, cpu_max, mem_max, nic_mqueue;
+    const char *cpu_model, *cpu_topology;
+    int64_t need_userdata;
+    const char *userdata_type, *userdata_value, *userdata_path, *userdata_file;
+    const char *security_group;
+    bool no_start; /* ours (start=0): ends "stopped" */
+};
+bool cloud_instances_run(struct cloud *cloud, const struct caller *caller,
+                         const struct instance_run_args *args, struct im_strings *ret_instance_ids,
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+bool cloud_instances_start(struct cloud *cloud, const struct caller *caller,
+                           const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                           struct im_err *err) IM_MUST_CHECK;
+bool cloud_instances_stop(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, bool force, char ret_job_id[IM_JOB_ID_MAX],
+                          struct im_err *err) IM_MUST_CHECK;
+bool cloud_instances_restart(struct cloud *cloud, const struct caller *caller,
+                             const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                             struct im_err *err) IM_MUST_CHECK;
+bool cloud_instances_terminate(struct cloud *cloud, const struct caller *caller,
+                               const struct im_strings *ids, bool direct_cease,
+                               char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+bool cloud_instances_cease(struct cloud *cloud, const struct caller *caller,
+                           const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                           struct im_err *err) IM_MUST_CHECK;
+struct instance_resize_args {
+    const char *instance_type;
+    int64_t cpu, memory, os_disk_size;
+    const char *cpu_model, *cpu_topology;
+};
+bool cloud_instances_resize(struct cloud *cloud, const struct caller *caller,
+                            const struct im_strings *ids, const struct instance_resize_args *args,
+                            char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+struct instance_reset_args {
+    const char *image_id; /* NULL: the image it was made from */
+    const char *login_mode, *login_keypair, *login_passwd;
+    int64_t os_disk_size;
+};
+bool cloud_instances_reset(struct cloud *cloud, const struct caller *caller,
+                           const struct im_strings *ids, const struct instance_reset_args *args,
+                           char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+bool cloud_instance_modify(struct cloud *cloud, const struct caller *caller, const char *id,
+                           const char *instance_name, const char *description, int64_t nic_mqueue,
+                           struct im_err *err) IM_MUST_CHECK;
+/* ret_instance_ids[i] is the clone of ids[i]. vxnets: "instance|vxnet[|ip]". */
+bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
+                           const struct im_strings *ids, const struct im_strings *vxnets,
+                           struct im_strings *ret_instance_ids, char ret_job_id[IM_JOB_ID_MAX],
+                           struct im_err *err) IM_MUST_CHECK;
+
+/* How to reach an instance by SSH from this host. */
+struct ssh_address {
+    char host[64];
+    int port;
+    char user[64];
+};
+bool cloud_instance_ssh(struct cloud *cloud, const struct caller *caller, const char *id,
+                        struct ssh_address *ret_address, struct im_err *err) IM_MUST_CHECK;
+/* The serial console, both ways (see virt_console_open), and what was logged of it so far (owned).
+ */
+bool cloud_instance_console(struct cloud *cloud, const struct caller *caller, const char *id,
+                            int *ret_fd, struct im_err *err) IM_MUST_CHECK;
+bool cloud_instance_console_log(struct cloud *cloud, const struct caller *caller, const char *id,
+                                char **ret_bytes, size_t *ret_len,
+                                struct im_err *err) IM_MUST_CHECK;
+
+/* --- Key pairs ------------------------------------------------------------------------------ */
+
+/* public_key NULL: a pair is made and ret_private_key is its private half (owned); else
+ * ret_private_key is "". */
+bool cloud_keypair_create(struct cloud *cloud, const struct caller *caller, const char *name,
+                          const char *method, const char *public_key,
+                          char ret_keypair_id[IM_ID_MAX], char **ret_private_key,
+                          struct im_err *err) IM_MUST_CHECK;
+bool cloud_keypairs_delete(struct cloud *cloud, const struct caller *caller,
+                           const struct im_strings *ids, struct im_err *err) IM_MUST_CHECK;
+bool cloud_keypair_modify(struct cloud *cloud, const struct caller *caller, const char *id,
+                          const char *name, const char *description,
+                          struct im_err *err) IM_MUST_CHECK;
+/* Both idempotent. */
+bool cloud_keypairs_attach(struct cloud *cloud, const struct caller *caller,
+                           const struct im_strings *ids, const struct im_strings *instance_ids,
+                           bool detach, char ret_job_id[IM_JOB_ID_MAX],
+                           struct im_err *err) IM_MUST_CHECK;
+
+/* --- Jobs, pool ----------------------------------------------------------------------------- */
+
+bool cloud_jobs_cancel(struct cloud *cloud, const struct caller *caller,
+                       const struct im_strings *ids, struct im_err *err) IM_MUST_CHECK;
+
+/* Compares the pool with the graph. Administrators only. Lines are whole sentences; none = clean.
+ */
+struct pool_report {
+    struct im_strings orphans; /* in the pool, not in the record */
+    struct im_strings missing; /* in the record, not in the pool */
+    struct im_strings wrong; /* parent, size or frozenness differ; layers that nothing refers to */
+    int64_t layers;          /* that were compared */
+    int64_t busy;            /* left out because a job is at work on them */
+};
+bool cloud_pool_check(struct cloud *cloud, const struct caller *caller,
+                      struct pool_report *ret_report, struct im_err *err) IM_MUST_CHECK;
+void pool_report_done(struct pool_report *report);
+
+/* Bytes of one image or instance disk: what the machine sees, what it holds by itself, what it
+ * reads from shared layers. */
+struct usage_line {
+    char id[IM_ID_MAX];
+    const char *kind; /* "image", "instance", "pool" */
+    int64_t virtual_bytes, own_bytes, shared_bytes;
+};
+struct usage_report {
+    struct usage_line *lines;
+    size_t count;
+    int64_t pool_total_bytes, pool_free_bytes, pool_used_bytes;
+};
+bool cloud_usage(struct cloud *cloud, const struct caller *caller, struct usage_report *ret_report,
+                 struct im_err *err) IM_MUST_CHECK;
+void usage_report_done(struct usage_report *report);
+
+/* For /metrics and /readyz. */
+struct cloud_health {
+    bool db_ok, virt_ok, pool_ok;
+    char reason[256]; /* of what is not ok */
+    int64_t images, instances_running, instances_stopped, jobs_working;
+    struct storage_space space;
+};
+void cloud_health(struct cloud *cloud, struct cloud_health *ret_health);
+
+#endif

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The things of the cloud: their structs, their states, and which verb is allowed in which state.
+ * No I/O.
+ *
+ * Names of fields are those of the QingCloud API where it has one; fields of our own are marked.
+ * Sizes: `size` and `os_disk_size` are GiB as on the wire, everything named _bytes is bytes, memory
+ * is MiB. */
+#ifndef MODEL_H
+#define MODEL_H
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "model/object.h"
+
+/* --- States --------------------------------------------------------------------------------- */
+
+/* clang-format off */
+#define IMAGE_STATUS_TABLE(X)                                                                      \
+    X(PENDING, "pending")                                                                          \
+    X(AVAILABLE, "available")                                                                      \
+    X(DEPRECATED, "deprecated")                                                                    \
+    X(SUSPENDED, "suspended")                                                                      \
+    X(DELETED, "deleted")                                                                          \
+    X(CEASED, "ceased")
+#define INSTANCE_STATUS_TABLE(X)                                                                   \
+    X(PENDING, "pending")                                                                          \
+    X(RUNNING, "running")                                                                          \
+    X(STOPPED, "stopped")                                                                          \
+    X(SUSPENDED, "suspended")                                                                      \
+    X(TERMINATED, "terminated")                                                                    \
+    X(CEASED, "ceased")
+#define JOB_STATUS_TABLE(X)                                                                        \
+    X(PENDING, "pending")                                                                          \
+    X(WORKING, "working")                                                                          \
+    X(SUCCESSFUL, "successful")                                                                    \
+    X(FAILED, "failed")                                                                            \
+    X(PARTLY, "done with failure")
+/* What a resource is on its way to; clients treat a non-empty one as "wait". Terraform aborts on
+ * words it does not know, so no new ones are invented here. */
+#define TRANSITION_TABLE(X)                                                                        \
+    X(NONE, "")                                                                                    \
+    X(CREATING, "creating")                                                                        \
+    X(STARTING, "starting")                                                                        \
+    X(STOPPING, "stopping")                                                                        \
+    X(RESTARTING, "restarting")                                                                    \
+    X(SUSPENDING, "suspending")                                                                    \
+    X(RESUMING, "resuming")                                                                        \
+    X(TERMINATING, "terminating")                                                                  \
+    X(RECOVERING, "recovering")                                                                    \
+    X(RESETTING, "resetting")                                                                      \
+    X(DELETING, "deleting")                                                                        \
+    X(UPDATING, "updating")
+#define LAYER_STATE_TABLE(X)                                                                       \
+    X(MAKING, "making")         /* the back end may have nothing, half of it, or all */            \
+    X(HEAD, "head")             /* the writable end of one disk */                                 \
+    X(FROZEN, "frozen")         /* never changes again */                                          \
+    X(DROPPING, "dropping")     /* nothing refers to it; the back end may have it still */
+#define ITEM_STATE_TABLE(X)                                                                        \
+    X(PENDING, "pending")                                                                          \
+    X(WORKING, "working")                                                                          \
+    X(UNDOING, "undoing")                                                                          \
+    X(DONE, "done")                                                                                \
+    X(FAILED, "failed")
+#define USER_ROLE_TABLE(X)                                                                         \
+    X(USER, "user")                                                                                \
+    X(ADMIN, "admin")
+#define ACCOUNT_STATUS_TABLE(X)                                                                    \
+    X(ACTIVE, "active")                                                                            \
+    X(INACTIVE, "inactive")                                                                        \
+    X(DISABLED, "disabled")
+/* clang-format on */
+
+#define X(name, word) IMAGE_##name,
+enum image_status { IMAGE_STATUS_TABLE(X) IMAGE_STATUSES };
+#undef X
+#define X(name, word) INSTANCE_##name,
+enum instance_status { INSTANCE_STATUS_TABLE(X) INSTANCE_STATUSES };
+#undef X
+#define X(name, word) JOB_##name,
+enum job_status { JOB_STATUS_TABLE(X) JOB_STATUSES };
+#undef X
+#define X(name, word) TRANSITION_##name,
+enum transition { TRANSITION_TABLE(X) TRANSITIONS };
+#undef X
+#define X(name, word) LAYER_##name,
+enum layer_state { LAYER_STATE_TABLE(X) LAYER_STATES };
+#undef X
+#define X(name, word) ITEM_##name,
+enum item_state { ITEM_STATE_TABLE(X) ITEM_STATES };
+#undef X
+#define X(name, word) ROLE_##name,
+enum user_role { USER_ROLE_TABLE(X) USER_ROLES };
+#undef X
+#define X(name, word) ACCOUNT_##name,
+enum account_status { ACCOUNT_STATUS_TABLE(X) ACCOUNT_STATUSES };
+#undef X
+
+const char *image_status_word(enum image_status status);
+const char *instance_status_word(enum instance_status status);
+const char *transition_word(enum transition transition);
+
+/* Which verb is allowed in which state. The check, the manual's table and the test are all read
+ * from these rows. `allowed` is a mask of 1 << status; an object in transition is never allowed. */
+struct verb_rule {
+    const char *action;
+    unsigned allowed;
+    enum transition during; /* shown while the job runs */
+    const char *cannot;     /* "can not be stopped": ends the sentence of the refusal */
+};
+extern const struct verb_rule instance_rules[], image_rules[]; /* end with a NULL action */
+/* NULL if the table has no such action. */
+const struct verb_rule *verb_rule_find(const struct verb_rule *rules, const char *action);
+
+/* --- Objects -------------------------------------------------------------------------------- */
+
+#define SYSTEM_OWNER "system" /* owner of system images */
+#define VXNET_BASIC "vxnet-0"
+
+struct user {
+    char *user_id, *user_name, *email;
+    enum user_role role;
+    enum account_status status;
+    int64_t create_time;
+};
+extern const struct object_type user_type;
+
+struct access_key {
+    char *access_key_id, *access_key_name, *description, *owner;
+    char *secret_sealed; /* sealed with the host's key, see crypto.h; the signature needs the secret
+                            itself */
+    enum account_status status;
+    int64_t create_time, status_time;
+};
+extern const struct object_type access_key_type;
+
+/* One piece of disk content. The back end knows only `name` in `pool`. */
+struct layer {
+    char *layer_id, *pool, *name;
+    char *parent_id; /* NULL: it holds everything itself */
+    enum layer_state state;
+    int64_t size_bytes; /* virtual */
+    int64_t depth;      /* 1 + the parent's; 1 without parent */
+    char *digest;       /* "sha256:…" of the source an import came from; NULL otherwise */
+    int64_t create_time;
+};
+extern const struct object_type layer_type;
+
+struct image {
+    char *image_id, *image_name, *description;
+    int64_t size; /* GiB, rounded up */
+    char *processor_type, *platform, *os_family, *visibility, *provider, *owner, *recommended_type;
+    enum image_status status;
+    enum transition transition_status;
+    int64_t sub_code;
+    char *ui_type, *hypervisor, *default_user, *default_passwd;
+    int64_t f_resetpwd, features, feature;
+    char *architecture, *root_id, *billing_id, *app_billing_id;
+    char *family;       /* ours: `debian12`, resolves to its newest available image */
+    char *firmware;     /* ours: "bios" or "uefi" */
+    char *source;       /* ours: what it was made from: an instance, image, URL or file name */
+    char *digest;       /* ours: "sha256:…" of what came in at import */
+    int64_t size_bytes; /* ours: virtual size to the byte */
+    char *layer_id;     /* private */
+    int64_t create_time, status_time;
+};
+extern const struct object_type image_type;
+
+struct instance {
+    char *instance_id, *instance_name, *description;
+    char *instance_type;
+    int64_t instance_class, vcpus_current, memory_current;
+    char *cpu_topology;
+    enum instance_status status;
+    enum transition transition_status;
+    int64_t sub_code;
+    int64_t create_time, status_time;
+    char *zone_id, *owner, *platform, *hostname, *host_machine;
+    char *graphics_protocol, *graphics_passwd, *graphics_port;
+    char *agent_state; /* ours: "connected", "disconnected" or "" when never seen */
+    char *unapplied;   /* ours: what first boot could not be given, one sentence; "" if all was
+                          applied */
+    /* Private: shown in nested objects, or never. */
+    char *image_id, *layer_id;
+    int64_t os_disk_size; /* GiB */
+    int64_t cpu_max, mem_max, nic_mqueue;
+    char *cpu_model, *login_mode, *passwd_hash, *userdata;
+    int64_t generation; /* raised by reset and clone, so that cloud-init sees a new machine */
+    char *firmware;
+};
+extern const struct object_type instance_type;
+
+struct nic {
+    char *nic_id; /* the MAC address */
+    char *nic_name, *status, *instance_id, *vxnet_id, *private_ip, *security_group, *owner;
+    int64_t role, sequence;
+    int64_t ssh_port; /* private: port on 127.0.0.1 that leads to the guest's 22; 0 when bridged */
+    int64_t create_time, status_time;
+};
+extern const struct object_type nic_type;
+
+struct keypair {
+    char *keypair_id, *keypair_name, *description, *encrypt_method, *pub_key, *owner;
+    int64_t create_time;
+};
+extern const struct object_type keypair_type;
+
+struct keypair_link {
+    char *link_id; /* keypair_id + "/" + instance_id */
+    char *keypair_id, *instance_id;
+};
+extern const struct object_type keypair_link_type;
+
+struct job {
+    char *job_id, *job_action;
+    enum job_status status;
+    char *resource_ids, *owner, *error_codes, *directive;
+    int64_t create_time, status_time;
+    char *error_message;             /* ours: the first failed item's sentence */
+    int64_t done_bytes, total_bytes; /* ours: 0 and 0 where no bytes move */
+    int64_t rate_bytes;              /* ours: per second, over the last seconds */
+    int64_t cancel;                  /* private: 1 = asked to stop */
+    char *worker;                    /* private: the imprintd that runs it */
+};
+extern const struct object_type job_type;
+
+/* What one job does to one resource: a row that says which step is under way. */
+struct job_item {
+    char *item_id; /* job_id + "/" + number */
+    char *job_id, *resource_id;
+    enum item_state state;
+    int64_t step; /* index of the step that is being done, or to be undone next */
+    char *data;   /* what the verb must remember: JSON text of its own */
+    char *error_code, *error_message; /* name from IM_ERR_TABLE and the sentence */
+};
+extern const struct object_type job_item_type;
+
+/* One line per type: image_free(), image_free_auto() and so on. */
+#define MODEL_DEFINE_FREE(name)                                                                    \
+    static inline void name##_free(struct name *object) { object_free(&name##_type, object); }     \
+    IM_DEFINE_AUTO(struct name *, name##_free)
+MODEL_DEFINE_FREE(user)
+MODEL_DEFINE_FREE(access_key)
+MODEL_DEFINE_FREE(layer)
+MODEL_DEFINE_FREE(image)
+MODEL_DEFINE_FREE(instance)
+MODEL_DEFINE_FREE(nic)
+MODEL_DEFINE_FREE(keypair)
+MODEL_DEFINE_FREE(keypair_link)
+MODEL_DEFINE_FREE(job)
+MODEL_DEFINE_FREE(job_item)
+
+/* --- Instance types ------------------------------------------------------------------------- */
+
+struct instance_preset {
+    char name[24];
+    int64_t vcpus, memory_mb, instance_class;
+};
+/* The presets of the API; *ret_count rows, static memory. */
+const struct instance_preset *instance_presets(size_t *ret_count);
+/* NULL if there is none of that name. */
+const struct instance_preset *instance_preset_find(const char *name);
+/* The name of the preset that matches, or "custom". */
+const char *instance_preset_name(int64_t vcpus, int64_t memory_mb, int64_t instance_class);
+
+#endif

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The field tables of all objects, the words of all states, and the verbs' rules. */
+#include "model/model.h"
+
+#include <string.h>
+
+#define X(name, word) word,
+static const char *const image_status_words[] = {IMAGE_STATUS_TABLE(X) NULL};
+static const char *const instance_status_words[] = {INSTANCE_STATUS_TABLE(X) NULL};
+static const char *const job_status_words[] = {JOB_STATUS_TABLE(X) NULL};
+static const char *const transition_words[] = {TRANSITION_TABLE(X) NULL};
+static const char *const layer_state_words[] = {LAYER_STATE_TABLE(X) NULL};
+static const char *const item_state_words[] = {ITEM_STATE_TABLE(X) NULL};
+static const char *const user_role_words[] = {USER_ROLE_TABLE(X) NULL};
+static const char *const account_status_words[] = {ACCOUNT_STATUS_TABLE(X) NULL};
+#undef X
+
+const char *image_status_word(enum image_status status) { return image_status_words[status]; }
+const char *instance_status_word(enum instance_status status) {
+    return instance_status_words[status];
+}
+const char *transition_word(enum transition transition) { return transition_words[transition]; }
+
+/* --- Field tables: the order is the order of keys in replies -------------------------------- */
+
+#define TEXT(type, name, flags)                                                                    \
+    { #name, FIELD_TEXT, offsetof(struct type, name), flags, NULL }
+#define INT(type, name, flags)                                                                     \
+    { #name, FIELD_INT, offsetof(struct type, name), flags, NULL }
+#define TIME(type, name)                                                                           \
+    { #name, FIELD_TIME, offsetof(struct type, name), 0, NULL }
+#define ENUM(type, name, flags, words)                                                             \
+    { #name, FIELD_ENUM, offsetof(struct type, name), flags, words }
+#define TYPE(symbol, word, table_name, key_name, title_name)                                       \
+    const struct object_type symbol##_type = {.name = word,                                        \
+                                              .table = table_name,                                 \
+                                              .key = key_name,                                     \
+                                              .title = title_name,                                 \
+                                              .size = sizeof(struct symbol),                       \
+                                              .fields = symbol##_fields,                           \
+                                              .field_count = sizeof(symbol##_fields) /             \
+                                                             sizeof(symbol##_fields[0])}
+
+static const struct field user_fields[] = {
+    TEXT(user, user_id, 0),
+    TEXT(user, user_name, 0),
+    TEXT(user, email, 0),
+    ENUM(user, role, 0, user_role_words),
+    ENUM(user, status, 0, account_status_words),
+    TIME(user, create_time),
+};
+TYPE(user, "user", "users", "user_id", "user_name");
+
+static const struct field access_key_fields[] = {
+    TEXT(access_key, access_key_id, 0),
+    TEXT(access_key, access_key_name, 0),
+    TEXT(access_key, description, 0),
+    TEXT(access_key, owner, 0),
+    TEXT(access_key, secret_sealed, FIELD_PRIVATE),
+    ENUM(access_key, status, 0, account_status_words),
+    TIME(access_key, create_time),
+    TIME(access_key, status_time),
+};
+TYPE(access_key, "access_key", "access_keys", "access_key_id", "access_key_name");
+
+static const struct field layer_fields[] = {
+    TEXT(layer, layer_id, 0),
+    TEXT(layer, pool, 0),
+    TEXT(layer, name, 0),
+    TEXT(layer, parent_id, FIELD_NULL),
+    ENUM(layer, state, 0, layer_state_words),
+    INT(layer, size_bytes, 0),
+    INT(layer, depth, 0),
+    TEXT(layer, digest, FIELD_NULL),
+    TIME(layer, create_time),
+};
+TYPE(layer, "layer", "layers", "layer_id", NULL);
+
+static const struct field image_fields[] = {
+    TEXT(image, image_id, 0),
+    TEXT(image, image_name, 0),
+    TEXT(image, description, FIELD_NULL),
+    INT(image, size, 0),
+    TEXT(image, processor_type, 0),
+    TEXT(image, platform, 0),
+    TEXT(image, os_family, 0),
+    TEXT(image, visibility, 0),
+    TEXT(image, provider, 0),
+    TEXT(image, owner, 0),
+    TEXT(image, recommended_type, 0),
+    ENUM(image, status, 0, image_status_words),
+    ENUM(image, transition_status, 0, transition_words),
+    INT(image, sub_code, 0),
+    TEXT(image, ui_type, 0),
+    TEXT(image, hypervisor, 0),
+    TEXT(image, default_user, 0),
+    TEXT(image, default_passwd, 0),
+    INT(image, f_resetpwd, 0),
+    INT(image, features, 0),
+    INT(image, feature, 0),
+    TEXT(image, architecture, 0),
+    TEXT(image, root_id, 0),
+    TEXT(image, billing_id, FIELD_NULL),
+    TEXT(image, app_billing_id, FIELD_NULL),
+    TEXT(image, family, 0),
+    TEXT(image, firmware, 0),
+    TEXT(image, source, 0),
+    TEXT(image, digest, 0),
+    INT(image, size_bytes, 0),
+    TEXT(image, layer_id, FIELD_PRIVATE),
+    TIME(image, create_time),
+    TIME(image, status_time),
+};
+TYPE(image, "image", "images", "image_id", "image_name");
+
+static const struct field instance_fields[] = {
+    TEXT(instance, instance_id, 0),
+    TEXT(instance, instance_name, 0),
+    TEXT(instance, description, FIELD_NULL),
+    TEXT(instance, instance_type, 0),
+    INT(instance, instance_class, 0),
+    INT(instance, vcpus_current, 0),
+    INT(instance, memory_current, 0),
+    TEXT(instance, cpu_topology, 0),
+    ENUM(instance, status, 0, instance_status_words),
+    ENUM(instance, transition_status, 0, transition_words),
+    INT(instance, sub_code, 0),
+    TIME(instance, create_time),
+    TIME(instance, status_time),
+    TEXT(instance, zone_id, 0),
+    TEXT(instance, owner, 0),
+    TEXT(instance, platform, 0),
+    TEXT(instance, hostname, 0),
+    TEXT(instance, host_machine, 0),
+    TEXT(instance, graphics_protocol, 0),
+    TEXT(instance, graphics_passwd, 0),
+    TEXT(instance, graphics_port, 0),
+    TEXT(instance, agent_state, 0),
+    TEXT(instance, unapplied, 0),
+    TEXT(instance, image_id, FIELD_PRIVATE),
+    TEXT(instance, layer_id, FIELD_PRIVATE),
+    INT(instance, os_disk_size, FIELD_PRIVATE),
+    INT(instance, cpu_max, FIELD_PRIVATE),
+    INT(instance, mem_max, FIELD_PRIVATE),
+    INT(instance, nic_mqueue, FIELD_PRIVATE),
+    TEXT(instance, cpu_model, FIELD_PRIVATE),
+    TEXT(instance, login_mode, FIELD_PRIVATE),
+    TEXT(instance, passwd_hash, FIELD_PRIVATE),
+    TEXT(instance, userdata, FIELD_PRIVATE),
+    INT(instance, generation, FIELD_PRIVATE),
+    TEXT(instance, firmware, FIELD_PRIVATE),
+};
+TYPE(instance, "instance", "instances", "instance_id", "instance_name");
+
+static const struct field nic_fields[] = {
+    TEXT(nic, nic_id, 0),
+    TEXT(nic, nic_name, 0),
+    TEXT(nic, status, 0),
+    TEXT(nic, instance_id, 0),
+    TEXT(nic, vxnet_id, 0),
+    TEXT(nic, private_ip, 0),
+    INT(nic, role, 0),
+    INT(nic, sequence, 0),
+    TEXT(nic, security_group, 0),
+    TEXT(nic, owner, 0),
+    INT(nic, ssh_port, FIELD_PRIVATE),
+    TIME(nic, create_time),
+    TIME(nic, status_time),
+};
+TYPE(nic, "nic", "nics", "nic_id", "nic_name");
+
+static const struct field keypair_fields[] = {
+    TEXT(keypair, keypair_id, 0),
+    TEXT(keypair, keypair_name, 0),
+    TEXT(keypair, description, FIELD_NULL),
+    TEXT(keypair, encrypt_method, 0),
+    TEXT(keypair, pub_key, 0),
+    TEXT(keypair, owner, 0),
+    TIME(keypair, create_time),
+};
+TYPE(keypair, "keypair", "keypairs", "keypair_id", "keypair_name");
+
+static const struct field keypair_link_fields[] = {
+    TEXT(keypair_link, link_id, 0),
+    TEXT(keypair_link, keypair_id, 0),
+    TEXT(keypair_link, instance_id, 0),
+};
+TYPE(keypair_link, "keypair_link", "keypair_links", "link_id", NULL);
+
+static const struct field job_fields[] = {
+    TEXT(job, job_id, 0),
+    TEXT(job, job_action, 0),
+    ENUM(job, status, 0, job_status_words),
+    TEXT(job, resource_ids, 0),
+    TEXT(job, owner, 0),
+    TEXT(job, error_codes, 0),
+    TEXT(job, directive, 0),
+    TIME(job, create_time),
+    TIME(job, status_time),
+    TEXT(job, error_message, 0),
+    INT(job, done_bytes, 0),
+    INT(job, total_bytes, 0),
+    INT(job, rate_bytes, 0),
+    INT(job, cancel, FIELD_PRIVATE),
+    TEXT(job, worker, FIELD_PRIVATE),
+};
+TYPE(job, "job", "jobs", "job_id", "resource_ids");
+
+static const struct field job_item_fields[] = {
+    TEXT(job_item, item_id, 0),     TEXT(job_item, job_id, FIELD_PRIVATE),
+    TEXT(job_item, resource_id, 0), ENUM(job_item, state, 0, item_state_words),
+    INT(job_item, step, 0),         TEXT(job_item, data, FIELD_PRIVATE),
+    TEXT(job_item, error_code, 0),  TEXT(job_item, error_message, 0),
+};
+TYPE(job_item, "job_item", "job_items", "item_id", NULL);
+
+/* --- Rules ---------------------------------------------------------------------------------- */
+
+#define ON(status) (1u << (status))
+#define ALIVE (ON(INSTANCE_RUNNING) | ON(INSTANCE_STOPPED))
+
+const struct verb_rule instance_rules[] = {
+    {"StartInstances", ON(INSTANCE_STOPPED), TRANSITION_STARTING, "can not be started"},
+    {"StopInstances", ON(INSTANCE_RUNNING), TRANSITION_STOPPING, "can not be stopped"},
+    {"RestartInstances", ON(INSTANCE_RUNNING), TRANSITION_RESTARTING, "can not be restarted"},
+    {"ResizeInstances", ON(INSTANCE_STOPPED), TRANSITION_UPDATING, "can not be resized"},
+    {"ResetInstances", ALIVE, TRANSITION_RESETTING, "can not be reset"},
+    {"CaptureInstance", ON(INSTANCE_STOPPED), TRANSITION_UPDATING, "can not be captured"},
+    {"CloneInstances", ALIVE, TRANSITION_UPDATING, "can not be cloned"},
+    {"TerminateInstances", ALIVE | ON(INSTANCE_SUSPENDED), TRANSITION_TERMINATING,
+     "can not be terminated"},
+    {"CeaseInstances", ON(INSTANCE_TERMINATED), TRANSITION_TERMINATING, "can not be ceased"},
+    {"AttachKeyPairs", ALIVE, TRANSITION_UPDATING, "can not take key pairs"},
+    {"DetachKeyPairs", ALIVE, TRANSITION_UPDATING, "can not take key pairs"},
+    {NULL, 0, TRANSITION_NONE, NULL},
+};
+
+const struct verb_rule image_rules[] = {
+    {"RunInstances", ON(IMAGE_AVAILABLE), TRANSITION_NONE, "can not be used for new instances"},
+    {"ResetInstances", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED), TRANSITION_NONE,
+     "can not be used for a reset"},
+    {"CloneInstances", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED), TRANSITION_NONE,
+     "can not be used for a clone"},
+    {"CloneImages", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED), TRANSITION_NONE,
+     "can not be cloned"},
+    {"DeleteImages", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED) | ON(IMAGE_SUSPENDED),
+     TRANSITION_DELETING, "can not be deleted"},
+    {NULL, 0, TRANSITION_NONE, NULL},
+};
+
+const struct verb_rule *verb_rule_find(const struct verb_rule *rules, const char *action) {
+    for (; rules->action != NULL; rules++)
+        if (strcmp(rules->action, action) == 0)
+            return rules;
+    return NULL;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The contract to the hypervisor: machines by name, described by a plain struct. All of libvirt
+ * stays behind it.
+ *
+ * The host is named by a libvirt URI: qemu:///system, qemu:///embed?root=/dir (no daemon; machines
+ * go on running when this process ends and are found again), qemu+tls://host/system later,
+ * test:///default for tests of logic, and "memory:" for a fake of our own that fills the same
+ * table.
+ *
+ * The machine's name is the instance's id. Threads: all functions may run at once; calls for one
+ * machine are ordered by the caller. A lost connection is opened again by the next call; IM_BUSY
+ * ("libvirtd at … does not answer …") while it is not to be had. Codes: IM_NOT_FOUND (no such
+ * machine), IM_NO_RESOURCE, IM_TIMEOUT, IM_UNSUPPORTED, IM_INTERNAL. */
+#ifndef VIRT_VIRT_H
+#define VIRT_VIRT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+
+struct virt;
+
+struct virt_config {
+    const char *uri;
+    const char *accel;     /* "auto" (KVM if the host can, else TCG), "kvm", "tcg" */
+    int tb_cache_mib;      /* bound of TCG's translation cache, 0 = 128 */
+    const char *state_dir; /* for what we keep beside libvirt: console logs; absolute */
+    const char
+        *run_as; /* user the machines run as under embed ("" or NULL: the user of this process) */
+};
+
+enum virt_state { VIRT_OFF, VIRT_RUNNING, VIRT_PAUSED, VIRT_CRASHED };
+
+/* Called from a thread of virt's when a machine changes state by itself or by us. Must not call
+ * virt functions. */
+typedef void virt_event(void *arg, const char *name, enum virt_state state);
+
+struct virt *virt_open(const struct virt_config *config, virt_event *event, void *arg,
+                       struct im_err *err) IM_MUST_CHECK;
+/* Machines go on running. */
+void virt_close(struct virt *virt);
+
+struct virt_host {
+    uint64_t memory_bytes,
+        memory_free_bytes; /* from /proc/meminfo of a local host: virNodeGetInfo is wrong on some */
+    unsigned cpus;
+    char accel[8]; /* what machines run with: "kvm" or "tcg" */
+    char name[64];
+};
+bool virt_host(struct virt *virt, struct virt_host *ret_host, struct im_err *err) IM_MUST_CHECK;
+
+/* One layer of a disk's chain, the head first. */
+struct virt_layer {
+    const char *path;
+    const char *format;
+};
+struct virt_disk {
+    const char *serial; /* shown as /dev/disk/by-id/virtio-SERIAL in the guest; at most 20
+                           characters count */
+    const struct virt_layer *layers;
+    size_t layer_count;
+    bool read_only; /* the seed */
+};
+enum virt_nic_kind { VIRT_NIC_BRIDGE, VIRT_NIC_USER };
+struct virt_nic {
+    enum virt_nic_kind kind;
+    const char *mac;
+    const char
+        *bridge;     /* VIRT_NIC_BRIDGE: name of the bridge; a tap is made and plugged by libvirt */
+    const char *tap; /* its name, at most 15 characters; NULL: libvirt's choice */
+    int ssh_port;    /* VIRT_NIC_USER: 127.0.0.1:ssh_port leads to the guest's port 22; 0 = none */
+};
+struct virt_machine {
+    const char *name;  /* instance id */
+    const char *uuid;  /* stable per instance, 36 characters */
+    const char *title; /* for people looking with virsh; may be NULL */
+    unsigned vcpus;
+    uint64_t memory_mib;
+    const char *cpu_model; /* "" = default (host-passthrough under KVM, a plain model under TCG) */
+    unsigned sockets, cores, threads; /* 0 = not given */
+    const char *firmware;             /* "bios" or "uefi" */
+    const struct virt_disk *disks;    /* vda, vdb … in this order; the first one boots */
+    size_t disk_count;
+    const struct virt_nic *nics;
+    size_t nic_count;
+    const char *graphics_passwd; /* VNC, at most 8 characters count; NULL = none. Never logged */
+};
+
+/* Defines the machine anew (replacing what libvirt had of that name, which must be off) and starts
+ * it. Returns when its CPUs run. Repeatable: if it runs already, that is success. On failure
+ * nothing stays defined or running. */
+bool virt_start(struct virt *virt, const struct virt_machine *machine,
+                struct im_err *err) IM_MUST_CHECK;
+/* Asks the guest to power off (agent if connected, else ACPI); returns at once. */
+bool virt_shutdown(struct virt *virt, const char *name, struct im_err *err) IM_MUST_CHECK;
+/* Waits until it is off, at most timeout_ms (IM_TIMEOUT). *cancel (may be NULL) is looked at every
+ * 100 ms. */
+bool virt_wait_off(struct virt *virt, const char *name, int64_t timeout_ms,
+                   const volatile bool *cancel, struct im_err *err) IM_MUST_CHECK;
+bool virt_reboot(struct virt *virt, const char *name,
+                 struct im_err *err) IM_MUST_CHECK; /* guest-friendly, at once */
+bool virt_reset(struct virt *virt, const char *name,
+                struct im_err *err) IM_MUST_CHECK; /* the reset button */
+/* Power off and forget. Fine if there is no such machine. */
+bool virt_destroy(struct virt *virt, const char *name, struct im_err *err) IM_MUST_CHECK;
+/* VIRT_OFF also when there is no such machine. */
+bool virt_state(struct virt *virt, const char *name, enum virt_state *ret_state,
+                struct im_err *err) IM_MUST_CHECK;
+
+struct virt_listed {
+    char name[64];
+    enum virt_state state;
+};
+/* All machines of ours on the host. */
+bool virt_list(struct virt *virt, struct virt_listed **ret_list, size_t *ret_count,
+               struct im_err *err) IM_MUST_CHECK;
+
+/* What a running machine says of itself; never waits longer than a second for the agent. */
+struct virt_info {
+    int vnc_port; /* on 127.0.0.1; 0 = none */
+    bool agent_connected;
+    char hostname[256]; /* "" if unknown */
+    char ip[46];        /* first global IPv4 the agent tells; "" if unknown */
+};
+bool virt_info(struct virt *virt, const char *name, struct virt_info *ret_info,
+               struct im_err *err) IM_MUST_CHECK;
+
+/* Switches a running machine's disk `serial` from its head to `path` (qcow2, an empty overlay on
+ * that head that exists already), atomically: afterwards the old head is not written to any more.
+ * Never a block commit. */
+bool virt_switch_disk(struct virt *virt, const char *name, const char *serial, const char *path,
+                      struct im_err *err) IM_MUST_CHECK;
+/* Freezes the guest's file systems through the agent for the time of the switch, if it has one:
+ * *ret_frozen tells. */
+bool virt_fs_freeze(struct virt *virt, const char *name, int64_t timeout_ms, bool *ret_frozen,
+                    struct im_err *err) IM_MUST_CHECK;
+bool virt_fs_thaw(struct virt *virt, const char *name, struct im_err *err) IM_MUST_CHECK;
+/* A connected agent sets the password of `user`; IM_UNSUPPORTED without agent. */
+bool virt_set_password(struct virt *virt, const char *name, const char *user, const char *password,
+                       struct im_err *err) IM_MUST_CHECK;
+/* Puts public keys (authorized_keys lines) for `user` in place, adding or removing; IM_UNSUPPORTED
+ * without agent. */
+bool virt_authorized_keys(struct virt *virt, const char *name, const char *user,
+                          const char *const keys[], size_t count, bool remove,
+                          struct im_err *err) IM_MUST_CHECK;
+
+/* The serial console's log: state_dir/console/NAME.log, appended over starts, bounded to 1 MiB
+ * (older half dropped). */
+char *virt_console_log_path(struct virt *virt, const char *name);
+/* The console itself, both ways, over a socket pair: bytes of the guest come out of *ret_fd, what
+ * is written goes in. Closing it ends the connection. One at a time; a second one takes it over. */
+bool virt_console_open(struct virt *virt, const char *name, int *ret_fd,
+                       struct im_err *err) IM_MUST_CHECK;
+/* PNG of the screen, owned. IM_UNSUPPORTED without a display. */
+bool virt_screenshot(struct virt *virt, const char *name, char **ret_bytes, size_t *ret_len,
+                     struct im_err *err) IM_MUST_CHECK;
+/* Removes what is kept of a machine beside libvirt (console log). */
+void virt_forget(struct virt *virt, const char *name);
+
+/* For tests: from now on the n-th virt call (1 = the next) fails with IM_INTERNAL, before or after
+ * it took effect. 0: none. */
+void virt_fault_set(struct virt *virt, unsigned n, bool after);
+unsigned virt_fault_calls(const struct virt *virt);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* TAP for unit tests: check() prints one line per claim, test_end() the plan; main returns it. */
+#ifndef TEST_H
+#define TEST_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+/* Prints "ok N - claim" or "not ok N - claim" with the place; returns what was claimed. */
+#define check(claim, ...) test_check((claim), __FILE__, __LINE__, __VA_ARGS__)
+/* The call must have returned false with this code; `call` uses the variable `err` it is given. */
+#define check_err(call, wanted, ...)                                                               \
+    do {                                                                                           \
+        struct im_err err = {0};                                                                   \
+        bool passed_ = (call);                                                                     \
+        test_check_err(passed_, &err, (wanted), __FILE__, __LINE__, __VA_ARGS__);                  \
+    } while (0)
+/* The call must have returned true; prints the error otherwise. */
+#define check_ok(call, ...)                                                                        \
+    do {                                                                                           \
+        struct im_err err = {0};                                                                   \
+        bool passed_ = (call);                                                                     \
+        test_check_ok(passed_, &err, __FILE__, __LINE__, __VA_ARGS__);                             \
+    } while (0)
+
+bool test_check(bool claim, const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+void test_check_err(bool passed, const struct im_err *err, enum im_code wanted, const char *file,
+                    int line, const char *format, ...) __attribute__((format(printf, 6, 7)));
+void test_check_ok(bool passed, const struct im_err *err, const char *file, int line,
+                   const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* "# text": a remark in the output. */
+void test_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Leaves the program at once with a polite "1..0 # SKIP why" (only before the first check). */
+void test_skip_all(const char *why) __attribute__((noreturn));
+/* A fresh temporary folder that is removed at exit; static memory, one per program. */
+const char *test_folder(void);
+/* Prints the plan; 0 if all claims held, else 1. */
+int test_end(void);
+
+#endif
