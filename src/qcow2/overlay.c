@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Empty images: five small writes into a sparse file, where `qemu-img create` starts a process. */
+#include "qcow2-private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+#define CLUSTER ((uint64_t) QCOW2_CLUSTER)
+#define CLUSTER_BITS 16u
+
+/* Where the parts of an empty image lie. */
+#define REFCOUNT_TABLE CLUSTER
+#define REFCOUNT_BLOCK (2 * CLUSTER)
+#define L1_TABLE (3 * CLUSTER)
+
+/* Up to 4 TiB one cluster holds the L1 table, and QEMU keeps only the entries in memory that the
+ * size needs. Disks that are larger get the entries for QCOW2_SIZE_MAX at once: 1 MiB of zeros in
+ * QEMU's memory, none in the file, and such a table never moves. */
+static uint64_t l1_size_for(uint64_t size_bytes) {
+    uint64_t entries = l1_entries(size_bytes, CLUSTER_BITS);
+
+    return entries * 8 <= CLUSTER ? entries : l1_entries(QCOW2_SIZE_MAX, CLUSTER_BITS);
+}
+
+/* Header, extension "backing format", end mark, backing name: as one piece of bytes. */
+static size_t head_put(unsigned char *out, struct header *header, const char *backing,
+                       const char *format) {
+    size_t len = HEADER_V3;
+
+    if (backing != NULL) {
+        size_t format_len = strlen(format);
+
+        put32(out + len, EXT_BACKING_FORMAT);
+        put32(out + len + 4, (uint32_t) format_len);
+        memcpy(out + len + 8, format, format_len);
+        len += 8 + round_up(format_len, 8);
+    }
+    len += 8; /* the end mark is zeros */
+    if (backing != NULL) {
+        header->backing_offset = len;
+        header->backing_len = (uint32_t) strlen(backing);
+        memcpy(out + len, backing, header->backing_len);
+        len += header->backing_len;
+    }
+    header_put(header, out);
+    return len;
+}
+
+bool qcow2_overlay_write(int fd, const char *backing, const char *backing_format,
+                         uint64_t size_bytes, struct im_err *err) {
+    unsigned char head[HEADER_V3 + 64 + QCOW2_BACKING_MAX] = {0}, table[8], counts[2 * 32];
+    struct header header = {
+        .cluster_bits = CLUSTER_BITS,
+        .size = size_bytes,
+        .l1_offset = L1_TABLE,
+        .refcount_offset = REFCOUNT_TABLE,
+        .refcount_clusters = 1,
+        .refcount_order = 4,
+    };
+    uint64_t used;
+    size_t len;
+
+    if (size_bytes % 512 != 0 || size_bytes > QCOW2_SIZE_MAX)
+        return im_fail(err, IM_BAD_MESSAGE, "a disk cannot have %" PRIu64 " bytes", size_bytes);
+    if (backing != NULL && (strlen(backing) == 0 || strlen(backing) >= QCOW2_BACKING_MAX ||
+                            backing_format == NULL || strlen(backing_format) >= 16))
+        return im_fail(err, IM_BAD_MESSAGE, "the backing file name is empty or too long");
+    header.l1_size = (uint32_t) l1_size_for(size_bytes);
+    used = L1_TABLE / CLUSTER + round_up(header.l1_size * 8ull, CLUSTER) / CLUSTER;
+    len = head_put(head, &header, backing, backing_format);
+    put64(table, REFCOUNT_BLOCK);
+    for (uint64_t i = 0; i < used; i++)
+        put16(counts + 2 * i, 1);
+
+    if (!im_pwrite_all(fd, head, len, 0, "the image's header", err) ||
+        !im_pwrite_all(fd, table, sizeof(table), REFCOUNT_TABLE, "the refcount table", err) ||
+        !im_pwrite_all(fd, counts, 2 * used, REFCOUNT_BLOCK, "the refcounts", err))
+        return false;
+    if (ftruncate(fd, (off_t) (used * CLUSTER)) < 0)
+        return im_fail_sys(err, errno, "cannot set the length of the image");
+    return true;
+}
