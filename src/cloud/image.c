@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Image verbs that move no bytes: capture, clone, delete, modify. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cloud-private.h"
+
+enum { CLONES_MAX = 100 };
+
+/* For commits: sets status and clears the transition. */
+static bool image_settle(struct db_conn *conn, const char *image_id, enum image_status status,
+                         struct im_err *err) {
+    struct image image = {.image_id = (char *) image_id,
+                          .status = status,
+                          .transition_status = TRANSITION_NONE,
+                          .status_time = im_now_s()};
+
+    return record_update_fields(
+        conn, &image_type, &image,
+        (const char *const[]){"status", "transition_status", "status_time", NULL}, err);
+}
+
+/* --- Capture: the stopped instance's disk is frozen and becomes the image; it goes on with a new head ---- */
+
+struct capture {
+    struct instance_batch batch;
+    const char *image_name;
+    char *image_id;                     /* IM_ID_MAX bytes of the caller */
+};
+
+/* What an image made from an instance inherits. */
+static struct image *image_from_instance(struct db_conn *conn, const struct instance *instance,
+                                         struct im_err *err) {
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    struct im_err missing = {0};
+
+    if (!record_get(conn, &image_type, instance->image_id, &image, &missing)) {
+        if (missing.code != IM_NOT_FOUND) {
+            *err = missing;
+            return NULL;
+        }
+        image = object_new(&image_type);
+        im_replace(&image->platform, instance->platform);
+        im_replace(&image->processor_type, "64bit");
+        im_replace(&image->ui_type, "tui");
+        im_replace(&image->hypervisor, "kvm");
+        im_replace(&image->firmware, instance->firmware);
+        image->f_resetpwd = 1;
+    }
+    im_replace(&image->root_id, instance->image_id);
+    im_replace(&image->description, NULL);
+    im_replace(&image->visibility, "private");
+    im_replace(&image->provider, "self");
+    im_replace(&image->family, NULL);
+    im_replace(&image->digest, NULL);
+    im_replace(&image->source, instance->instance_id);
+    im_replace(&image->recommended_type, instance->instance_type);
+    image->size = instance->os_disk_size;
+    image->size_bytes = instance->os_disk_size * GIB;
+    image->create_time = image->status_time = im_now_s();
+    return im_steal(&image);
+}
+
+static bool capture_prepare(struct instance_batch *batch, struct db_conn *conn,
+                            struct instance *instance, struct wire_writer *data,
+                            struct im_err *err) {
+    struct capture *capture = batch->arg;
+    IM_AUTO(image_free_auto) struct image *image = image_from_instance(conn, instance, err);
+    char next_id[IM_ID_MAX];
+
+    if (image == NULL || !layer_plan(batch->cloud, conn, instance->layer_id,
+                                     instance->os_disk_size * GIB, next_id, err))
+        return false;
+    im_id_make(capture->image_id, "img-", 8);
+    im_replace(&image->image_id, capture->image_id);
+    im_replace(&image->image_name, capture->image_name ? capture->image_name : "");
+    im_replace(&image->owner, batch->caller->user_id);
+    im_replace(&image->layer_id, instance->layer_id);
+    image->status = IMAGE_PENDING;
+    image->transition_status = TRANSITION_CREATING;
+    wire_text(data, "image", image->image_id);
+    wire_text(data, "head", instance->layer_id);
+    wire_text(data, "next", next_id);
+    return record_insert(conn, &image_type, image, err);
+}
+
+bool cloud_image_capture(struct cloud *cloud, const struct caller *caller, const char *instance_id,
+                         const char *image_name, char ret_image_id[IM_ID_MAX],
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings ids = {0};
+    struct capture capture = {.image_name = image_name, .image_id = ret_image_id};
+
+    if (im_str_empty(instance_id))
+        return im_fail(err, IM_BAD_MESSAGE, "parameter [instance] is missing");
+    if (!text_fits("image_name", image_name, 255, err))
+        return false;
+    im_strings_add(&ids, instance_id);
+    capture.batch = (struct instance_batch){.cloud = cloud,
+                                            .caller = caller,
+                                            .action = "CaptureInstance",
+                                            .ids = &ids,
+                                            .prepare = capture_prepare,
+                                            .arg = &capture};
+    return instance_batch_run(&capture.batch, ret_job_id, err);
+}
+
+static bool capture_run(struct job_run *run, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    struct freeze *freeze = im_alloc(sizeof(*freeze));
+
+    run->scratch = freeze;
+    return data != NULL &&
+           layer_freeze_run(run->context, wire_get_text(wire_root(data), "head", ""),
+                            wire_get_text(wire_root(data), "next", ""), NULL, freeze, err);
+}
+
+static bool capture_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+    const struct wire_value *root;
+
+    if (data == NULL || !record_get(conn, &instance_type, run->item->resource_id, &instance, err))
+        return false;
+    root = wire_root(data);
+    im_replace(&instance->layer_id, wire_get_text(root, "next", ""));
+    instance->transition_status = TRANSITION_NONE;
+    return layer_freeze_commit(conn, wire_get_text(root, "head", ""),
+                               wire_get_text(root, "next", ""), run->scratch, err) &&
+           record_update(conn, &instance_type, instance, err) &&
+           image_settle(conn, wire_get_text(root, "image", ""), IMAGE_AVAILABLE, err);
+}
+
+static bool capture_undo(struct job_run *run, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+
+    return data != NULL &&
+           layer_freeze_undo(run->context, wire_get_text(wire_root(data), "head", ""),
+                             wire_get_text(wire_root(data), "next", ""), err);
+}
+
+/* Gives up what an image holds and marks it gone. */
+static bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) {
+    struct image image = {.image_id = (char *) image_id,
+                          .status = IMAGE_CEASED,
+                          .sub_code = 1,
+                          .status_time = im_now_s()};
+
+    return record_update_fields(conn, &image_type, &image,
+                                (const char *const[]){"status", "transition_status", "sub_code",
+                                                      "status_time", "layer_id", NULL},
+                                err);
+}
+
+static bool capture_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                           struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+
+    (void) why;
+    return data != NULL &&
+           layer_drop(run->context, conn, wire_get_text(wire_root(data), "next", ""), err) &&
+           instance_unlock(conn, run->item->resource_id, err) &&
+           image_gone(conn, wire_get_text(wire_root(data), "image", ""), err);
+}
+
+static const struct job_step capture_steps[] = {
+    {"freeze", capture_run, capture_commit, capture_undo}};
+const struct job_verb image_capture_verb = {.action = "CaptureInstance",
+                                            .steps = capture_steps,
+                                            .step_count = 1,
+                                            .undone = capture_undone,
+                                            .resumes = true};
+
+/* --- Clone: another name for the same layer --------------------------------------------------- */
+
+struct clone {
+    struct cloud *cloud;
+    const struct caller *caller;
+    const char *image_id, *image_name;
+    int64_t count;
+    struct im_strings *ret_ids;
+    char job_id[IM_JOB_ID_MAX];
+};
+
+static bool clone_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct clone *clone = arg;
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    IM_AUTO(free_auto) struct job_order *orders =
+        im_alloc((size_t) clone->count * sizeof(*orders));
+
+    im_strings_done(clone->ret_ids);
+    if (!image_load(conn, clone->caller, clone->image_id, &image, err) ||
+        !image_allows(image, "CloneImages", err))
+        return false;
+    if (!im_str_empty(clone->image_name))
+        im_replace(&image->image_name, clone->image_name);
+    im_replace(&image->root_id, clone->image_id);
+    im_replace(&image->source, clone->image_id);
+    im_replace(&image->owner, clone->caller->user_id);
+    im_replace(&image->visibility, "private");
+    im_replace(&image->provider, "self");
+    im_replace(&image->family, NULL);
+    image->status = IMAGE_PENDING;
+    image->transition_status = TRANSITION_CREATING;
+    image->create_time = image->status_time = im_now_s();
+    for (int64_t i = 0; i < clone->count; i++) {
+        char id[IM_ID_MAX];
+
+        im_id_make(id, "img-", 8);
+        im_replace(&image->image_id, id);
+        if (!record_insert(conn, &image_type, image, err))
+            return false;
+        im_strings_add(clone->ret_ids, id);
+        orders[i] = (struct job_order){.resource_id = clone->ret_ids->items[i]};
+    }
+    return jobs_add(clone->cloud->jobs, conn, "CloneImages", clone->caller->user_id, "", orders,
+                    (size_t) clone->count, clone->job_id, err);
+}
+
+bool cloud_image_clone(struct cloud *cloud, const struct caller *caller, const char *image_id,
+                       int64_t count, const char *image_name, struct im_strings *ret_image_ids,
+                       char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    struct clone clone = {.cloud = cloud,
+                          .caller = caller,
+                          .image_id = image_id,
+                          .image_name = image_name,
+                          .count = count <= 0 ? 1 : count,
+                          .ret_ids = ret_image_ids};
+
+    if (im_str_empty(image_id))
+        return im_fail(err, IM_BAD_MESSAGE, "parameter [image] is missing");
+    if (clone.count > CLONES_MAX)
+        return im_fail(err, IM_BAD_MESSAGE, "count [%" PRId64 "] should be between 1 and %d",
+                       clone.count, CLONES_MAX);
+    if (!text_fits("image_name", image_name, 255, err) ||
+        !cloud_transact(cloud, clone_body, &clone, err))
+        return false;
+    memcpy(ret_job_id, clone.job_id, IM_JOB_ID_MAX);
+    jobs_wake(cloud->jobs, clone.job_id);
+    return true;
+}
+
+static bool clone_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    return image_settle(conn, run->item->resource_id, IMAGE_AVAILABLE, err);
+}
+
+static bool clone_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                         struct im_err *err) {
+    (void) why;
+    return image_gone(conn, run->item->resource_id, err);
+}
+
+static const struct job_step clone_steps[] = {{"publish", NULL, clone_commit, NULL}};
+const struct job_verb image_clone_verb = {.action = "CloneImages",
+                                          .steps = clone_steps,
+                                          .step_count = 1,
+                                          .undone = clone_undone,
+                                          .resumes = true};
+
+/* --- Delete ----------------------------------------------------------------------------------- */
+
+struct delete {
+    struct cloud *cloud;
+    const struct caller *caller;
+    const struct im_strings *ids;
+    bool direct_cease;
+    char job_id[IM_JOB_ID_MAX];
+};
+
+static bool delete_one(const struct delete *delete, struct db_conn *conn, const char *id,
+                       struct im_err *err) {
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+
+    if (!image_load(conn, delete->caller, id, &image, err))
+        return false;
+    if (strcmp(image->image_id, id) != 0)       /* a family runs instances, but one deletes by id */
+        return im_fail(err, IM_NOT_FOUND, "image [%s] does not exist", id);
+    if (!image_owned(delete->caller, image, err) || !image_allows(image, "DeleteImages", err))
+        return false;
+    image->transition_status = TRANSITION_DELETING;
+    return record_update_fields(conn, &image_type, image,
+                                (const char *const[]){"transition_status", NULL}, err);
+}
+
+static bool delete_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct delete *delete = arg;
+    IM_AUTO(free_auto) struct job_order *orders = im_alloc(delete->ids->count * sizeof(*orders));
+
+    for (size_t i = 0; i < delete->ids->count; i++) {
+        if (!delete_one(delete, conn, delete->ids->items[i], err))
+            return false;
+        orders[i] = (struct job_order){.resource_id = delete->ids->items[i],
+                                       .data = delete->direct_cease ? "{\"cease\":1}" : "{}"};
+    }
+    return jobs_add(delete->cloud->jobs, conn, "DeleteImages", delete->caller->user_id, "", orders,
+                    delete->ids->count, delete->job_id, err);
+}
+
+bool cloud_images_delete(struct cloud *cloud, const struct caller *caller,
+                         const struct im_strings *image_ids, bool direct_cease,
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings unique = {0};
+    struct delete delete = {
+        .cloud = cloud, .caller = caller, .ids = &unique, .direct_cease = direct_cease};
+
+    if (!ids_unique("images", image_ids, &unique, err) ||
+        !cloud_transact(cloud, delete_body, &delete, err))
+        return false;
+    memcpy(ret_job_id, delete.job_id, IM_JOB_ID_MAX);
+    jobs_wake(cloud->jobs, delete.job_id);
+    return true;
+}
+
+static bool delete_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    bool cease = data != NULL && wire_get_int(wire_root(data), "cease", 0) != 0;
+
+    if (data == NULL)
+        return false;
+    if (cease)
+        background_collect(run->context);
+    return cease ? image_gone(conn, run->item->resource_id, err)
+                 : image_settle(conn, run->item->resource_id, IMAGE_DELETED, err);
+}
+
+static bool delete_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                          struct im_err *err) {
+    (void) why;
+    return image_settle(conn, run->item->resource_id, IMAGE_AVAILABLE, err);
+}
+
+static const struct job_step delete_steps[] = {{"delete", NULL, delete_commit, NULL}};
+const struct job_verb image_delete_verb = {.action = "DeleteImages",
+                                           .steps = delete_steps,
+                                           .step_count = 1,
+                                           .undone = delete_undone,
+                                           .resumes = true};
+
+/* --- Modify ----------------------------------------------------------------------------------- */
+
+struct modify {
+    const struct caller *caller;
+    const char *id, *name, *description;
+};
+
+static bool modify_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct modify *modify = arg;
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+
+    if (!image_load(conn, modify->caller, modify->id, &image, err) ||
+        !image_owned(modify->caller, image, err))
+        return false;
+    if (modify->name != NULL)
+        im_replace(&image->image_name, modify->name);
+    if (modify->description != NULL)
+        im_replace(&image->description, *modify->description ? modify->description : NULL);
+    return record_update_fields(conn, &image_type, image,
+                                (const char *const[]){"image_name", "description", NULL}, err);
+}
+
+bool cloud_image_modify(struct cloud *cloud, const struct caller *caller, const char *image_id,
+                        const char *image_name, const char *description, struct im_err *err) {
+    struct modify modify = {caller, image_id, image_name, description};
+
+    if (im_str_empty(image_id))
+        return im_fail(err, IM_BAD_MESSAGE, "parameter [image] is missing");
+    return text_fits("image_name", image_name, 255, err) &&
+           text_fits("description", description, 1000, err) &&
+           cloud_transact(cloud, modify_body, &modify, err);
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CloneInstances: the source's disk is frozen, source and clone go on from there. Constant time, also while it runs. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cloud-private.h"
+
+struct clone {
+    const struct im_strings *vxnets;            /* "instance|vxnet[|ip]" */
+    struct im_strings *ret_ids;
+};
+
+/* The networks asked for this source; without any, those the source has. */
+static void clone_vxnets(const struct clone *clone, const struct instance *source,
+                         const struct nic *const *nics, size_t nic_count,
+                         struct im_strings *ret_vxnets) {
+    size_t len = strlen(source->instance_id);
+
+    for (size_t i = 0; clone->vxnets != NULL && i < clone->vxnets->count; i++) {
+        const char *item = clone->vxnets->items[i];
+
+        if (strncmp(item, source->instance_id, len) == 0 && item[len] == '|')
+            im_strings_add(ret_vxnets, item + len + 1);
+    }
+    for (size_t i = 0; clone->vxnets == NULL || clone->vxnets->count == 0; i++) {
+        if (i == nic_count)
+            break;
+        im_strings_add(ret_vxnets, nics[i]->vxnet_id);
+    }
+}
+
+static bool add_links(struct db_conn *conn, const char *from, const char *to, struct im_err *err) {
+    IM_AUTO(query_done) struct query query = {0};
+    void **links = NULL;
+    size_t count = 0;
+    bool added = true;
+
+    query_add(&query, "instance_id", CONDITION_IN, from);
+    if (!record_list(conn, &keypair_link_type, &query, &links, &count, NULL, err))
+        return false;
+    for (size_t i = 0; i < count && added; i++)
+        added = keypair_link_add(conn, ((struct keypair_link *) links[i])->keypair_id, to, err);
+    record_list_free(&keypair_link_type, links, count);
+    return added;
+}
+
+static bool add_clone(struct instance_batch *batch, struct db_conn *conn,
+                      const struct instance *source, const char *layer_id, char ret_id[IM_ID_MAX],
+                      struct im_err *err) {
+    struct clone *clone = batch->arg;
+    IM_AUTO(instance_free_auto) struct instance *copy = object_copy(&instance_type, source);
+    IM_AUTO(im_strings_done) struct im_strings vxnets = {0};
+    struct nic **nics = NULL;
+    size_t nic_count = 0;
+    char graphics[33];
+
+    if (!nics_load(conn, source->instance_id, &nics, &nic_count, err))
+        return false;
+    clone_vxnets(clone, source, (const struct nic *const *) nics, nic_count, &vxnets);
+    record_list_free(&nic_type, (void **) nics, nic_count);
+    im_id_make(ret_id, "i-", 8);
+    im_random_text(graphics, 32, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789");
+    im_replace(&copy->instance_id, ret_id);
+    im_replace(&copy->owner, batch->caller->user_id);
+    im_replace(&copy->layer_id, layer_id);
+    im_replace(&copy->graphics_passwd, graphics);
+    im_replace(&copy->hostname, ret_id);
+    im_replace(&copy->agent_state, NULL);
+    im_replace(&copy->graphics_port, NULL);
+    copy->status = INSTANCE_PENDING;
+    copy->transition_status = TRANSITION_CREATING;
+    copy->create_time = copy->status_time = im_now_s();
+    return record_insert(conn, &instance_type, copy, err) &&
+           add_links(conn, source->instance_id, ret_id, err) &&
+           nics_plan(batch->cloud, conn, copy, &vxnets, err);
+}
+
+static bool clone_prepare(struct instance_batch *batch, struct db_conn *conn,
+                          struct instance *instance, struct wire_writer *data, struct im_err *err) {
+    struct clone *clone = batch->arg;
+    char next_id[IM_ID_MAX], layer_id[IM_ID_MAX], clone_id[IM_ID_MAX];
+
+    if (strcmp(batch->ids->items[0], instance->instance_id) == 0)
+        im_strings_done(clone->ret_ids);        /* the transaction began anew */
+    if (!layer_plan(batch->cloud, conn, instance->layer_id, instance->os_disk_size * GIB, next_id,
+                    err) ||
+        !layer_plan(batch->cloud, conn, instance->layer_id, instance->os_disk_size * GIB, layer_id,
+                    err) ||
+        !add_clone(batch, conn, instance, layer_id, clone_id, err))
+        return false;
+    im_strings_add(clone->ret_ids, clone_id);
+    wire_text(data, "head", instance->layer_id);
+    wire_text(data, "next", next_id);
+    wire_text(data, "clone", clone_id);
+    wire_text(data, "layer", layer_id);
+    wire_int(data, "running", instance->status == INSTANCE_RUNNING);
+    return true;
+}
+
+bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
+                           const struct im_strings *ids, const struct im_strings *vxnets,
+                           struct im_strings *ret_instance_ids, char ret_job_id[IM_JOB_ID_MAX],
+                           struct im_err *err) {
+    struct clone clone = {.vxnets = vxnets, .ret_ids = ret_instance_ids};
+    struct instance_batch batch = {.cloud = cloud,
+                                   .caller = caller,
+                                   .action = "CloneInstances",
+                                   .ids = ids,
+                                   .prepare = clone_prepare,
+                                   .arg = &clone};
+
+    return instance_batch_run(&batch, ret_job_id, err);
+}
+
+/* --- The job: item = the source; the clone's id is in its data ----------------------------------- */
+
+static bool freeze_run(struct job_run *run, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    struct freeze *freeze = im_alloc(sizeof(*freeze));
+    const struct wire_value *root;
+
+    run->scratch = freeze;
+    if (data == NULL)
+        return false;
+    root = wire_root(data);
+    return layer_freeze_run(run->context, wire_get_text(root, "head", ""),
+                            wire_get_text(root, "next", ""),
+                            wire_get_int(root, "running", 0) ? run->item->resource_id : NULL,
+                            freeze, err);
+}
+
+static bool freeze_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    IM_AUTO(instance_free_auto) struct instance *source = NULL;
+    const struct wire_value *root;
+
+    if (data == NULL || !record_get(conn, &instance_type, run->item->resource_id, &source, err))
+        return false;
+    root = wire_root(data);
+    im_replace(&source->layer_id, wire_get_text(root, "next", ""));
+    return layer_freeze_commit(conn, wire_get_text(root, "head", ""),
+                               wire_get_text(root, "next", ""), run->scratch, err) &&
+           record_update(conn, &instance_type, source, err);
+}
+
+/* Once committed the source lives on `next`: only a freeze that is not committed is taken back. */
+static bool freeze_undo(struct job_run *run, struct im_err *err) {
+    struct cloud *cloud = run->context;
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    IM_AUTO(instance_free_auto) struct instance *source = NULL;
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    const char *next;
+
+    if (data == NULL || conn == NULL ||
+        !record_get(conn, &instance_type, run->item->resource_id, &source, err))
+        return false;
+    next = wire_get_text(wire_root(data), "next", "");
+    return im_str_equal(source->layer_id, next) ||
+           layer_freeze_undo(cloud, wire_get_text(wire_root(data), "head", ""), next, err);
+}
+
+static bool disk_run(struct job_run *run, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+
+    return data != NULL &&
+           layer_make_head(run->context, wire_get_text(wire_root(data), "layer", ""), err);
+}
+
+static bool disk_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+
+    return data != NULL &&
+           layer_set_state(conn, wire_get_text(wire_root(data), "layer", ""), LAYER_HEAD, err) &&
+           instance_unlock(conn, run->item->resource_id, err);
+}
+
+static bool start_run(struct job_run *run, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+
+    return data != NULL &&
+           machine_start(run->context, wire_get_text(wire_root(data), "clone", ""), err);
+}
+
+static bool start_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+
+    return data != NULL && instance_settle(conn, wire_get_text(wire_root(data), "clone", ""),
+                                           INSTANCE_RUNNING, err);
+}
+
+static bool start_undo(struct job_run *run, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+
+    return data != NULL &&
+           machine_forget(run->context, wire_get_text(wire_root(data), "clone", ""), err);
+}
+
+static bool clone_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                         struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    IM_AUTO(instance_free_auto) struct instance *copy = NULL;
+    IM_AUTO(layer_free_auto) struct layer *next = NULL;
+    const struct wire_value *root;
+
+    (void) why;
+    if (data == NULL)
+        return false;
+    root = wire_root(data);
+    if (!record_get(conn, &layer_type, wire_get_text(root, "next", ""), &next, err) ||
+        (next->state == LAYER_MAKING && !layer_drop(run->context, conn, next->layer_id, err)) ||
+        !instance_unlock(conn, run->item->resource_id, err) ||
+        !record_get(conn, &instance_type, wire_get_text(root, "clone", ""), &copy, err))
+        return false;
+    copy->sub_code = 1;
+    return instance_cease(run->context, conn, copy, err);
+}
+
+static const struct job_step clone_steps[] = {
+    {"freeze", freeze_run, freeze_commit, freeze_undo},
+    {"disk", disk_run, disk_commit, NULL},
+    {"start", start_run, start_commit, start_undo},
+};
+const struct job_verb instance_clone_verb = {.action = "CloneInstances",
+                                             .steps = clone_steps,
+                                             .step_count = 3,
+                                             .undone = clone_undone,
+                                             .resumes = true};

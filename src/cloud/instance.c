@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the instance verbs share: batches, settling, ceasing, logins; and the verbs that need no job. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "cloud-private.h"
+
+enum { NAME_MAX_BYTES = 255, DESCRIPTION_MAX_BYTES = 1000, PASSWORD_MIN = 8, PASSWORD_MAX = 128 };
+
+bool cloud_transact(struct cloud *cloud,
+                    bool (*body)(struct db_conn *conn, void *arg, struct im_err *err), void *arg,
+                    struct im_err *err) {
+    return db_transact(cloud->config.db, body, arg, err);
+}
+
+struct wire_doc *item_data(const struct job_run *run, struct im_err *err) {
+    const char *data = im_str_empty(run->item->data) ? "{}" : run->item->data;
+
+    return wire_parse(data, strlen(data), err);
+}
+
+/* --- Batches -------------------------------------------------------------------------------- */
+
+static bool batch_one(struct instance_batch *batch, struct db_conn *conn, const char *id,
+                      char **ret_data, struct im_err *err) {
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+    struct wire_writer data = {0};
+    bool prepared;
+
+    if (!instance_load(conn, batch->caller, id, &instance, err) ||
+        !instance_allows(instance, batch->action, err))
+        return false;
+    wire_object_begin(&data, NULL);
+    prepared = batch->prepare == NULL || batch->prepare(batch, conn, instance, &data, err);
+    wire_object_end(&data);
+    *ret_data = im_str_take(&data.text);
+    instance->transition_status = verb_rule_find(instance_rules, batch->action)->during;
+    return prepared && record_update(conn, &instance_type, instance, err);
+}
+
+static bool batch_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct instance_batch *batch = arg;
+    const struct im_strings *ids = batch->ids;
+    IM_AUTO(free_auto) struct job_order *orders = im_alloc(ids->count * sizeof(*orders));
+    IM_AUTO(im_strings_done) struct im_strings data = {0};
+    bool fine = true;
+
+    for (size_t i = 0; i < ids->count && fine; i++) {
+        IM_AUTO(free_auto) char *text = NULL;
+
+        fine = batch_one(batch, conn, ids->items[i], &text, err);
+        im_strings_add(&data, text);
+    }
+    for (size_t i = 0; i < ids->count && fine; i++)
+        orders[i] = (struct job_order){.resource_id = ids->items[i], .data = data.items[i]};
+    return fine && jobs_add(batch->cloud->jobs, conn, batch->action, batch->caller->user_id,
+                            batch->directive ? batch->directive : "", orders, ids->count,
+                            batch->job_id, err);
+}
+
+bool instance_batch_run(struct instance_batch *batch, char ret_job_id[IM_JOB_ID_MAX],
+                        struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings unique = {0};
+    const struct im_strings *given = batch->ids;
+    bool added;
+
+    if (!ids_unique("instances", given, &unique, err))
+        return false;
+    batch->ids = &unique;
+    added = cloud_transact(batch->cloud, batch_body, batch, err);
+    batch->ids = given;
+    if (!added)
+        return false;
+    jobs_wake(batch->cloud->jobs, batch->job_id);
+    memcpy(ret_job_id, batch->job_id, IM_JOB_ID_MAX);
+    return true;
+}
+
+/* --- Ends of jobs --------------------------------------------------------------------------- */
+
+bool instance_settle(struct db_conn *conn, const char *instance_id, enum instance_status status,
+                     struct im_err *err) {
+    struct instance instance = {.instance_id = (char *) instance_id,
+                                .status = status,
+                                .transition_status = TRANSITION_NONE,
+                                .status_time = im_now_s()};
+
+    return record_update_fields(
+        conn, &instance_type, &instance,
+        (const char *const[]){"status", "transition_status", "status_time", NULL}, err);
+}
+
+bool instance_unlock(struct db_conn *conn, const char *instance_id, struct im_err *err) {
+    struct instance instance = {.instance_id = (char *) instance_id,
+                                .transition_status = TRANSITION_NONE};
+
+    return record_update_fields(conn, &instance_type, &instance,
+                                (const char *const[]){"transition_status", NULL}, err);
+}
+
+bool instance_cease(struct cloud *cloud, struct db_conn *conn, struct instance *instance,
+                    struct im_err *err) {
+    if (!layer_drop(cloud, conn, instance->layer_id, err) ||
+        !nics_delete(conn, instance->instance_id, err) ||
+        !db_exec(conn, NULL, err, "DELETE FROM keypair_links WHERE instance_id = $1", "t",
+                 instance->instance_id))
+        return false;
+    im_replace(&instance->layer_id, NULL);
+    im_replace(&instance->userdata, NULL);
+    im_replace(&instance->passwd_hash, NULL);
+    im_replace(&instance->graphics_passwd, NULL);
+    instance->status = INSTANCE_CEASED;
+    instance->transition_status = TRANSITION_NONE;
+    instance->status_time = im_now_s();
+    return record_update(conn, &instance_type, instance, err);
+}
+
+/* --- Logins --------------------------------------------------------------------------------- */
+
+static bool password_fits(const char *password, struct im_err *err) {
+    size_t len = strlen(password);
+    bool lower = false, upper = false, digit = false;
+
+    for (const char *p = password; *p != '\0'; p++) {
+        lower |= *p >= 'a' && *p <= 'z';
+        upper |= *p >= 'A' && *p <= 'Z';
+        digit |= *p >= '0' && *p <= '9';
+        if ((unsigned char) *p < ' ' || *p == 0x7f)
+            return im_fail(err, IM_BAD_MESSAGE, "login_passwd contains a control character");
+    }
+    if (len < PASSWORD_MIN || len > PASSWORD_MAX || !lower || !upper || !digit)
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "login_passwd should have %d to %d characters, among them an upper-case "
+                       "letter, a lower-case letter and a digit",
+                       PASSWORD_MIN, PASSWORD_MAX);
+    return true;
+}
+
+static bool keypair_known(struct cloud *cloud, const struct caller *caller, const char *keypair_id,
+                          struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(keypair_free_auto) struct keypair *keypair = NULL;
+
+    return conn != NULL && keypair_load(conn, caller, keypair_id, &keypair, err);
+}
+
+bool login_check(struct cloud *cloud, const struct caller *caller, const char *platform,
+                 const char *mode, const char *keypair, const char *password, char **ret_hash,
+                 struct im_err *err) {
+    *ret_hash = NULL;
+    if (im_str_empty(mode))
+        mode = !im_str_empty(keypair) ? "keypair" : !im_str_empty(password) ? "passwd" : "";
+    if (*mode == '\0') {
+        *ret_hash = im_strdup("");
+        return true;
+    }
+    if (strcmp(mode, "keypair") == 0) {
+        if (im_str_equal(platform, "windows"))
+            return im_fail(err, IM_BAD_MESSAGE,
+                           "login_mode [keypair] does not work with Windows, use [passwd]");
+        if (im_str_empty(keypair))
+            return im_fail(err, IM_BAD_MESSAGE,
+                           "parameter [login_keypair] is missing, login_mode is [keypair]");
+        if (!keypair_known(cloud, caller, keypair, err))
+            return false;
+        *ret_hash = im_strdup("");
+        return true;
+    }
+    if (strcmp(mode, "passwd") != 0)
+        return im_fail(err, IM_BAD_MESSAGE, "login_mode [%.64s] should be keypair or passwd", mode);
+    if (im_str_empty(password))
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "parameter [login_passwd] is missing, login_mode is [passwd]");
+    if (!password_fits(password, err))
+        return false;
+    *ret_hash = crypto_password_hash(password);
+    return true;
+}
+
+bool keypair_link_add(struct db_conn *conn, const char *keypair_id, const char *instance_id,
+                      struct im_err *err) {
+    IM_AUTO(free_auto) char *id = im_printf("%s/%s", keypair_id, instance_id);
+
+    return db_exec(conn, NULL, err,
+                   "INSERT INTO keypair_links (link_id, keypair_id, instance_id) VALUES ($1, $2, $3)"
+                   " ON CONFLICT (link_id) DO NOTHING",
+                   "ttt", id, keypair_id, instance_id);
+}
+
+/* --- Verbs without a job -------------------------------------------------------------------- */
+
+struct modify {
+    const struct caller *caller;
+    const char *id, *name, *description;
+    int64_t nic_mqueue;
+};
+
+static bool modify_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct modify *modify = arg;
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+
+    if (!instance_load(conn, modify->caller, modify->id, &instance, err))
+        return false;
+    if (modify->name != NULL)
+        im_replace(&instance->instance_name, modify->name);
+    if (modify->description != NULL)
+        im_replace(&instance->description, *modify->description ? modify->description : NULL);
+    if (modify->nic_mqueue >= 0)
+        instance->nic_mqueue = modify->nic_mqueue;
+    return record_update_fields(
+        conn, &instance_type, instance,
+        (const char *const[]){"instance_name", "description", "nic_mqueue", NULL}, err);
+}
+
+bool cloud_instance_modify(struct cloud *cloud, const struct caller *caller, const char *id,
+                           const char *instance_name, const char *description, int64_t nic_mqueue,
+                           struct im_err *err) {
+    struct modify modify = {caller, id, instance_name, description, nic_mqueue};
+
+    return text_fits("instance_name", instance_name, NAME_MAX_BYTES, err) &&
+           text_fits("description", description, DESCRIPTION_MAX_BYTES, err) &&
+           cloud_transact(cloud, modify_body, &modify, err);
+}
+
+static bool load_running(struct cloud *cloud, const struct caller *caller, const char *id,
+                         struct instance **ret_instance, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+
+    if (conn == NULL || !instance_load(conn, caller, id, &instance, err))
+        return false;
+    if (instance->status != INSTANCE_RUNNING)
+        return im_fail(err, IM_WRONG_STATE, "instance [%s] is not running; start it first", id);
+    *ret_instance = im_steal(&instance);
+    return true;
+}
+
+bool cloud_instance_ssh(struct cloud *cloud, const struct caller *caller, const char *id,
+                        struct ssh_address *ret_address, struct im_err *err) {
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    IM_AUTO(db_give_auto) struct db_conn *conn = NULL;
+    struct im_err missing = {0};
+    struct nic **nics = NULL;
+    size_t count = 0;
+
+    if (!load_running(cloud, caller, id, &instance, err))
+        return false;
+    conn = db_take(cloud->config.db, err);
+    if (conn == NULL || !nics_load(conn, id, &nics, &count, err))
+        return false;
+    (void) !record_get(conn, &image_type, instance->image_id, &image, &missing);
+    if (count > 0) {
+        bool forwarded = nics[0]->ssh_port != 0;
+
+        snprintf(ret_address->host, sizeof(ret_address->host), "%s",
+                 forwarded ? "127.0.0.1" : nics[0]->private_ip);
+        ret_address->port = forwarded ? (int) nics[0]->ssh_port : 22;
+        snprintf(ret_address->user, sizeof(ret_address->user), "%s",
+                 image && !im_str_empty(image->default_user) ? image->default_user : "root");
+    }
+    record_list_free(&nic_type, (void **) nics, count);
+    return count > 0 ? true
+                     : im_fail(err, IM_WRONG_STATE,
+                               "instance [%s] has no network; use its console", id);
+}
+
+bool cloud_instance_console(struct cloud *cloud, const struct caller *caller, const char *id,
+                            int *ret_fd, struct im_err *err) {
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+
+    return load_running(cloud, caller, id, &instance, err) &&
+           virt_console_open(cloud->config.virt, id, ret_fd, err);
+}
+
+bool cloud_instance_console_log(struct cloud *cloud, const struct caller *caller, const char *id,
+                                char **ret_bytes, size_t *ret_len, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+    IM_AUTO(free_auto) char *path = NULL;
+
+    if (conn == NULL || !instance_load(conn, caller, id, &instance, err))
+        return false;
+    path = virt_console_log_path(cloud->config.virt, id);
+    if (access(path, F_OK) != 0) {
+        *ret_bytes = im_strdup("");
+        *ret_len = 0;
+        return true;
+    }
+    return im_read_file(path, 8 << 20, ret_bytes, ret_len, err);
+}

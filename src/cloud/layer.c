@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rows of the layer graph, and the pool made to agree with them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cloud-private.h"
+
+enum { CHAIN_MAX = 4096 };      /* far beyond what QEMU opens; only bounds a record that bites its own tail */
+static const int64_t fs_freeze_timeout_ms = 5000;
+
+bool layer_plan(struct cloud *cloud, struct db_conn *conn, const char *parent_id, int64_t size_bytes,
+                char ret_layer_id[IM_ID_MAX], struct im_err *err) {
+    IM_AUTO(layer_free_auto) struct layer *parent = NULL;
+    char id[IM_ID_MAX];
+    struct layer layer = {.layer_id = id,
+                          .name = id,
+                          .pool = (char *) storage_uri(cloud->config.pool),
+                          .parent_id = (char *) parent_id,
+                          .state = LAYER_MAKING,
+                          .size_bytes = size_bytes,
+                          .depth = 1,
+                          .create_time = im_now_s()};
+
+    if (parent_id != NULL) {
+        if (!record_get(conn, &layer_type, parent_id, &parent, err))
+            return false;
+        layer.depth = parent->depth + 1;
+        if (size_bytes < parent->size_bytes)
+            layer.size_bytes = parent->size_bytes;
+    }
+    im_id_make(id, "l-", 12);
+    if (!record_insert(conn, &layer_type, &layer, err))
+        return false;
+    memcpy(ret_layer_id, id, IM_ID_MAX);
+    return true;
+}
+
+bool layer_set_state(struct db_conn *conn, const char *layer_id, enum layer_state state,
+                     struct im_err *err) {
+    struct layer layer = {.layer_id = (char *) layer_id, .state = state};
+
+    return record_update_fields(conn, &layer_type, &layer, (const char *const[]){"state", NULL},
+                                err);
+}
+
+bool layer_drop(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
+                struct im_err *err) {
+    struct im_err missing = {0};
+
+    if (im_str_empty(layer_id))
+        return true;
+    if (!layer_set_state(conn, layer_id, LAYER_DROPPING, &missing) &&
+        missing.code != IM_NOT_FOUND) {
+        *err = missing;
+        return false;
+    }
+    background_collect(cloud);
+    return true;
+}
+
+bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret_layers,
+                 size_t *ret_count, struct im_err *err) {
+    struct layer **layers = NULL;
+    size_t count = 0, capacity = 0;
+    const char *next = layer_id;
+
+    while (next != NULL) {
+        struct layer *layer = NULL;
+
+        if (count == CHAIN_MAX || !record_get(conn, &layer_type, next, &layer, err)) {
+            record_list_free(&layer_type, (void **) layers, count);
+            return count == CHAIN_MAX
+                       ? im_fail(err, IM_INTERNAL, "layer %s: its chain of parents has no end", layer_id)
+                       : im_within(err, "chain of layer %s", layer_id);
+        }
+        im_grow(&layers, count, &capacity);
+        layers[count++] = layer;
+        next = layer->parent_id;
+    }
+    *ret_layers = layers;
+    *ret_count = count;
+    return true;
+}
+
+bool layer_make_head(struct cloud *cloud, const char *layer_id, struct im_err *err) {
+    IM_AUTO(layer_free_auto) struct layer *layer = NULL;
+    IM_AUTO(layer_free_auto) struct layer *parent = NULL;
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+
+    if (conn == NULL || !record_get(conn, &layer_type, layer_id, &layer, err) ||
+        (layer->parent_id != NULL && !record_get(conn, &layer_type, layer->parent_id, &parent, err)))
+        return false;
+    if (parent == NULL)
+        return storage_create(cloud->config.pool, layer->name, (uint64_t) layer->size_bytes, err);
+    return storage_clone(cloud->config.pool, parent->name, layer->name,
+                         (uint64_t) layer->size_bytes, err);
+}
+
+static bool load_pair(struct cloud *cloud, const char *head_id, const char *next_id,
+                      struct layer **ret_head, struct layer **ret_next, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(layer_free_auto) struct layer *head = NULL;
+
+    if (conn == NULL || !record_get(conn, &layer_type, head_id, &head, err) ||
+        !record_get(conn, &layer_type, next_id, ret_next, err))
+        return false;
+    *ret_head = im_steal(&head);
+    return true;
+}
+
+/* Switches a running machine from the old head to the new one, with its file systems quiet if it has an agent. */
+static bool switch_machine(struct cloud *cloud, const char *machine, const char *head,
+                           struct im_err *err) {
+    struct storage_source source = {0};
+    struct im_err thaw = {0}, quiet_err = {0};
+    bool quiet = false, switched;
+
+    if (!storage_attach_info(cloud->config.pool, head, &source, err))
+        return false;
+    if (!virt_fs_freeze(cloud->config.virt, machine, fs_freeze_timeout_ms, &quiet, &quiet_err))
+        im_debug("cloud", "%s: file systems not frozen: %s", machine, quiet_err.text);
+    switched = virt_switch_disk(cloud->config.virt, machine, machine, source.path, err);
+    /* Thawed always, whatever happened: a frozen guest is worse than a crash-consistent copy. */
+    if (quiet && !virt_fs_thaw(cloud->config.virt, machine, &thaw))
+        im_warn("cloud", "%s: cannot thaw its file systems: %s", machine, thaw.text);
+    storage_source_done(&source);
+    return switched;
+}
+
+bool layer_freeze_run(struct cloud *cloud, const char *head_id, const char *next_id,
+                      const char *machine, struct freeze *ret_freeze, struct im_err *err) {
+    IM_AUTO(layer_free_auto) struct layer *head = NULL;
+    IM_AUTO(layer_free_auto) struct layer *next = NULL;
+    struct freeze freeze = {0};
+
+    if (!load_pair(cloud, head_id, next_id, &head, &next, err) ||
+        !storage_freeze_begin(cloud->config.pool, head->name, next->name, freeze.frozen,
+                              freeze.head, err))
+        return false;
+    if (machine != NULL && strcmp(freeze.head, head->name) != 0) {
+        struct im_err end_err = {0};
+
+        if (!switch_machine(cloud, machine, freeze.head, err))
+            return false;
+        /* The machine writes to the new head now: there is no way back, only a layer that is less protected. */
+        if (!storage_freeze_end(cloud->config.pool, freeze.frozen, &end_err))
+            im_warn("cloud", "layer %s stays writable: %s", freeze.frozen, end_err.text);
+    } else if (!storage_freeze_end(cloud->config.pool, freeze.frozen, err)) {
+        return false;
+    }
+    *ret_freeze = freeze;
+    return true;
+}
+
+bool layer_freeze_commit(struct db_conn *conn, const char *head_id, const char *next_id,
+                         const struct freeze *freeze, struct im_err *err) {
+    static const char *const names[] = {"name", "state", NULL};
+    struct layer frozen = {
+        .layer_id = (char *) head_id, .name = (char *) freeze->frozen, .state = LAYER_FROZEN};
+    struct layer head = {
+        .layer_id = (char *) next_id, .name = (char *) freeze->head, .state = LAYER_HEAD};
+
+    return record_update_fields(conn, &layer_type, &frozen, names, err) &&
+           record_update_fields(conn, &layer_type, &head, names, err);
+}
+
+bool layer_freeze_undo(struct cloud *cloud, const char *head_id, const char *next_id,
+                       struct im_err *err) {
+    IM_AUTO(layer_free_auto) struct layer *head = NULL;
+    IM_AUTO(layer_free_auto) struct layer *next = NULL;
+
+    return load_pair(cloud, head_id, next_id, &head, &next, err) &&
+           storage_freeze_undo(cloud->config.pool, head->name, next->name, err);
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From rows to a running machine: chain of layers, seed, network, and then the hypervisor. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cloud-private.h"
+#include "seed/seed.h"
+
+/* All that a start needs, read from the record in one go. */
+struct parts {
+    struct instance *instance;
+    struct image *image;                /* NULL when its row is gone */
+    struct nic **nics;
+    size_t nic_count;
+    struct layer **layers;
+    size_t layer_count;
+    struct im_strings keys;             /* authorized_keys lines */
+};
+
+static void parts_done(struct parts *parts) {
+    instance_free(parts->instance);
+    image_free(parts->image);
+    record_list_free(&nic_type, (void **) parts->nics, parts->nic_count);
+    record_list_free(&layer_type, (void **) parts->layers, parts->layer_count);
+    im_strings_done(&parts->keys);
+}
+
+static bool load_keys(struct db_conn *conn, const char *instance_id, struct im_strings *keys,
+                      struct im_err *err) {
+    IM_AUTO(db_rows_free_auto) struct db_rows *rows = db_query(
+        conn, err,
+        "SELECT k.encrypt_method, k.pub_key, k.keypair_id FROM keypair_links l"
+        " JOIN keypairs k ON k.keypair_id = l.keypair_id WHERE l.instance_id = $1 ORDER BY 3",
+        "t", instance_id);
+    bool more = true;
+
+    if (rows == NULL)
+        return false;
+    while (db_next(rows, &more, err) && more) {
+        IM_AUTO(free_auto) char *line =
+            im_printf("%s %s %s", db_text(rows, 0), db_text(rows, 1), db_text(rows, 2));
+
+        im_strings_add(keys, line);
+    }
+    return !more;
+}
+
+static bool parts_load(struct cloud *cloud, const char *instance_id, struct parts *parts,
+                       struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    struct im_err missing = {0};
+
+    if (conn == NULL || !record_get(conn, &instance_type, instance_id, &parts->instance, err))
+        return false;
+    if (!record_get(conn, &image_type, parts->instance->image_id, &parts->image, &missing) &&
+        missing.code != IM_NOT_FOUND) {
+        *err = missing;
+        return false;
+    }
+    return nics_load(conn, instance_id, &parts->nics, &parts->nic_count, err) &&
+           layer_chain(conn, parts->instance->layer_id, &parts->layers, &parts->layer_count, err) &&
+           load_keys(conn, instance_id, &parts->keys, err);
+}
+
+/* --- Seed ----------------------------------------------------------------------------------- */
+
+static char *seed_path(struct cloud *cloud, const char *instance_id) {
+    return im_printf("%s/seeds/%s.iso", cloud->config.state_dir, instance_id);
+}
+
+/* QingCloud's metadata file, which scripts inside machines read. */
+static char *metadata_json(const struct parts *parts) {
+    struct wire_writer writer = {0};
+    const struct instance *instance = parts->instance;
+
+    wire_object_begin(&writer, NULL);
+    wire_text(&writer, "instance_id", instance->instance_id);
+    wire_text(&writer, "instance_name", instance->instance_name ? instance->instance_name : "");
+    wire_text(&writer, "instance_type", instance->instance_type);
+    wire_int(&writer, "vcpus_current", instance->vcpus_current);
+    wire_int(&writer, "memory_current", instance->memory_current);
+    wire_text(&writer, "image_id", instance->image_id);
+    wire_text(&writer, "platform", instance->platform);
+    wire_text(&writer, "os_family", parts->image ? parts->image->os_family : "");
+    wire_text(&writer, "volume_ids", "");
+    wire_int(&writer, "vxnets_count", (int64_t) parts->nic_count);
+    wire_array_begin(&writer, "vxnets");
+    for (size_t i = 0; i < parts->nic_count; i++) {
+        wire_object_begin(&writer, NULL);
+        wire_text(&writer, "vxnet_id", parts->nics[i]->vxnet_id);
+        wire_text(&writer, "nic_id", parts->nics[i]->nic_id);
+        wire_object_end(&writer);
+    }
+    wire_array_end(&writer);
+    wire_object_end(&writer);
+    return im_str_take(&writer.text);
+}
+
+static bool write_seed(struct cloud *cloud, const struct parts *parts, const char *path,
+                       struct im_err *err) {
+    const struct instance *instance = parts->instance;
+    IM_AUTO(free_auto) char *metadata = metadata_json(parts);
+    IM_AUTO(free_auto) char *identity =
+        instance->generation == 0
+            ? im_strdup(instance->instance_id)
+            : im_printf("%s.%" PRId64, instance->instance_id, instance->generation);
+    IM_AUTO(free_auto) void *userdata = NULL;
+    const char *user = parts->image ? parts->image->default_user : NULL;
+    size_t userdata_len = 0;
+    struct seed seed = {.instance_id = identity,
+                        .hostname = instance->hostname,
+                        .default_user = im_str_empty(user) ? "root" : user,
+                        .public_keys = (const char *const *) parts->keys.items,
+                        .public_key_count = parts->keys.count,
+                        .passwd_hash = instance->passwd_hash,
+                        .metadata_json = metadata};
+
+    if (!im_str_empty(instance->userdata) &&
+        !crypto_base64_decode(instance->userdata, &userdata, &userdata_len))
+        return im_fail(err, IM_INTERNAL, "instance %s: its user data is damaged",
+                       instance->instance_id);
+    seed.userdata = userdata;
+    seed.userdata_len = userdata_len;
+    return seed_write(path, &seed, cloud->config.machine_uid, cloud->config.machine_gid, err);
+}
+
+/* --- Description for the hypervisor --------------------------------------------------------- */
+
+struct disks {
+    struct storage_source *sources;     /* of the system disk's chain, the head first */
+    struct virt_layer *layers;
+    size_t count;
+    struct virt_layer seed_layer;
+    struct virt_disk disks[2];
+    char *seed;
+};
+
+static void disks_done(struct disks *disks) {
+    for (size_t i = 0; i < disks->count; i++)
+        storage_source_done(&disks->sources[i]);
+    free(disks->sources);
+    free(disks->layers);
+    free(disks->seed);
+}
+
+static bool describe_disks(struct cloud *cloud, const struct parts *parts, struct disks *disks,
+                           struct im_err *err) {
+    disks->sources = im_alloc(parts->layer_count * sizeof(*disks->sources));
+    disks->layers = im_alloc(parts->layer_count * sizeof(*disks->layers));
+    for (; disks->count < parts->layer_count; disks->count++) {
+        struct storage_source *source = &disks->sources[disks->count];
+
+        if (!storage_attach_info(cloud->config.pool, parts->layers[disks->count]->name, source,
+                                 err))
+            return false;
+        disks->layers[disks->count] =
+            (struct virt_layer){.path = source->path, .format = source->format};
+    }
+    disks->seed = seed_path(cloud, parts->instance->instance_id);
+    disks->seed_layer = (struct virt_layer){.path = disks->seed, .format = "raw"};
+    disks->disks[0] = (struct virt_disk){.serial = parts->instance->instance_id,
+                                         .layers = disks->layers,
+                                         .layer_count = disks->count};
+    disks->disks[1] = (struct virt_disk){
+        .serial = "seed", .layers = &disks->seed_layer, .layer_count = 1, .read_only = true};
+    return true;
+}
+
+static struct virt_nic *describe_nics(struct cloud *cloud, const struct parts *parts) {
+    bool user = net_kind(cloud->config.net) == NET_USER;
+    struct virt_nic *nics = im_alloc(parts->nic_count * sizeof(*nics));
+
+    for (size_t i = 0; i < parts->nic_count; i++)
+        nics[i] = (struct virt_nic){.kind = user ? VIRT_NIC_USER : VIRT_NIC_BRIDGE,
+                                    .mac = parts->nics[i]->nic_id,
+                                    .bridge = user ? NULL : net_bridge_name(cloud->config.net),
+                                    .ssh_port = (int) parts->nics[i]->ssh_port};
+    return nics;
+}
+
+/* "sockets,cores,threads"; anything else was refused when it came in. */
+static void describe_topology(const char *text, struct virt_machine *machine) {
+    if (im_str_empty(text) ||
+        sscanf(text, "%u,%u,%u", &machine->sockets, &machine->cores, &machine->threads) != 3)
+        machine->sockets = machine->cores = machine->threads = 0;
+}
+
+static bool plug(struct cloud *cloud, const struct parts *parts, struct im_err *err) {
+    for (size_t i = 0; i < parts->nic_count; i++)
+        if (!net_plug(cloud->config.net, parts->nics[i]->nic_id, parts->nics[i]->private_ip,
+                      parts->instance->hostname, err))
+            return false;
+    return true;
+}
+
+static bool start_described(struct cloud *cloud, const struct parts *parts,
+                            const struct disks *disks, struct im_err *err) {
+    const struct instance *instance = parts->instance;
+    IM_AUTO(free_auto) struct virt_nic *nics = describe_nics(cloud, parts);
+    char uuid[37];
+    struct virt_machine machine = {.name = instance->instance_id,
+                                   .uuid = uuid,
+                                   .title = instance->instance_name,
+                                   .vcpus = (unsigned) instance->vcpus_current,
+                                   .memory_mib = (uint64_t) instance->memory_current,
+                                   .cpu_model = instance->cpu_model,
+                                   .firmware = im_str_empty(instance->firmware) ? "bios"
+                                                                                : instance->firmware,
+                                   .disks = disks->disks,
+                                   .disk_count = 2,
+                                   .nics = nics,
+                                   .nic_count = parts->nic_count,
+                                   .graphics_passwd = instance->graphics_passwd};
+
+    crypto_uuid(instance->instance_id, uuid);
+    describe_topology(instance->cpu_topology, &machine);
+    return virt_start(cloud->config.virt, &machine, err);
+}
+
+static bool start_parts(struct cloud *cloud, const struct parts *parts, struct im_err *err) {
+    struct disks disks = {0};
+    bool started = describe_disks(cloud, parts, &disks, err) &&
+                   write_seed(cloud, parts, disks.seed, err) &&
+                   nics_assign_ports(cloud, parts->nics, parts->nic_count, false, err) &&
+                   plug(cloud, parts, err);
+
+    if (started && !start_described(cloud, parts, &disks, err)) {
+        struct im_err again = {0};
+
+        /* In user mode a stranger may have taken the port since: once more with another one. */
+        started = net_kind(cloud->config.net) == NET_USER && parts->nic_count > 0 &&
+                  err->code == IM_INTERNAL &&
+                  nics_assign_ports(cloud, parts->nics, parts->nic_count, true, &again) &&
+                  start_described(cloud, parts, &disks, &again);
+    }
+    disks_done(&disks);
+    return started;
+}
+
+bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *err) {
+    struct parts parts = {0};
+    bool started = parts_load(cloud, instance_id, &parts, err) &&
+                   machine_memory_free(cloud, parts.instance->memory_current, err) &&
+                   start_parts(cloud, &parts, err);
+
+    parts_done(&parts);
+    return started ? true : im_within(err, "instance [%s]", instance_id);
+}
+
+bool machine_stop(struct cloud *cloud, const char *instance_id, bool soft,
+                  const volatile bool *cancel, struct im_err *err) {
+    if (soft) {
+        struct im_err patience = {0};
+
+        if (!virt_shutdown(cloud->config.virt, instance_id, &patience) ||
+            !virt_wait_off(cloud->config.virt, instance_id, cloud->config.stop_timeout_ms, cancel,
+                           &patience)) {
+            if (patience.code == IM_CANCELLED) {
+                *err = patience;
+                return false;
+            }
+            if (patience.code != IM_NOT_FOUND)
+                im_info("cloud", "%s does not stop by itself, powering it off: %s", instance_id,
+                        patience.text);
+        }
+    }
+    return virt_destroy(cloud->config.virt, instance_id, err);
+}
+
+bool machine_forget(struct cloud *cloud, const char *instance_id, struct im_err *err) {
+    IM_AUTO(free_auto) char *seed = seed_path(cloud, instance_id);
+    IM_AUTO(db_give_auto) struct db_conn *conn = NULL;
+    struct nic **nics = NULL;
+    size_t count = 0;
+    bool unplugged = true;
+
+    if (!virt_destroy(cloud->config.virt, instance_id, err))
+        return false;
+    conn = db_take(cloud->config.db, err);
+    if (conn == NULL || !nics_load(conn, instance_id, &nics, &count, err))
+        return false;
+    for (size_t i = 0; i < count && unplugged; i++)
+        unplugged = net_unplug(cloud->config.net, nics[i]->nic_id, err);
+    record_list_free(&nic_type, (void **) nics, count);
+    unlink(seed);
+    virt_forget(cloud->config.virt, instance_id);
+    return unplugged;
+}
+
+/* --- Limits --------------------------------------------------------------------------------- */
+
+bool machine_fits(struct cloud *cloud, int64_t vcpus, int64_t memory_mib,
+                  struct im_err *err) {
+    struct virt_host host;
+    int64_t max_vcpus = cloud->config.max_vcpus, max_memory = cloud->config.max_memory_mib;
+
+    if (!virt_host(cloud->config.virt, &host, err))
+        return false;
+    if (max_vcpus == 0)
+        max_vcpus = (int64_t) host.cpus * 8;
+    if (max_memory == 0)
+        max_memory = (int64_t) (host.memory_bytes >> 20) - cloud->config.memory_reserve_mib;
+    if (vcpus < 1 || vcpus > max_vcpus)
+        return im_fail(err, IM_BAD_MESSAGE, "cpu [%" PRId64 "] should be between 1 and %" PRId64
+                       " on this host", vcpus, max_vcpus);
+    if (memory_mib < cloud->config.min_memory_mib || memory_mib > max_memory)
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "memory [%" PRId64 " MB] should be between %" PRId64 " and %" PRId64
+                       " on this host",
+                       memory_mib, cloud->config.min_memory_mib, max_memory);
+    return true;
+}
+
+bool machine_memory_free(struct cloud *cloud, int64_t memory_mib, struct im_err *err) {
+    struct virt_host host;
+    int64_t free_mib;
+
+    if (!virt_host(cloud->config.virt, &host, err))
+        return false;
+    free_mib = (int64_t) (host.memory_free_bytes >> 20) - cloud->config.memory_reserve_mib;
+    if (memory_mib > free_mib)
+        return im_fail(err, IM_NO_RESOURCE,
+                       "%" PRId64 " MB of memory wanted, %" PRId64
+                       " free on the host; stop other instances or choose less memory",
+                       memory_mib, free_mib < 0 ? 0 : free_mib);
+    return true;
+}
