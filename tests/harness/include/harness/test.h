@@ -9,19 +9,21 @@
 
 /* Prints "ok N - claim" or "not ok N - claim" with the place; returns what was claimed. */
 #define check(claim, ...) test_check((claim), __FILE__, __LINE__, __VA_ARGS__)
-/* The call must have returned false with this code; `call` uses the variable `err` it is given. */
+/* The call must have returned false with this code; it uses the variable `err`, which these two make
+ * for it alone, so an `err` of the function around is meant to be shadowed. */
 #define check_err(call, wanted, ...)                                                               \
-    do {                                                                                           \
-        struct im_err err = {0};                                                                   \
-        bool passed_ = (call);                                                                     \
-        test_check_err(passed_, &err, (wanted), __FILE__, __LINE__, __VA_ARGS__);                  \
-    } while (0)
+    TEST_WITH_ERR(call, test_check_err(passed_, &err, (wanted), __FILE__, __LINE__, __VA_ARGS__))
 /* The call must have returned true; prints the error otherwise. */
 #define check_ok(call, ...)                                                                        \
+    TEST_WITH_ERR(call, test_check_ok(passed_, &err, __FILE__, __LINE__, __VA_ARGS__))
+#define TEST_WITH_ERR(call, report)                                                                \
     do {                                                                                           \
+        _Pragma("GCC diagnostic push");                                                            \
+        _Pragma("GCC diagnostic ignored \"-Wshadow\"");                                            \
         struct im_err err = {0};                                                                   \
         bool passed_ = (call);                                                                     \
-        test_check_ok(passed_, &err, __FILE__, __LINE__, __VA_ARGS__);                             \
+        report;                                                                                    \
+        _Pragma("GCC diagnostic pop");                                                             \
     } while (0)
 
 bool test_check(bool claim, const char *file, int line, const char *format, ...)

@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The wrapper over the drivers: pool of connections, argument formats, transactions with retry,
+ * migrations. */
+#include "db/db.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "db-private.h"
+#include "schema.h"
+
+enum { IDLE_KEPT = 16, VALUES_MAX = 96, TRIES = 10 };
+
+static const struct db_driver *const drivers[] = {&db_sqlite};
+
+struct db_conn {
+    struct db *db;
+    void *link;
+    bool open, writes; /* a transaction is open; it may have written */
+};
+
+struct db {
+    const struct db_driver *driver;
+    void *shared;
+    pthread_mutex_t lock; /* guards idle and idle_count */
+    struct db_conn *idle[IDLE_KEPT];
+    size_t idle_count;
+    atomic_uint_fast64_t generation;
+};
+
+struct db_rows {
+    struct db_conn *conn;
+    void *result;
+};
+
+struct db *db_open(const char *uri, struct im_err *err) {
+    const char *colon = strchr(uri, ':');
+
+    for (size_t i = 0; colon != NULL && i < sizeof(drivers) / sizeof(drivers[0]); i++) {
+        struct db *db;
+        void *shared;
+
+        if (strlen(drivers[i]->name) != (size_t) (colon - uri) ||
+            !im_starts_with(uri, drivers[i]->name))
+            continue;
+        shared = drivers[i]->open(colon + 1, err);
+        if (shared == NULL)
+            return NULL;
+        db = im_alloc(sizeof(*db));
+        db->driver = drivers[i];
+        db->shared = shared;
+        pthread_mutex_init(&db->lock, NULL);
+        atomic_init(&db->generation, 1);
+        return db;
+    }
+    im_fail(err, IM_BAD_MESSAGE, "record: the URI should begin with sqlite:");
+    return NULL;
+}
+
+static void conn_free(struct db_conn *conn) {
+    conn->db->driver->disconnect(conn->link);
+    free(conn);
+}
+
+void db_close(struct db *db) {
+    if (db == NULL)
+        return;
+    for (size_t i = 0; i < db->idle_count; i++)
+        conn_free(db->idle[i]);
+    db->driver->close(db->shared);
+    pthread_mutex_destroy(&db->lock);
+    free(db);
+}
+
+const char *db_driver(const struct db *db) { return db->driver->name; }
+
+uint64_t db_generation(struct db *db) {
+    return db->driver->generations ? atomic_load(&db->generation) : 0;
+}
+
+/* --- Connections ------------------------------------------------------------------------------ */
+
+struct db_conn *db_take(struct db *db, struct im_err *err) {
+    struct db_conn *conn = NULL;
+
+    pthread_mutex_lock(&db->lock);
+    if (db->idle_count > 0)
+        conn = db->idle[--db->idle_count];
+    pthread_mutex_unlock(&db->lock);
+    if (conn != NULL && !db->driver->alive(conn->link)) {
+        conn_free(conn);
+        conn = NULL;
+    }
+    if (conn == NULL) {
+        void *link = db->driver->connect(db->shared, err);
+
+        if (link == NULL)
+            return NULL;
+        conn = im_alloc(sizeof(*conn));
+        conn->db = db;
+        conn->link = link;
+    }
+    return conn;
+}
+
+void db_give(struct db_conn *conn) {
+    struct db *db;
+    bool kept = false;
+
+    if (conn == NULL)
+        return;
+    db = conn->db;
+    db_rollback(conn);
+    pthread_mutex_lock(&db->lock);
+    if (db->idle_count < IDLE_KEPT && db->driver->alive(conn->link)) {
+        db->idle[db->idle_count++] = conn;
+        kept = true;
+    }
+    pthread_mutex_unlock(&db->lock);
+    if (!kept)
+        conn_free(conn);
+}
+
+/* --- Transactions ----------------------------------------------------------------------------- */
+
+static bool begin(struct db_conn *conn, bool write, struct im_err *err) {
+    assert(!conn->open);
+    if (!conn->db->driver->begin(conn->link, write, err))
+        return false;
+    conn->open = true;
+    conn->writes = write;
+    return true;
+}
+
+bool db_begin(struct db_conn *conn, struct im_err *err) { return begin(conn, true, err); }
+
+bool db_begin_read(struct db_conn *conn, struct im_err *err) { return begin(conn, false, err); }
+
+bool db_commit(struct db_conn *conn, struct im_err *err) {
+    assert(conn->open);
+    if (!conn->db->driver->commit(conn->link, err)) {
+        db_rollback(conn);
+        return false;
+    }
+    conn->open = false;
+    if (conn->writes)
+        atomic_fetch_add(&conn->db->generation, 1);
+    return true;
+}
+
+void db_rollback(struct db_conn *conn) {
+    if (!conn->open)
+        return;
+    conn->db->driver->rollback(conn->link);
+    conn->open = false;
+}
+
+bool db_in_transaction(const struct db_conn *conn) { return conn->open; }
+
+bool db_transact(struct db *db, bool (*body)(struct db_conn *conn, void *arg, struct im_err *err),
+                 void *arg, struct im_err *err) {
+    for (int try = 1;; try++) {
+        IM_AUTO(db_give_auto) struct db_conn *conn = db_take(db, err);
+
+        if (conn == NULL)
+            return false;
+        if (db_begin(conn, err) && body(conn, arg, err) && db_commit(conn, err))
+            return true;
+        if (err->code != IM_BUSY || try == TRIES)
+            return false;
+        db_rollback(conn);
+        *err = (struct im_err){0};
+        im_sleep_ms(try * 10);
+    }
+}
+
+/* --- Statements ------------------------------------------------------------------------------- */
+
+static size_t gather(const char *format, va_list args, struct db_value values[VALUES_MAX]) {
+    size_t count = 0;
+
+    for (; format[count] != '\0'; count++) {
+        struct db_value *value = &values[count];
+
+        assert(count < VALUES_MAX);
+        *value = (struct db_value){.type = format[count]};
+        if (value->type == 'i') {
+            value->integer = va_arg(args, int64_t);
+        } else {
+            value->text = va_arg(args, const char *);
+            if (value->type == 'b')
+                value->len = va_arg(args, size_t);
+        }
+    }
+    return count;
+}
+
+struct db_rows *db_query_values(struct db_conn *conn, struct im_err *err, const char *sql,
+                                const struct db_value *values, size_t count) {
+    void *result = conn->db->driver->query(conn->link, sql, values, count, err);
+    struct db_rows *rows;
+
+    if (result == NULL)
+        return NULL;
+    rows = im_alloc(sizeof(*rows));
+    rows->conn = conn;
+    rows->result = result;
+    return rows;
+}
+
+bool db_exec_values(struct db_conn *conn, int64_t *ret_changed, struct im_err *err, const char *sql,
+                    const struct db_value *values, size_t count) {
+    IM_AUTO(db_rows_free_auto)
+    struct db_rows *rows = db_query_values(conn, err, sql, values, count);
+    bool more = true;
+
+    if (rows == NULL)
+        return false;
+    while (more)
+        if (!db_next(rows, &more, err))
+            return false;
+    if (ret_changed != NULL)
+        *ret_changed = conn->db->driver->changed(rows->result);
+    if (!conn->open)
+        atomic_fetch_add(&conn->db->generation, 1);
+    return true;
+}
+
+bool db_exec(struct db_conn *conn, int64_t *ret_changed, struct im_err *err, const char *sql,
+             const char *format, ...) {
+    struct db_value values[VALUES_MAX];
+    va_list args;
+    size_t count;
+
+    va_start(args, format);
+    count = gather(format, args, values);
+    va_end(args);
+    return db_exec_values(conn, ret_changed, err, sql, values, count);
+}
+
+struct db_rows *db_query(struct db_conn *conn, struct im_err *err, const char *sql,
+                         const char *format, ...) {
+    struct db_value values[VALUES_MAX];
+    va_list args;
+    size_t count;
+
+    va_start(args, format);
+    count = gather(format, args, values);
+    va_end(args);
+    return db_query_values(conn, err, sql, values, count);
+}
+
+bool db_next(struct db_rows *rows, bool *ret_more, struct im_err *err) {
+    return rows->conn->db->driver->next(rows->result, ret_more, err);
+}
+
+const char *db_text(struct db_rows *rows, int column) {
+    return rows->conn->db->driver->text(rows->result, column);
+}
+
+int64_t db_int(struct db_rows *rows, int column) {
+    return rows->conn->db->driver->integer(rows->result, column);
+}
+
+const void *db_blob(struct db_rows *rows, int column, size_t *ret_len) {
+    return rows->conn->db->driver->blob(rows->result, column, ret_len);
+}
+
+bool db_is_null(struct db_rows *rows, int column) { return db_text(rows, column) == NULL; }
+
+void db_rows_free(struct db_rows *rows) {
+    if (rows == NULL)
+        return;
+    rows->conn->db->driver->free(rows->result);
+    free(rows);
+}
+
+/* --- Migrations: each in its own transaction, so that two programs may run them at once ---------
+ */
+
+static const char *const migrations[] = DB_MIGRATIONS;
+enum { MIGRATIONS = sizeof(migrations) / sizeof(migrations[0]) };
+
+int db_schema_version(void) { return MIGRATIONS; }
+
+static bool version_now(struct db_conn *conn, int64_t *ret_version, struct im_err *err) {
+    IM_AUTO(db_rows_free_auto)
+    struct db_rows *rows =
+        db_query(conn, err, "SELECT COALESCE(MAX(version), 0) FROM schema_migrations", "");
+    bool more = false;
+
+    if (rows == NULL || !db_next(rows, &more, err))
+        return false;
+    *ret_version = more ? db_int(rows, 0) : 0;
+    return true;
+}
+
+static bool migrate_one(struct db_conn *conn, void *arg, struct im_err *err) {
+    int64_t *left = arg, version = 0;
+
+    if (!db_exec(conn, NULL, err,
+                 "CREATE TABLE IF NOT EXISTS schema_migrations"
+                 " (version BIGINT PRIMARY KEY, applied_time BIGINT NOT NULL)",
+                 "") ||
+        !version_now(conn, &version, err))
+        return false;
+    if (version > MIGRATIONS)
+        return im_fail(err, IM_UNSUPPORTED,
+                       "record has schema %lld, this program knows up to %d; upgrade imprintd",
+                       (long long) version, MIGRATIONS);
+    *left = MIGRATIONS - version;
+    if (*left == 0)
+        return true;
+    --*left;
+    return conn->db->driver->script(conn->link, migrations[version], err) &&
+           db_exec(conn, NULL, err,
+                   "INSERT INTO schema_migrations (version, applied_time) VALUES ($1, $2)", "ii",
+                   version + 1, im_now_s());
+}
+
+bool db_migrate(struct db *db, struct im_err *err) {
+    int64_t left = 1;
+
+    while (left > 0)
+        if (!db_transact(db, migrate_one, &left, err))
+            return im_within(err, "migration");
+    return true;
+}
