@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams of the four compressors, whole and spoiled. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <fcntl.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/spawn.h"
+#include "base/str.h"
+#include "fetch/decompress.h"
+#include "harness/test.h"
+
+#define PLAIN (3u << 20)
+
+static const struct {
+    enum packing packing;
+    const char *command;
+} tools[] = {
+    {PACKING_GZIP, "gzip"}, {PACKING_XZ, "xz"}, {PACKING_ZSTD, "zstd"}, {PACKING_BZIP2, "bzip2"}};
+
+static uint8_t *plain;
+static char path[256];
+
+static void write_file(const char *name, const void *bytes, size_t len) {
+    struct im_err err = {0};
+
+    if (!im_write_file(name, bytes, len, 0600, &err))
+        abort();
+}
+
+/* What `tool -c` makes of `len` bytes. */
+static char *pack(const char *tool, const void *bytes, size_t len, size_t *ret_len) {
+    IM_AUTO(free_auto) char *command = im_printf("%s -c < %s > %s.packed", tool, path, path);
+    IM_AUTO(free_auto) char *out = im_printf("%s.packed", path);
+    const char *argv[] = {"sh", "-c", command, NULL};
+    struct im_err err = {0};
+    char *text = NULL;
+
+    write_file(path, bytes, len);
+    if (!im_run(argv, NULL, 60000, NULL, &err) ||
+        !im_read_file(out, 1u << 26, &text, ret_len, &err))
+        test_note("%s", err.text);
+    return text;
+}
+
+/* Feeds pieces of `step` bytes; *ret_plain may be NULL. */
+static bool unpack(enum packing packing, const struct unpacker_limits *limits, const char *bytes,
+                   size_t len, size_t step, struct im_str *out, struct im_err *err) {
+    IM_AUTO(unpacker_free_auto) struct unpacker *unpacker = unpacker_new(packing, limits, err);
+    static uint8_t buffer[70000];
+    size_t fed = 0, got;
+
+    if (!unpacker)
+        return false;
+    for (;;) {
+        if (!unpacker_take(unpacker, buffer, sizeof(buffer), &got, err))
+            return false;
+        im_str_add_bytes(out, (char *) buffer, got);
+        if (got > 0)
+            continue;
+        if (fed == len)
+            return true;
+        got = len - fed < step ? len - fed : step;
+        unpacker_feed(unpacker, bytes + fed, got, fed + got == len);
+        fed += got;
+    }
+}
+
+static void test_one(size_t which) {
+    enum packing packing = tools[which].packing;
+    const char *name = tools[which].command;
+    size_t len = 0, small_len = 0;
+    IM_AUTO(free_auto) char *packed = pack(name, plain, PLAIN, &len);
+    IM_AUTO(free_auto) char *small = pack(name, "hello", 5, &small_len);
+    struct unpacker_limits none = {0}, few = {.max_bytes = 1u << 20},
+                           ratio = {.max_ratio = 2, .ratio_floor = 1u << 20};
+    struct im_str out = {0}, two = {0};
+
+    check(packing_detect(packed, len) == packing, "%s is recognised", name);
+    check_ok(unpack(packing, &none, packed, len, 1000, &out, &err), "%s unpacks in small pieces",
+             name);
+    check(out.len == PLAIN && memcmp(out.data, plain, PLAIN) == 0, "%s gives the bytes back", name);
+    im_str_done(&out);
+
+    im_str_add_bytes(&two, packed, len);
+    im_str_add_bytes(&two, small, small_len);
+    check_ok(unpack(packing, &none, two.data, two.len, 77777, &out, &err), "%s: two members", name);
+    check(out.len == PLAIN + 5 && memcmp(out.data + PLAIN, "hello", 5) == 0, "%s: both are there",
+          name);
+    im_str_done(&out);
+
+    im_str_add(&two, "junk");
+    check_err(unpack(packing, &none, two.data, two.len, 4096, &out, &err), IM_BAD_IMAGE,
+              "%s: junk behind the end", name);
+    check_err(unpack(packing, &none, packed, len - 9, 4096, &out, &err), IM_BAD_IMAGE,
+              "%s: cut short", name);
+    check_err(unpack(packing, &few, packed, len, 4096, &out, &err), IM_QUOTA, "%s: above the limit",
+              name);
+    check_err(unpack(packing, &ratio, packed, len, 4096, &out, &err), IM_BAD_IMAGE, "%s: a bomb",
+              name);
+    packed[len / 2] ^= 0x55;
+    packed[len / 2 + 1] ^= 0x55;
+    check_err(unpack(packing, &none, packed, len, 4096, &out, &err), IM_BAD_IMAGE, "%s: damaged",
+              name);
+    im_str_done(&out);
+    im_str_done(&two);
+}
+
+static void test_memory(void) {
+    size_t len = 0;
+    IM_AUTO(free_auto) char *xz = pack("xz -9e --lzma2=dict=64MiB", plain, PLAIN, &len);
+    struct unpacker_limits little = {.memory_bytes = 4u << 20};
+    struct im_str out = {0};
+
+    check_err(unpack(PACKING_XZ, &little, xz, len, 4096, &out, &err), IM_BAD_IMAGE,
+              "xz that wants too much memory");
+    im_str_done(&out);
+}
+
+int main(void) {
+    uint32_t seed = 1;
+
+    snprintf(path, sizeof(path), "%s/plain", test_folder());
+    plain = im_alloc(PLAIN);
+    for (size_t i = 0; i < PLAIN; i++) { /* compresses about ten times */
+        seed = seed * 1664525 + 1013904223;
+        plain[i] = i % 16 == 0 ? seed >> 24 : 'x';
+    }
+    for (size_t i = 0; i < sizeof(tools) / sizeof(tools[0]); i++)
+        test_one(i);
+    test_memory();
+    check(packing_detect("QFI\xfb", 4) == PACKING_NONE, "a qcow2 is not compressed");
+    check(packing_detect("", 0) == PACKING_NONE, "nothing is not compressed");
+    free(plain);
+    return test_end();
+}
