@@ -22,8 +22,9 @@
 /* Takes the pointer out of its slot and leaves NULL. */
 #define im_steal(slot)                                                                             \
     __extension__({                                                                                \
-        __typeof__(*(slot)) taken_ = *(slot);                                                      \
-        *(slot) = 0;                                                                               \
+        __typeof__(slot) slot_ = (slot);                                                           \
+        __typeof__(*slot_) taken_ = *slot_;                                                        \
+        *slot_ = 0;                                                                                \
         taken_;                                                                                    \
     })
 #define IM_MUST_CHECK __attribute__((warn_unused_result))

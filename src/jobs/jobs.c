@@ -1,0 +1,588 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine: threads that take items and move them step by step, forward or back, through the
+ * record. */
+#include "jobs/jobs.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "record/record.h"
+
+enum { THREADS_MAX = 64, UNDO_TRIES = 3, FLUSH_MS = 1000, RATE_MS = 5000 };
+
+/* What is known here of a job at work. */
+struct active {
+    char job_id[IM_JOB_ID_MAX];
+    volatile bool cancel;
+    unsigned users; /* threads on it */
+    int64_t done_bytes, total_bytes, rate_bytes;
+    int64_t rate_from_ms, rate_from_bytes, flushed_ms;
+    struct active *next;
+};
+
+struct jobs {
+    struct jobs_config config;
+    char *worker;
+    pthread_mutex_t lock; /* guards all below; never held while a step runs */
+    pthread_cond_t wake;
+    struct im_strings queue; /* item ids, first in first out from queue_head */
+    size_t queue_head;
+    struct active *active;
+    volatile bool stop; /* set under the lock, looked at between steps without it */
+    pthread_t threads[THREADS_MAX];
+    unsigned thread_count;
+};
+
+const struct job_verb *jobs_verb(const struct jobs *jobs, const char *action) {
+    for (size_t i = 0; jobs->config.verbs[i] != NULL; i++)
+        if (strcmp(jobs->config.verbs[i]->action, action) == 0)
+            return jobs->config.verbs[i];
+    return NULL;
+}
+
+struct jobs *jobs_open(const struct jobs_config *config, struct im_err *err) {
+    struct jobs *jobs;
+
+    if (config->threads == 0 || config->threads > THREADS_MAX) {
+        im_fail(err, IM_BAD_MESSAGE, "job threads should be between 1 and %d", THREADS_MAX);
+        return NULL;
+    }
+    jobs = im_alloc(sizeof(*jobs));
+    jobs->config = *config;
+    jobs->worker = im_strdup(config->worker ? config->worker : "");
+    pthread_mutex_init(&jobs->lock, NULL);
+    pthread_cond_init(&jobs->wake, NULL);
+    return jobs;
+}
+
+/* --- The queue and what is at work --------------------------------------------------------------
+ */
+
+static void enqueue(struct jobs *jobs, const char *item_id) {
+    pthread_mutex_lock(&jobs->lock);
+    im_strings_add(&jobs->queue, item_id);
+    pthread_cond_signal(&jobs->wake);
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+/* The next item's id, the caller's; NULL when the engine stops. */
+static char *dequeue(struct jobs *jobs) {
+    char *item_id = NULL;
+
+    pthread_mutex_lock(&jobs->lock);
+    while (!jobs->stop && jobs->queue_head == jobs->queue.count)
+        pthread_cond_wait(&jobs->wake, &jobs->lock);
+    if (!jobs->stop) {
+        item_id = im_steal(&jobs->queue.items[jobs->queue_head++]);
+        if (jobs->queue_head == jobs->queue.count)
+            jobs->queue.count = jobs->queue_head = 0;
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return item_id;
+}
+
+static struct active *active_find(struct jobs *jobs, const char *job_id) {
+    struct active *active = jobs->active;
+
+    while (active != NULL && strcmp(active->job_id, job_id) != 0)
+        active = active->next;
+    return active;
+}
+
+static struct active *active_enter(struct jobs *jobs, const struct job *job) {
+    struct active *active;
+
+    pthread_mutex_lock(&jobs->lock);
+    active = active_find(jobs, job->job_id);
+    if (active == NULL) {
+        active = im_alloc(sizeof(*active));
+        snprintf(active->job_id, sizeof(active->job_id), "%s", job->job_id);
+        active->next = jobs->active;
+        jobs->active = active;
+    }
+    active->users++;
+    if (job->cancel || jobs->stop)
+        active->cancel = true;
+    pthread_mutex_unlock(&jobs->lock);
+    return active;
+}
+
+static void active_leave(struct jobs *jobs, struct active *active) {
+    struct active **slot = &jobs->active;
+
+    pthread_mutex_lock(&jobs->lock);
+    if (--active->users == 0) {
+        while (*slot != active)
+            slot = &(*slot)->next;
+        *slot = active->next;
+        free(active);
+    }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+/* --- Adding -------------------------------------------------------------------------------------
+ */
+
+bool jobs_add(struct jobs *jobs, struct db_conn *conn, const char *action, const char *owner,
+              const char *directive, const struct job_order *orders, size_t order_count,
+              char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    IM_AUTO(im_str_done) struct im_str resources = {0};
+    char id[IM_ID_MAX];
+    struct job job = {.job_id = id,
+                      .job_action = (char *) action,
+                      .status = JOB_PENDING,
+                      .owner = (char *) owner,
+                      .directive = (char *) directive,
+                      .create_time = im_now_s(),
+                      .status_time = im_now_s(),
+                      .worker = jobs->worker};
+
+    assert(jobs_verb(jobs, action) != NULL && order_count > 0);
+    im_id_make(id, "j-", 11);
+    for (size_t i = 0; i < order_count; i++) {
+        IM_AUTO(free_auto) char *item_id = im_printf("%s/%zu", id, i);
+        struct job_item item = {.item_id = item_id,
+                                .job_id = id,
+                                .resource_id = (char *) orders[i].resource_id,
+                                .state = ITEM_PENDING,
+                                .data = (char *) (orders[i].data ? orders[i].data : "")};
+
+        im_str_addf(&resources, "%s%s", i ? " " : "", orders[i].resource_id);
+        if (!record_insert(conn, &job_item_type, &item, err))
+            return false;
+    }
+    job.resource_ids = resources.data;
+    if (!record_insert(conn, &job_type, &job, err))
+        return false;
+    memcpy(ret_job_id, id, sizeof(id));
+    return true;
+}
+
+static bool unfinished(struct jobs *jobs, const char *job_id, struct im_strings *ret_items,
+                       struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(jobs->config.db, err);
+    IM_AUTO(db_rows_free_auto) struct db_rows *rows = NULL;
+    bool more = true;
+
+    if (conn == NULL)
+        return false;
+    rows = db_query(conn, err,
+                    "SELECT i.item_id FROM job_items i JOIN jobs j ON j.job_id = i.job_id"
+                    " WHERE i.state IN ('pending', 'working', 'undoing') AND j.worker = $1"
+                    " AND ($2 = '' OR j.job_id = $2) ORDER BY j.create_time, i.item_id",
+                    "tt", jobs->worker, job_id);
+    if (rows == NULL)
+        return false;
+    while (db_next(rows, &more, err) && more)
+        im_strings_add(ret_items, db_text(rows, 0));
+    return !more;
+}
+
+void jobs_wake(struct jobs *jobs, const char *job_id) {
+    IM_AUTO(im_strings_done) struct im_strings items = {0};
+    struct im_err err = {0};
+
+    /* The rows are committed: should this fail, the next start takes them up. */
+    if (!unfinished(jobs, job_id, &items, &err))
+        im_error("jobs", "%s waits for the next start: %s", job_id, err.text);
+    for (size_t i = 0; i < items.count; i++)
+        enqueue(jobs, items.items[i]);
+}
+
+/* --- Ends of items, and of their job
+ * -------------------------------------------------------------- */
+
+/* Everything one step of one item touches in the record, for one transaction. */
+struct move {
+    struct job_run *run;
+    const struct job_verb *verb;
+    const struct job_step *step; /* whose commit is part of it; NULL: none */
+    enum item_state state;       /* of the item afterwards */
+    int64_t next_step;
+    const struct im_err *why; /* of a failed item */
+};
+
+static bool job_counts(struct db_conn *conn, const char *job_id, int64_t *ret_all,
+                       int64_t *ret_left, int64_t *ret_failed, struct im_err *err) {
+    IM_AUTO(db_rows_free_auto)
+    struct db_rows *rows = db_query(
+        conn, err,
+        "SELECT COUNT(*), SUM(CASE WHEN state IN ('done', 'failed') THEN 0 ELSE 1 END),"
+        " SUM(CASE WHEN state = 'failed' THEN 1 ELSE 0 END) FROM job_items WHERE job_id = $1",
+        "t", job_id);
+    bool more = false;
+
+    if (rows == NULL || !db_next(rows, &more, err))
+        return false;
+    *ret_all = db_int(rows, 0);
+    *ret_left = db_int(rows, 1);
+    *ret_failed = db_int(rows, 2);
+    return true;
+}
+
+/* Clients know only successful and failed: "done with failure" lets some of them wait for ever. */
+static bool job_settle(struct db_conn *conn, const struct move *move, struct im_err *err) {
+    IM_AUTO(job_free_auto) struct job *job = NULL;
+    int64_t all = 0, left = 0, failed = 0;
+
+    if (!record_get(conn, &job_type, move->run->job->job_id, &job, err) ||
+        !job_counts(conn, job->job_id, &all, &left, &failed, err))
+        return false;
+    job->status = left > 0 ? JOB_WORKING : failed > 0 ? JOB_FAILED : JOB_SUCCESSFUL;
+    job->status_time = im_now_s();
+    if (move->why != NULL && im_str_empty(job->error_message)) {
+        char code[16];
+
+        snprintf(code, sizeof(code), "%d", im_code_ret(move->why->code));
+        im_replace(&job->error_codes, code);
+        im_replace(&job->error_message, move->why->text);
+    }
+    if (left == 0 && failed > 0 && failed < all) {
+        IM_AUTO(free_auto)
+        char *text = im_printf("%" PRId64 " of %" PRId64 " failed, the first: %s", failed, all,
+                               job->error_message);
+
+        im_replace(&job->error_message, text);
+    }
+    return record_update_fields(
+        conn, &job_type, job,
+        (const char *const[]){"status", "status_time", "error_codes", "error_message", NULL}, err);
+}
+
+static bool move_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct move *move = arg;
+    struct job_run *run = move->run;
+    struct job_item *item = run->item;
+    struct job_item row = {.item_id = item->item_id, .state = move->state, .step = move->next_step};
+
+    if (move->step != NULL && move->step->commit != NULL && !move->step->commit(run, conn, err))
+        return false;
+    if (move->state == ITEM_FAILED && move->verb->undone != NULL &&
+        !move->verb->undone(run, conn, move->why, err))
+        return false;
+    row.data = item->data;
+    if (move->why != NULL) {
+        row.error_code = (char *) im_code_name(move->why->code);
+        row.error_message = (char *) move->why->text;
+    }
+    return record_update_fields(
+               conn, &job_item_type, &row,
+               (const char *const[]){"state", "step", "data", "error_code", "error_message", NULL},
+               err) &&
+           job_settle(conn, move, err);
+}
+
+static bool move_item(const struct move *move, struct im_err *err) {
+    struct job_run *run = move->run;
+
+    if (!db_transact(run->jobs->config.db, move_body, (void *) move, err))
+        return false;
+    run->item->state = move->state;
+    run->item->step = move->next_step;
+    return true;
+}
+
+/* --- Running one item
+ * ------------------------------------------------------------------------------ */
+
+static void forget_scratch(struct job_run *run) {
+    free(run->scratch);
+    run->scratch = NULL;
+}
+
+/* Forward from the item's step to its end. False with the reason when it has to go back. An engine
+ * that stops is no reason: the item stays as it is (*ret_left true). */
+static bool forward(struct job_run *run, const struct job_verb *verb, bool *ret_left,
+                    struct im_err *err) {
+    while (run->item->step < (int64_t) verb->step_count) {
+        int64_t number = run->item->step;
+        const struct job_step *step = &verb->steps[number];
+        bool last = number + 1 == (int64_t) verb->step_count, fine;
+        struct move move = {.run = run,
+                            .verb = verb,
+                            .step = step,
+                            .state = last ? ITEM_DONE : ITEM_WORKING,
+                            .next_step = number + 1};
+
+        if (run->jobs->stop) {
+            *ret_left = true;
+            return true;
+        }
+        if (*run->cancel && verb->cancels)
+            return im_fail(err, IM_CANCELLED, "cancelled before step %s", step->name);
+        fine = (step->run == NULL || step->run(run, err)) && move_item(&move, err);
+        forget_scratch(run);
+        if (!fine && run->jobs->stop && err->code == IM_CANCELLED) {
+            *ret_left = true;
+            return true;
+        }
+        if (!fine)
+            return im_within(err, "%s", step->name);
+    }
+    return true;
+}
+
+static void undo_step(struct job_run *run, const struct job_step *step) {
+    for (int try = 1; step->undo != NULL; try++) {
+        struct im_err err = {0};
+        bool undone = step->undo(run, &err);
+
+        forget_scratch(run);
+        if (undone)
+            return;
+        im_warn("jobs", "%s: cannot undo step %s: %s", run->item->item_id, step->name, err.text);
+        if (try == UNDO_TRIES)
+            return; /* what is left is found by comparing pool and record */
+        im_sleep_ms(200 * try);
+    }
+}
+
+static void backward(struct job_run *run, const struct job_verb *verb, const struct im_err *why) {
+    struct move begin = {
+        .run = run, .verb = verb, .state = ITEM_UNDOING, .next_step = run->item->step, .why = why};
+    struct move end = {.run = run, .verb = verb, .state = ITEM_FAILED, .why = why};
+    struct im_err err = {0};
+
+    if (run->item->state != ITEM_UNDOING && !move_item(&begin, &err)) {
+        im_error("jobs", "%s: cannot be undone now, goes on at the next start: %s",
+                 run->item->item_id, err.text);
+        return;
+    }
+    for (int64_t i = run->item->step < (int64_t) verb->step_count ? run->item->step
+                                                                  : (int64_t) verb->step_count - 1;
+         i >= 0; i--)
+        undo_step(run, &verb->steps[i]);
+    err = (struct im_err){0};
+    if (!move_item(&end, &err))
+        im_error("jobs", "%s: its end cannot be written, goes on at the next start: %s",
+                 run->item->item_id, err.text);
+}
+
+static void run_loaded(struct job_run *run, bool restarted) {
+    const struct job_verb *verb = jobs_verb(run->jobs, run->job->job_action);
+    struct im_err err = {0};
+    bool left = false;
+
+    if (verb == NULL) {
+        im_error("jobs", "%s: this program has no verb %s", run->job->job_id, run->job->job_action);
+        return;
+    }
+    if (run->item->state == ITEM_UNDOING) {
+        im_fail(&err, im_code_from_name(run->item->error_code), "%s", run->item->error_message);
+        backward(run, verb, &err);
+        return;
+    }
+    if (restarted && run->item->state == ITEM_WORKING && !verb->resumes) {
+        im_fail(&err, IM_CANCELLED, "imprintd was restarted in the middle of %s", verb->action);
+        backward(run, verb, &err);
+        return;
+    }
+    if (!forward(run, verb, &left, &err)) {
+        im_info("jobs", "%s %s: %s", verb->action, run->item->resource_id, err.text);
+        backward(run, verb, &err);
+    }
+}
+
+static bool load(struct jobs *jobs, const char *item_id, struct job_item **ret_item,
+                 struct job **ret_job, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(jobs->config.db, err);
+    IM_AUTO(job_item_free_auto) struct job_item *item = NULL;
+
+    if (conn == NULL || !record_get(conn, &job_item_type, item_id, &item, err) ||
+        !record_get(conn, &job_type, item->job_id, ret_job, err))
+        return false;
+    *ret_item = im_steal(&item);
+    return true;
+}
+
+static void run_item(struct jobs *jobs, const char *item_id) {
+    IM_AUTO(job_free_auto) struct job *job = NULL;
+    IM_AUTO(job_item_free_auto) struct job_item *item = NULL;
+    struct im_err err = {0};
+    struct active *active;
+    struct job nothing = {.job_id = (char *) item_id};
+
+    if (!load(jobs, item_id, &item, &job, &err))
+        im_error("jobs", "%s cannot be read, goes on at the next start: %s", item_id, err.text);
+    active = active_enter(jobs, job ? job : &nothing);
+    if (job != NULL && (item->state == ITEM_PENDING || item->state == ITEM_WORKING ||
+                        item->state == ITEM_UNDOING)) {
+        struct job_run run = {.jobs = jobs,
+                              .context = jobs->config.context,
+                              .job = job,
+                              .item = item,
+                              .cancel = &active->cancel};
+
+        im_log_set_context(job->job_id);
+        run_loaded(&run, item->state == ITEM_WORKING);
+        im_log_set_context(NULL);
+    }
+    active_leave(jobs, active);
+}
+
+static void *thread_main(void *arg) {
+    struct jobs *jobs = arg;
+    char *item_id;
+
+    while ((item_id = dequeue(jobs)) != NULL) {
+        run_item(jobs, item_id);
+        free(item_id);
+    }
+    return NULL;
+}
+
+/* --- Start, stop, cancel, progress --------------------------------------------------------------
+ */
+
+static bool sweep(struct jobs *jobs, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = NULL;
+    int64_t before = im_now_s() - jobs->config.keep_s;
+
+    if (jobs->config.keep_s <= 0)
+        return true;
+    conn = db_take(jobs->config.db, err);
+    return conn != NULL && db_begin(conn, err) &&
+           db_exec(conn, NULL, err,
+                   "DELETE FROM job_items WHERE job_id IN (SELECT job_id FROM jobs"
+                   " WHERE status IN ('successful', 'failed') AND status_time < $1)",
+                   "i", before) &&
+           db_exec(conn, NULL, err,
+                   "DELETE FROM jobs WHERE status IN ('successful', 'failed') AND status_time < $1",
+                   "i", before) &&
+           db_commit(conn, err);
+}
+
+bool jobs_start(struct jobs *jobs, struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings items = {0};
+
+    if (!sweep(jobs, err) || !unfinished(jobs, "", &items, err))
+        return false;
+    for (size_t i = 0; i < items.count; i++)
+        enqueue(jobs, items.items[i]);
+    for (; jobs->thread_count < jobs->config.threads; jobs->thread_count++) {
+        int rc = pthread_create(&jobs->threads[jobs->thread_count], NULL, thread_main, jobs);
+
+        if (rc != 0)
+            return im_fail_sys(err, rc, "cannot start a job thread");
+    }
+    return true;
+}
+
+void jobs_stop(struct jobs *jobs) {
+    if (jobs == NULL)
+        return;
+    pthread_mutex_lock(&jobs->lock);
+    jobs->stop = true;
+    for (struct active *active = jobs->active; active != NULL; active = active->next)
+        active->cancel = true;
+    pthread_cond_broadcast(&jobs->wake);
+    pthread_mutex_unlock(&jobs->lock);
+    for (unsigned i = 0; i < jobs->thread_count; i++)
+        pthread_join(jobs->threads[i], NULL);
+    im_strings_done(&jobs->queue);
+    pthread_cond_destroy(&jobs->wake);
+    pthread_mutex_destroy(&jobs->lock);
+    free(jobs->worker);
+    free(jobs);
+}
+
+bool jobs_cancel(struct jobs *jobs, struct db_conn *conn, const char *job_id, struct im_err *err) {
+    IM_AUTO(job_free_auto) struct job *job = NULL;
+    const struct job_verb *verb;
+    struct active *active;
+
+    if (!record_get(conn, &job_type, job_id, &job, err))
+        return false;
+    verb = jobs_verb(jobs, job->job_action);
+    if (job->status != JOB_PENDING && job->status != JOB_WORKING)
+        return im_fail(err, IM_WRONG_STATE, "job [%s] is finished, can not be cancelled", job_id);
+    if (verb == NULL || !verb->cancels)
+        return im_fail(err, IM_WRONG_STATE, "job [%s]: %s can not be cancelled", job_id,
+                       job->job_action);
+    job->cancel = 1;
+    if (!record_update_fields(conn, &job_type, job, (const char *const[]){"cancel", NULL}, err))
+        return false;
+    pthread_mutex_lock(&jobs->lock);
+    active = active_find(jobs, job_id);
+    if (active != NULL)
+        active->cancel = true;
+    pthread_mutex_unlock(&jobs->lock);
+    return true;
+}
+
+void jobs_progress(struct job_run *run, int64_t done_bytes, int64_t total_bytes) {
+    struct jobs *jobs = run->jobs;
+    struct job row = {.job_id = run->job->job_id};
+    int64_t now = im_mono_ms();
+    struct active *active;
+    bool flush;
+
+    pthread_mutex_lock(&jobs->lock);
+    active = active_find(jobs, run->job->job_id);
+    active->done_bytes = done_bytes;
+    active->total_bytes = total_bytes;
+    if (active->rate_from_ms == 0 || now - active->rate_from_ms > RATE_MS) {
+        active->rate_from_ms = now;
+        active->rate_from_bytes = done_bytes;
+    } else if (now > active->rate_from_ms + 200) {
+        active->rate_bytes =
+            (done_bytes - active->rate_from_bytes) * 1000 / (now - active->rate_from_ms);
+    }
+    flush = now - active->flushed_ms >= FLUSH_MS;
+    if (flush)
+        active->flushed_ms = now;
+    row.done_bytes = done_bytes;
+    row.total_bytes = total_bytes;
+    row.rate_bytes = active->rate_bytes;
+    pthread_mutex_unlock(&jobs->lock);
+    if (flush) {
+        struct im_err err = {0};
+        IM_AUTO(db_give_auto) struct db_conn *conn = db_take(jobs->config.db, &err);
+
+        if (conn == NULL ||
+            !record_update_fields(
+                conn, &job_type, &row,
+                (const char *const[]){"done_bytes", "total_bytes", "rate_bytes", NULL}, &err))
+            im_debug("jobs", "progress not written: %s", err.text);
+    }
+}
+
+void jobs_overlay(struct jobs *jobs, struct job *job) {
+    struct active *active;
+
+    pthread_mutex_lock(&jobs->lock);
+    active = active_find(jobs, job->job_id);
+    if (active != NULL && active->total_bytes + active->done_bytes > 0) {
+        job->done_bytes = active->done_bytes;
+        job->total_bytes = active->total_bytes;
+        job->rate_bytes = active->rate_bytes;
+    }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
+bool jobs_wait(struct jobs *jobs, const char *job_id, int64_t timeout_ms, struct im_err *err) {
+    int64_t deadline = im_mono_ms() + timeout_ms;
+
+    for (;;) {
+        IM_AUTO(db_give_auto) struct db_conn *conn = db_take(jobs->config.db, err);
+        IM_AUTO(job_free_auto) struct job *job = NULL;
+
+        if (conn == NULL || !record_get(conn, &job_type, job_id, &job, err))
+            return false;
+        if (job->status != JOB_PENDING && job->status != JOB_WORKING)
+            return true;
+        if (im_mono_ms() > deadline)
+            return im_fail(err, IM_TIMEOUT, "job [%s] is not finished after %" PRId64 " ms", job_id,
+                           timeout_ms);
+        im_sleep_ms(10);
+    }
+}

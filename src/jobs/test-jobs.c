@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine of jobs: forward, back, cancel, and death by SIGKILL at every step. The verbs under
+ * test write what they do into a file, as a real step does something outside the record. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "harness/test.h"
+#include "jobs/jobs.h"
+#include "record/record.h"
+
+static char *uri, *trace_path;
+static const char *fail_at = "",
+                  *die_at = ""; /* "run0", "commit1" …: that half fails, or kills the process */
+
+static void trace(const char *what) {
+    int fd = open(trace_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    struct im_err err = {0};
+
+    if (!im_write_all(fd, what, strlen(what), trace_path, &err))
+        test_note("%s", err.text);
+    close(fd);
+}
+
+static bool half(const char *name, const char *resource, struct im_err *err) {
+    IM_AUTO(free_auto) char *line = im_printf("%s ", name);
+
+    if (strcmp(resource, "odd") == 0)
+        return strcmp(name, "run1") != 0 || im_fail(err, IM_NO_SPACE, "the odd one fails");
+    trace(line);
+    if (strcmp(die_at, name) == 0)
+        kill(getpid(), SIGKILL);
+    return strcmp(fail_at, name) != 0 || im_fail(err, IM_NO_SPACE, "%s was told to fail", name);
+}
+
+#define STEP(n)                                                                                    \
+    static bool run##n(struct job_run *run, struct im_err *err) {                                  \
+        return half("run" #n, run->item->resource_id, err);                                        \
+    }                                                                                              \
+    static bool commit##n(struct job_run *run, struct db_conn *conn, struct im_err *err) {         \
+        (void) conn;                                                                               \
+        return half("commit" #n, run->item->resource_id, err);                                     \
+    }                                                                                              \
+    static bool undo##n(struct job_run *run, struct im_err *err) {                                 \
+        return half("undo" #n, run->item->resource_id, err);                                       \
+    }
+STEP(0)
+STEP(1)
+STEP(2)
+
+static bool undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                   struct im_err *err) {
+    (void) conn, (void) why;
+    return half("undone", run->item->resource_id, err);
+}
+
+static bool slow_run(struct job_run *run, struct im_err *err) {
+    for (int64_t i = 0; !*run->cancel && i < 500; i++) {
+        jobs_progress(run, i * 1000, 500000);
+        im_sleep_ms(10);
+    }
+    return !*run->cancel || im_fail(err, IM_CANCELLED, "cancelled");
+}
+
+static const struct job_step three[] = {
+    {"zero", run0, commit0, undo0}, {"one", run1, commit1, undo1}, {"two", run2, commit2, undo2}};
+static const struct job_step slow[] = {{"slow", slow_run, NULL, NULL}};
+static const struct job_verb resuming = {"Resuming", three, 3, undone, true, false};
+static const struct job_verb undoing = {"Undoing", three, 3, undone, false, false};
+static const struct job_verb slow_verb = {"Slow", slow, 1, NULL, true, true};
+static const struct job_verb *const verbs[] = {&resuming, &undoing, &slow_verb, NULL};
+
+static struct jobs *engine(struct db *db) {
+    struct jobs_config config = {.db = db, .verbs = verbs, .threads = 4, .worker = "test"};
+    struct im_err err = {0};
+    struct jobs *jobs = jobs_open(&config, &err);
+
+    if (jobs == NULL)
+        test_note("%s", err.text);
+    return jobs;
+}
+
+static struct db *record_open(void) {
+    struct im_err err = {0};
+    struct db *db = db_open(uri, &err);
+
+    if (db == NULL || !db_migrate(db, &err))
+        test_note("%s", err.text);
+    return db;
+}
+
+static bool add(struct jobs *jobs, struct db *db, const char *action, const char *const resources[],
+                size_t count, char job_id[IM_JOB_ID_MAX]) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(db, &err);
+    struct job_order orders[8] = {0};
+
+    for (size_t i = 0; i < count; i++)
+        orders[i].resource_id = resources[i];
+    return db_begin(conn, &err) &&
+           jobs_add(jobs, conn, action, "usr-test", "", orders, count, job_id, &err) &&
+           db_commit(conn, &err);
+}
+
+static struct job *job_of(struct db *db, const char *job_id) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(db, &err);
+    struct job *job = NULL;
+
+    if (!record_get(conn, &job_type, job_id, &job, &err))
+        test_note("%s", err.text);
+    return job;
+}
+
+static char *trace_take(void) {
+    struct im_err err = {0};
+    char *text = NULL;
+
+    if (!im_read_file(trace_path, 1 << 20, &text, NULL, &err))
+        text = im_strdup("");
+    unlink(trace_path);
+    return text;
+}
+
+/* One job of one item to its end; compares what was done and how it ended. */
+static void runs(const char *action, const char *failing, enum job_status wanted,
+                 const char *wanted_trace) {
+    struct db *db = record_open();
+    struct jobs *jobs = engine(db);
+    char job_id[IM_JOB_ID_MAX];
+    IM_AUTO(job_free_auto) struct job *job = NULL;
+    IM_AUTO(free_auto) char *done = NULL;
+
+    fail_at = failing;
+    check(add(jobs, db, action, (const char *const[]){"res-1"}, 1, job_id), "%s is added", action);
+    check_ok(jobs_start(jobs, &err) && jobs_wait(jobs, job_id, 10000, &err), "it ends");
+    job = job_of(db, job_id);
+    check(job != NULL && job->status == wanted, "as it should when [%s] fails", failing);
+    if (wanted == JOB_FAILED)
+        check(strstr(job->error_message, "was told to fail") != NULL &&
+                  strcmp(job->error_codes, "5200") == 0,
+              "with reason and code: %s", job->error_message);
+    done = trace_take();
+    if (!check(strcmp(done, wanted_trace) == 0, "in the right order"))
+        test_note("wanted [%s], got [%s]", wanted_trace, done);
+    fail_at = "";
+    jobs_stop(jobs);
+    db_close(db);
+}
+
+static void test_order(void) {
+    runs("Resuming", "", JOB_SUCCESSFUL, "run0 commit0 run1 commit1 run2 commit2 ");
+    runs("Resuming", "run0", JOB_FAILED, "run0 undo0 undone ");
+    runs("Resuming", "run1", JOB_FAILED, "run0 commit0 run1 undo1 undo0 undone ");
+    runs("Resuming", "commit2", JOB_FAILED,
+         "run0 commit0 run1 commit1 run2 commit2 undo2 undo1 undo0 undone ");
+}
+
+static void test_partly(void) {
+    struct db *db = record_open();
+    struct jobs *jobs = engine(db);
+    struct im_err err = {0};
+    char job_id[IM_JOB_ID_MAX];
+    IM_AUTO(job_free_auto) struct job *job = NULL;
+
+    add(jobs, db, "Resuming", (const char *const[]){"a", "odd", "b"}, 3, job_id);
+    check_ok(jobs_start(jobs, &err) && jobs_wait(jobs, job_id, 10000, &err), "three items end");
+    job = job_of(db, job_id);
+    check(job->status == JOB_FAILED && im_starts_with(job->error_message, "1 of 3 failed"),
+          "one of three failed: %s", job->error_message);
+    check(strcmp(job->resource_ids, "a odd b") == 0, "all are named");
+    (void) err;
+    free(trace_take());
+    jobs_stop(jobs);
+    db_close(db);
+}
+
+static void test_cancel(void) {
+    struct db *db = record_open();
+    struct jobs *jobs = engine(db);
+    struct im_err fail = {0};
+    struct db_conn *conn = db_take(db, &fail);
+    char job_id[IM_JOB_ID_MAX];
+    IM_AUTO(job_free_auto) struct job *job = NULL;
+
+    add(jobs, db, "Slow", (const char *const[]){"s"}, 1, job_id);
+    check_ok(jobs_start(jobs, &err), "the engine starts");
+    im_sleep_ms(500);
+    job = job_of(db, job_id);
+    jobs_overlay(jobs, job);
+    check(job->total_bytes == 500000 && job->done_bytes > 0 && job->rate_bytes > 0,
+          "progress and rate are shown");
+    check_ok(jobs_cancel(jobs, conn, job_id, &err), "it is cancelled");
+    check_ok(jobs_wait(jobs, job_id, 5000, &err), "it ends soon");
+    check_err(jobs_cancel(jobs, conn, job_id, &err), IM_WRONG_STATE, "a finished job can not be");
+    db_give(conn);
+    jobs_stop(jobs);
+    db_close(db);
+}
+
+/* A child runs the job and is killed in the given half; a second engine must bring it to its end.
+ */
+static void dies(const char *action, const char *where, enum job_status wanted,
+                 const char *wanted_trace) {
+    char job_id[IM_JOB_ID_MAX] = "";
+    struct db *db;
+    struct jobs *jobs;
+    IM_AUTO(job_free_auto) struct job *job = NULL;
+    IM_AUTO(free_auto) char *done = NULL;
+    int pipes[2];
+    pid_t pid;
+
+    if (pipe(pipes) < 0)
+        return;
+    pid = fork();
+    if (pid == 0) {
+        struct im_err err = {0};
+
+        die_at = where;
+        db = record_open();
+        jobs = engine(db);
+        add(jobs, db, action, (const char *const[]){"res-1"}, 1, job_id);
+        if (write(pipes[1], job_id, sizeof(job_id)) < 0 || !jobs_start(jobs, &err))
+            _exit(1);
+        pause();
+    }
+    check(read(pipes[0], job_id, sizeof(job_id)) == sizeof(job_id), "a job at work");
+    waitpid(pid, NULL, 0);
+    close(pipes[0]);
+    close(pipes[1]);
+    db = record_open();
+    jobs = engine(db);
+    check_ok(jobs_start(jobs, &err) && jobs_wait(jobs, job_id, 10000, &err),
+             "%s killed in %s comes to its end", action, where);
+    job = job_of(db, job_id);
+    done = trace_take();
+    if (!check(job != NULL && job->status == wanted && strcmp(done, wanted_trace) == 0,
+               "as it should"))
+        test_note("wanted [%s], got [%s]", wanted_trace, done);
+    jobs_stop(jobs);
+    db_close(db);
+}
+
+static void test_death(void) {
+    dies("Resuming", "run0", JOB_SUCCESSFUL, "run0 run0 commit0 run1 commit1 run2 commit2 ");
+    dies("Resuming", "commit0", JOB_SUCCESSFUL,
+         "run0 commit0 run0 commit0 run1 commit1 run2 commit2 ");
+    dies("Resuming", "run1", JOB_SUCCESSFUL, "run0 commit0 run1 run1 commit1 run2 commit2 ");
+    dies("Resuming", "commit2", JOB_SUCCESSFUL,
+         "run0 commit0 run1 commit1 run2 commit2 run2 commit2 ");
+    dies("Undoing", "run1", JOB_FAILED, "run0 commit0 run1 undo1 undo0 undone ");
+    dies("Undoing", "commit2", JOB_FAILED,
+         "run0 commit0 run1 commit1 run2 commit2 undo2 undo1 undo0 undone ");
+}
+
+int main(void) {
+    uri = im_printf("sqlite:%s/jobs.db", test_folder());
+    trace_path = im_printf("%s/trace", test_folder());
+    im_log_set_level(IM_LOG_ERROR);
+    test_order();
+    test_partly();
+    test_cancel();
+    test_death();
+    free(uri);
+    free(trace_path);
+    return test_end();
+}
