@@ -85,6 +85,13 @@ void crypto_hmac_base64(const char *secret, const void *bytes, size_t len, bool 
     EVP_EncodeBlock((unsigned char *) ret_text, mac, (int) mac_len);
 }
 
+void crypto_sha1_base64(const void *bytes, size_t len, char ret_text[32]) {
+    unsigned char digest[20];
+
+    must(EVP_Digest(bytes, len, digest, NULL, EVP_sha1(), NULL) == 1, "SHA-1");
+    EVP_EncodeBlock((unsigned char *) ret_text, digest, sizeof(digest));
+}
+
 bool crypto_equal(const char *a, const char *b) {
     size_t len = strlen(a);
 

@@ -19,6 +19,8 @@ void crypto_sha256_hex(const void *bytes, size_t len, char ret_hex[65]);
 /* Base64 of the HMAC; sha1 for signature_method=HmacSHA1. 64 bytes are enough for either. */
 void crypto_hmac_base64(const char *secret, const void *bytes, size_t len, bool sha1,
                         char ret_text[64]);
+/* Base64 of SHA-1, for protocols that ask for it (WebSocket); 28 characters and NUL. */
+void crypto_sha1_base64(const void *bytes, size_t len, char ret_text[32]);
 /* In constant time for equal lengths. */
 bool crypto_equal(const char *a, const char *b);
 /* RFC 4122 name-based UUID, stable for a name. 36 characters and NUL. */

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Images: list, import, capture, clone, delete, rename. */
+#include "http-private.h"
+
+#define NAME_MAX_BYTES 255
+#define TEXT_MAX_BYTES 4096
+
+/* What every image can take, as old clients ask for it. */
+#define FEATURES                                                                                   \
+    "{\"set_keypair\":1,\"set_pwd\":1,\"user_data\":1,\"disk_hot_plug\":1,\"nic_hot_plug\":1,"     \
+    "\"root_fs_rw_online\":1,\"root_fs_rw_offline\":1,\"reset_fstab\":1,"                          \
+    "\"join_multiple_managed_vxnets\":0,\"ipv6_supported\":0}"
+
+static void write_image(struct wire_writer *writer, const struct image *image) {
+    wire_object_begin(writer, NULL);
+    wire_fields(writer, &image_type, image);
+    wire_raw(writer, "features_supported", FEATURES);
+    wire_raw(writer, "instance_ids", "[]");
+    wire_text(writer, "agent_type", "");
+    wire_raw(writer, "tags", "[]");
+    wire_object_end(writer);
+}
+
+static bool describe_images(struct request *request, struct im_err *err) {
+    IM_AUTO(query_done) struct query query = {0};
+    IM_AUTO(image_list_done) struct image_list list = {0};
+
+    if (!request_query(request, &query, err) ||
+        !cloud_images(request->cloud, &request->caller, &query, &list, err))
+        return false;
+    request_begin_set(request, list.total);
+    for (size_t i = 0; i < list.count; i++)
+        write_image(&request->reply, list.items[i]);
+    wire_array_end(&request->reply);
+    return true;
+}
+
+static const struct http_param describe_images_params[] = {
+    {"images", HTTP_LIST, 0, 0, HTTP_ID_LIST_MAX, NULL, "image_id", "ids"},
+    {"image_name", HTTP_LIST, HTTP_CONTAINS, 0, HTTP_ID_LIST_MAX, NULL, "image_name",
+     "part of the name"},
+    {"processor_type", HTTP_LIST, 0, 0, 16, NULL, "processor_type", "64bit or 32bit"},
+    {"os_family", HTTP_LIST, 0, 0, 64, NULL, "os_family", "debian, ubuntu, windows …"},
+    {"platform", HTTP_LIST, 0, 0, 16, NULL, "platform", "linux or windows"},
+    {"visibility", HTTP_LIST, 0, 0, 16, NULL, "visibility", "public or private"},
+    {"provider", HTTP_LIST, 0, 0, 16, NULL, "provider", "system or self"},
+    {"family", HTTP_LIST, 0, 0, 64, NULL, "family", "ours: family of system images"},
+    {"status", HTTP_LIST, 0, 0, 16, NULL, "status",
+     "pending, available, deprecated, suspended, deleted, ceased"},
+    {0},
+};
+
+static bool import_image(struct request *request, struct im_err *err) {
+    struct image_import_args args = {
+        .image_name = request_text(request, "image_name"),
+        .description = request_text(request, "description"),
+        .source = request_text(request, "source"),
+        .format = request_text(request, "format"),
+        .digest = request_text(request, "digest"),
+        .platform = request_text(request, "platform"),
+        .os_family = request_text(request, "os_family"),
+        .processor_type = request_text(request, "processor_type"),
+        .default_user = request_text(request, "default_user"),
+        .firmware = request_text(request, "firmware"),
+        .ui_type = request_text(request, "ui_type"),
+        .force = request_int(request, "force"),
+        .image_id = request_text(request, "image_id"),
+        .visibility = request_text(request, "visibility"),
+        .family = request_text(request, "family"),
+    };
+    char image_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
+
+    if (!cloud_image_import(request->cloud, &request->caller, &args, image_id, job_id, err))
+        return false;
+    wire_text(&request->reply, "image_id", image_id);
+    wire_text(&request->reply, "job_id", job_id);
+    return true;
+}
+
+static const struct http_param import_image_params[] = {
+    {"source", HTTP_TEXT, 0, 1, TEXT_MAX_BYTES, NULL, NULL,
+     "URL or absolute path; without it the bytes come by upload to /data/images/ID"},
+    {"image_name", HTTP_TEXT, 0, 0, NAME_MAX_BYTES, NULL, NULL, "name"},
+    {"description", HTTP_TEXT, 0, 0, TEXT_MAX_BYTES, NULL, NULL, "free text"},
+    {"format", HTTP_WORD, 0, 0, 0, "raw qcow2 vmdk vdi vpc vhdx", NULL,
+     "format; without it, by its first bytes"},
+    {"digest", HTTP_TEXT, 0, 0, 80, NULL, NULL,
+     "SHA-256 of what comes in, hex, perhaps with sha256: in front"},
+    {"platform", HTTP_WORD, 0, 0, 0, "linux windows", NULL, "platform, linux by default"},
+    {"os_family", HTTP_TEXT, 0, 0, 32, NULL, NULL, "debian, ubuntu, windows …"},
+    {"processor_type", HTTP_WORD, 0, 0, 0, "64bit 32bit", NULL, "processor type, 64bit by default"},
+    {"default_user", HTTP_TEXT, 0, 0, 32, NULL, NULL, "login user of the system in it"},
+    {"firmware", HTTP_WORD, 0, 0, 0, "bios uefi", NULL, "what it boots with, bios by default"},
+    {"ui_type", HTTP_WORD, 0, 0, 0, "tui gui", NULL, "text or graphics, tui by default"},
+    {"force", HTTP_BOOL, 0, 0, 1, NULL, NULL, "1 takes a disk without partition table too"},
+    {"image_id", HTTP_TEXT, 0, 1, 63, NULL, NULL,
+     "administrators: a symbolic id such as debian12x64"},
+    {"visibility", HTTP_WORD, 0, 0, 0, "public private", NULL,
+     "administrators: public makes a system image"},
+    {"family", HTTP_TEXT, 0, 0, 63, NULL, NULL,
+     "administrators: family whose newest image answers to its name"},
+    {0},
+};
+
+static bool capture_instance(struct request *request, struct im_err *err) {
+    char image_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
+
+    if (!cloud_image_capture(request->cloud, &request->caller, request_text(request, "instance"),
+                             request_text(request, "image_name"), image_id, job_id, err))
+        return false;
+    wire_text(&request->reply, "job_id", job_id);
+    wire_text(&request->reply, "image_id", image_id);
+    return true;
+}
+
+static const struct http_param capture_instance_params[] = {
+    {"instance", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, "a stopped instance"},
+    {"image_name", HTTP_TEXT, 0, 0, NAME_MAX_BYTES, NULL, NULL, "name of the new image"},
+    {0},
+};
+
+static bool clone_images(struct request *request, struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings ids = {0};
+    char job_id[IM_JOB_ID_MAX];
+    int64_t count = request_int(request, "count");
+
+    if (!cloud_image_clone(request->cloud, &request->caller, request_text(request, "image"),
+                           count < 1 ? 1 : count, request_text(request, "image_name"), &ids, job_id,
+                           err))
+        return false;
+    wire_strings(&request->reply, "images", &ids);
+    wire_text(&request->reply, "job_id", job_id);
+    return true;
+}
+
+static const struct http_param clone_images_params[] = {
+    {"image", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, "the image to clone"},
+    {"count", HTTP_INT, HTTP_ZERO_UNSET, 1, 100, NULL, NULL, "how many, 1 by default"},
+    {"image_name", HTTP_TEXT, 0, 0, NAME_MAX_BYTES, NULL, NULL, "name of the clones"},
+    {0},
+};
+
+static bool delete_images(struct request *request, struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings ids = {0};
+    char job_id[IM_JOB_ID_MAX];
+
+    request_list(request, "images", &ids);
+    if (!cloud_images_delete(request->cloud, &request->caller, &ids,
+                             request_flag(request, "direct_cease"), job_id, err))
+        return false;
+    wire_text(&request->reply, "job_id", job_id);
+    return true;
+}
+
+static const struct http_param delete_images_params[] = {
+    {"images", HTTP_LIST, HTTP_REQUIRED, 0, HTTP_ID_LIST_MAX, NULL, NULL, "ids"},
+    {"direct_cease", HTTP_BOOL, 0, 0, 1, NULL, NULL, "ours: 1 skips the recycle bin"},
+    {0},
+};
+
+static bool modify_image(struct request *request, struct im_err *err) {
+    const char *id = request_text(request, "image");
+
+    if (!cloud_image_modify(request->cloud, &request->caller, id,
+                            request_raw(request, "image_name"), request_raw(request, "description"),
+                            err))
+        return false;
+    wire_text(&request->reply, "image_id", id);
+    return true;
+}
+
+static const struct http_param modify_image_params[] = {
+    {"image", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, "the image"},
+    {"image_name", HTTP_TEXT, HTTP_EMPTIES, 0, NAME_MAX_BYTES, NULL, NULL, "new name"},
+    {"description", HTTP_TEXT, HTTP_EMPTIES, 0, TEXT_MAX_BYTES, NULL, NULL, "new description"},
+    {0},
+};
+
+const struct http_action image_actions[] = {
+    {"DescribeImages", describe_images_params, HTTP_CACHED, &image_type, describe_images,
+     "lists images: one's own and those of the system"},
+    {"ImportImage", import_image_params, 0, NULL, import_image,
+     "ours: brings in a disk image from a URL, a path or an upload"},
+    {"CaptureInstance", capture_instance_params, 0, NULL, capture_instance,
+     "makes an image of a stopped instance, in constant time"},
+    {"CloneImages", clone_images_params, 0, NULL, clone_images,
+     "makes images of one's own of an image"},
+    {"DeleteImages", delete_images_params, 0, NULL, delete_images,
+     "moves images to the recycle bin"},
+    {"ModifyImageAttributes", modify_image_params, 0, NULL, modify_image,
+     "changes name and description"},
+    {0},
+};
