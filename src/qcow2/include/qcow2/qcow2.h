@@ -71,6 +71,10 @@ bool qcow2_writer_place(struct qcow2_writer *writer, uint64_t guest_offset, uint
                         uint64_t *ret_file_offset, struct im_err *err) IM_MUST_CHECK;
 /* Bytes of data placed so far, in whole clusters. */
 uint64_t qcow2_writer_placed(const struct qcow2_writer *writer);
+/* For streams whose end is not known before: the image ends at `size_bytes` already, a multiple of
+ * 512 not above what was said at first, and nothing was written beyond its last cluster. */
+bool qcow2_writer_cut(struct qcow2_writer *writer, uint64_t size_bytes,
+                      struct im_err *err) IM_MUST_CHECK;
 /* Ends the image, durably. The writer can then only be freed. */
 bool qcow2_writer_finish(struct qcow2_writer *writer, struct im_err *err) IM_MUST_CHECK;
 
