@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What imprint-worker is asked and what it answers. The caller writes the JSON text itself (with
+ * wire.h); this page is the agreement.
+ *
+ *     imprint-worker import    descriptor 3: what comes in; 4: the image, an empty file, read-write
+ *     imprint-worker probe     descriptor 3: what came in
+ *
+ * One JSON object on stdin, which may hold secrets (addresses with passwords), so they are in
+ * neither argv nor environment. Every field may be left out; booleans may also be 0 and 1.
+ *
+ *     {
+ *       "kind": "fd",              "fd": descriptor 3 is the file that came in, read-only;
+ *                                  "url": it is a staging file, opened read-write, into which the
+ * worker fetches. What an earlier attempt left there is gone on with if the server still has the
+ * same file (its validator is kept with the file, in the attribute user.imprint.etag) "url":
+ * "https://…",        http or https "proxy": "",               "http://host:port" for the fetch
+ *       "allow_private": false,    true: the fetch may also go to loopback, private, link-local
+ * addresses "format": "",              raw, qcow2, vmdk, vdi, vhd or vhdx; "" = whatever it is
+ *       "digest": "",              "sha256:…" or 64 hexadecimal digits, of what came in; "" = not
+ * compared "force": false,            true: take a disk that has neither partition table nor boot
+ * sector "max_bytes": 0,            limit of the virtual size, and of what comes in; 0 = 64 TiB
+ *       "max_ratio": 0,            limit of unpacked to received bytes, above 1 GiB; 0 = 1000
+ *       "user": "",                who to become when started by root; "" or unknown = nobody
+ *       "scratch_dir": ""          a folder for an unnamed temporary file, needed only for
+ * compressed files with something else than raw inside
+ *     }
+ *
+ * Answers are messages of wire_worker_*() on stdout, one a line; the last one is result or error,
+ * and the exit status 0 or 1 accordingly. Phases of progress: "fetch", "copy", "sync". The result
+ * of import:
+ *
+ *     {"format":"raw","compression":"xz","size_bytes":2147483648,"digest":"sha256:…",
+ *      "received_bytes":104857600,"data_bytes":1073741824,"partition_table":"gpt","firmware":"bios"}
+ *
+ * format is what came in (the image at descriptor 4 is always qcow2, and durable); compression is
+ * "", "gz", "xz", "zst" or "bz2"; size_bytes is virtual, a multiple of 512; data_bytes is what is
+ * kept, in whole clusters; partition_table is "gpt", "mbr" or "none"; firmware is "bios" or "uefi".
+ * probe answers
+ * {"format","compression","size_bytes","partition_table","firmware","partitions"}, of a compressed
+ * file only the first two.
+ *
+ * SIGTERM ends it at once: it makes no names in the file system, so nothing is left behind but what
+ * the caller opened. A warning about a weak sandbox comes as a log message. */
+#ifndef WORKER_REQUEST_H
+#define WORKER_REQUEST_H
+
+enum { WORKER_FD_SOURCE = 3, WORKER_FD_IMAGE = 4 };
+
+#endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the worker share. */
+#ifndef WORKER_PRIVATE_H
+#define WORKER_PRIVATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "sandbox/sandbox.h"
+#include "wire/wire.h"
+#include "worker/request.h"
+
+/* --- request.c: see worker/request.h ---------------------------------------------------------- */
+
+struct request {
+    bool from_url, allow_private, force;
+    char *url, *proxy, *format, *user, *scratch_dir;
+    char digest[65]; /* hexadecimal, lower case; "" = none */
+    uint64_t max_bytes, max_ratio;
+};
+bool request_parse(const char *text, size_t len, struct request *request, struct im_err *err);
+void request_done(struct request *request);
+
+/* --- report.c: messages on stdout, from any thread -------------------------------------------- */
+
+/* At most four a second get out, and always the last of a phase (done == total). */
+void report_progress(const char *phase, uint64_t done_bytes, uint64_t total_bytes);
+/* While on, the last progress is repeated every few seconds: for calls that are silent but end by
+ * themselves (the net's time-outs, fsync). Starts a thread. */
+void report_keep_alive(bool on);
+void report_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void report_result(const char *json);
+void report_error(const struct im_err *err);
+
+/* --- hash.c: SHA-256 in a thread of its own --------------------------------------------------- */
+
+#define HASH_BUFFER_BYTES (1u << 20)
+struct hash;
+struct hash *hash_new(struct im_err *err);
+void hash_free(struct hash *hash); /* NULL is fine; waits for the thread */
+IM_DEFINE_AUTO(struct hash *, hash_free)
+/* A buffer of HASH_BUFFER_BYTES to fill; waits until one is free. It may be read, not written,
+ * until the next call. */
+uint8_t *hash_claim(struct hash *hash);
+/* The first `len` bytes of the claimed buffer come next in the stream. */
+void hash_push(struct hash *hash, size_t len);
+void hash_push_zeros(struct hash *hash, uint64_t len);
+/* The thread reads the whole file by itself. */
+void hash_push_file(struct hash *hash, int fd, uint64_t len);
+/* Waits for all of it. */
+bool hash_finish(struct hash *hash, char ret_hex[65], struct im_err *err);
+
+/* --- copy.c ----------------------------------------------------------------------------------- */
+
+struct copy_result {
+    const char *format, *compression, *table;
+    bool uefi;
+    uint64_t size_bytes, received_bytes, data_bytes;
+    char digest[65];
+};
+/* From `in` to the qcow2 image `out`; `scratch` is an empty temporary file, or -1. Compares the
+ * digest before the image becomes valid. */
+bool copy_image(const struct request *request, int in, int out, int scratch,
+                struct copy_result *result, struct im_err *err);
+
+/* --- verbs ------------------------------------------------------------------------------------ */
+
+/* Fetches into descriptor 3 in a child of its own: the process that parses has no network. */
+bool fetch_in_child(const struct request *request, struct im_err *err);
+/* Fastens the belts for parsing and tells when they are few. */
+bool enter_sandbox(const struct request *request, struct im_err *err);
+bool verb_import(const struct request *request, struct im_err *err);
+bool verb_probe(const struct request *request, struct im_err *err);
+
+#endif
