@@ -47,8 +47,8 @@ static const struct http_param delete_access_keys_params[] = {
 };
 
 const struct http_action access_key_actions[] = {
-    {"DescribeAccessKeys", describe_access_keys_params, HTTP_NO_ZONE | HTTP_CACHED,
-     &access_key_type, describe_access_keys, "lists access keys, without their secrets"},
+    {"DescribeAccessKeys", describe_access_keys_params, HTTP_NO_ZONE, &access_key_type,
+     describe_access_keys, "lists access keys, without their secrets"},
     {"DeleteAccessKeys", delete_access_keys_params, HTTP_NO_ZONE, NULL, delete_access_keys,
      "deletes access keys"},
     {0},

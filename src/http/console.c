@@ -271,6 +271,8 @@ static enum MHD_Result upgrade(struct exchange *exchange, const char *protocol, 
     struct session *session = NULL;
     struct MHD_Response *response;
     enum MHD_Result result;
+    const char *wanted = MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND,
+                                                     "Sec-WebSocket-Protocol");
 
     if (!reserve(exchange->http->consoles, &err))
         return reply_error(exchange->connection, MHD_HTTP_OK, &err);
@@ -287,6 +289,8 @@ static enum MHD_Result upgrade(struct exchange *exchange, const char *protocol, 
 
         websocket_accept(key, accept);
         MHD_add_response_header(response, "Sec-WebSocket-Accept", accept);
+        if (im_str_equal(wanted, "binary")) /* browsers insist on an answer */
+            MHD_add_response_header(response, "Sec-WebSocket-Protocol", wanted);
     }
     result = MHD_queue_response(exchange->connection, MHD_HTTP_SWITCHING_PROTOCOLS, response);
     MHD_destroy_response(response);

@@ -31,11 +31,17 @@ bool exchange_authenticate(struct exchange *exchange, struct params *params, str
     return good;
 }
 
-/* "bytes FIRST-LAST/TOTAL" */
+// "bytes FIRST-LAST/TOTAL" sends; "bytes */TOTAL" with an empty body asks how far it is.
 static bool parse_range(struct exchange *exchange, const char *text, struct im_err *err) {
     uint64_t first, last, total;
+    int64_t asked;
     int used = 0;
 
+    if (im_starts_with(text, "bytes */") && im_parse_i64(text + 8, 1, INT64_MAX, &asked)) {
+        exchange->ask = true;
+        exchange->total = (uint64_t) asked;
+        return true;
+    }
     if (sscanf(text, "bytes %" SCNu64 "-%" SCNu64 "/%" SCNu64 "%n", &first, &last, &total, &used) !=
             3 ||
         text[used] != '\0' || strchr(text, '+') != NULL || strstr(text, "--") != NULL ||
@@ -118,7 +124,7 @@ static bool begin(struct exchange *exchange, struct im_err *err) {
         return im_fail(err, IM_BAD_MESSAGE,
                        "upload of %" PRIu64 " bytes is larger than the limit of %" PRIu64,
                        exchange->total, limit);
-    return open_file(exchange, err);
+    return exchange->ask || open_file(exchange, err);
 }
 
 /* The reply says in any case how far the upload is. */
@@ -140,7 +146,7 @@ static enum MHD_Result reply_upload(struct exchange *exchange, const char *job_i
         im_str_done(&inner.text);
     }
     wire_text(&writer, "image_id", exchange->id);
-    if (exchange->fd >= 0) {
+    if (exchange->fd >= 0 || exchange->ask) {
         wire_int(&writer, "received_bytes", (int64_t) exchange->offset);
         wire_int(&writer, "total_bytes", (int64_t) exchange->total);
     }
@@ -213,6 +219,40 @@ static enum MHD_Result serve_state(struct exchange *exchange) {
     return result;
 }
 
+/* The job of an upload that is complete, for a client that missed the answer to its last piece. */
+static bool find_job(struct exchange *exchange, char job_id[IM_JOB_ID_MAX]) {
+    IM_AUTO(query_done) struct query query = {.limit = 1};
+    IM_AUTO(job_list_done) struct job_list list = {0};
+    struct im_err ignored = {0};
+
+    query_add(&query, "resource_ids", CONDITION_IN, exchange->id);
+    query_add(&query, "job_action", CONDITION_IN, "ImportImage");
+    if (!cloud_jobs(exchange->http->cloud, &exchange->caller, &query, &list, &ignored) ||
+        list.count == 0)
+        return false;
+    snprintf(job_id, IM_JOB_ID_MAX, "%s", list.items[0].job->job_id);
+    return true;
+}
+
+/* How far the upload is. When all is there, the question does what the last piece would have done:
+ * clients need the job. */
+static enum MHD_Result serve_question(struct exchange *exchange) {
+    struct cloud *cloud = exchange->http->cloud;
+    struct upload upload = {0};
+    char job_id[IM_JOB_ID_MAX] = "";
+
+    if (cloud_upload_begin(cloud, &exchange->caller, exchange->id, &upload, &exchange->err)) {
+        exchange->offset = upload.received_bytes;
+        if (upload.received_bytes == exchange->total)
+            (void) !cloud_upload_finish(cloud, &exchange->caller, exchange->id, exchange->total,
+                                        job_id, &exchange->err);
+    } else if (exchange->err.code == IM_WRONG_STATE && find_job(exchange, job_id)) {
+        exchange->err = (struct im_err){0};
+        exchange->offset = exchange->total;
+    }
+    return reply_upload(exchange, job_id[0] != '\0' ? job_id : NULL);
+}
+
 enum MHD_Result data_serve(struct exchange *exchange, const char *bytes, size_t *len) {
     char job_id[IM_JOB_ID_MAX] = "";
 
@@ -227,6 +267,8 @@ enum MHD_Result data_serve(struct exchange *exchange, const char *bytes, size_t 
         return reply_upload(exchange, NULL);
     if (strcmp(exchange->method, "PUT") != 0)
         return serve_state(exchange);
+    if (exchange->ask)
+        return serve_question(exchange);
     finish(exchange, job_id);
     return reply_upload(exchange, job_id[0] != '\0' ? job_id : NULL);
 }

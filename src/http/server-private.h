@@ -27,6 +27,7 @@ struct exchange {
     char id[IM_ID_MAX];
     int fd;
     uint64_t offset, end, total;
+    bool ask; /* only how far it is */
     struct im_err err;
     unsigned status;
 };

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between main.c, wire-up.c and account.c. */
+#ifndef DAEMON_PRIVATE_H
+#define DAEMON_PRIVATE_H
+
+#include "cloud/cloud.h"
+#include "daemon/config.h"
+#include "http/http.h"
+
+/* Everything that is open, in the order of opening. */
+struct house {
+    struct config *config;
+    int lock_fd; /* holds imprintd.pid, locked: one imprintd per state folder */
+    struct db *db;
+    struct storage_pool *pool;
+    struct net *net;
+    struct crypto_key *key;
+    struct virt *virt;
+    struct cloud *cloud;
+    struct http *http;
+};
+
+/* Opens all of it and serves. On failure what was opened is closed. */
+bool house_open(struct house *house, struct config *config, struct im_err *err) IM_MUST_CHECK;
+/* Only the record, the key and a cloud over them that runs nothing: for operators' verbs, beside a
+ * running imprintd or without. */
+bool house_open_record(struct house *house, struct config *config,
+                       struct im_err *err) IM_MUST_CHECK;
+void house_close(struct house *house);
+
+/* `imprintd user …` and `imprintd key …`; words after the options. Returns the exit status. */
+int account_main(struct config *config, int argc, char **argv);
+
+#endif

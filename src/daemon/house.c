@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Wiring: opens the rooms in order, from the record up to the HTTP server, and closes them again.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "daemon-private.h"
+
+/* The cloud is opened after the hypervisor whose events lead to it. */
+static void on_machine(void *arg, const char *name, enum virt_state state) {
+    struct house *house = arg;
+    struct cloud *cloud = __atomic_load_n(&house->cloud, __ATOMIC_ACQUIRE);
+
+    if (cloud != NULL)
+        cloud_machine_event(cloud, name, state);
+}
+
+static bool lock_state(struct house *house, struct im_err *err) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/imprintd.pid", house->config->state_dir);
+    char text[32];
+
+    house->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (house->lock_fd < 0)
+        return im_fail_sys(err, errno, "cannot open %s", path);
+    if (flock(house->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        ssize_t got = pread(house->lock_fd, text, sizeof(text) - 1, 0);
+
+        text[got > 0 ? got : 0] = '\0';
+        text[strcspn(text, "\n")] = '\0';
+        return im_fail(err, IM_BUSY, "another imprintd (process %s) uses %s",
+                       text[0] ? text : "unknown", house->config->state_dir);
+    }
+    snprintf(text, sizeof(text), "%d\n", (int) getpid());
+    if (ftruncate(house->lock_fd, 0) < 0)
+        return im_fail_sys(err, errno, "cannot write %s", path);
+    return im_pwrite_all(house->lock_fd, text, strlen(text), 0, path, err);
+}
+
+/* The user that machines run as: what the configuration says, or what the distribution's libvirt
+ * uses for machines of its daemon. */
+static bool machine_owner(const struct config *config, uid_t *ret_uid, gid_t *ret_gid,
+                          struct im_err *err) {
+    bool system = im_starts_with(config->virt_uri, "qemu:///system");
+    const char *name = !im_str_empty(config->run_as) ? config->run_as
+                       : system                      ? "libvirt-qemu"
+                                                     : NULL;
+    const struct passwd *user;
+
+    *ret_uid = geteuid();
+    *ret_gid = getegid();
+    if (name == NULL || geteuid() != 0)
+        return true;
+    user = getpwnam(name);
+    if (user == NULL && !im_str_empty(config->run_as))
+        return im_fail(err, IM_BAD_MESSAGE, "[virt] run_as: there is no user %s", name);
+    if (user != NULL) {
+        *ret_uid = user->pw_uid;
+        *ret_gid = user->pw_gid;
+    }
+    return true;
+}
+
+static char *find_worker(const struct config *config) {
+    static const char *const beside[] = {"imprint-worker", "../worker/imprint-worker",
+                                         "../libexec/imprint/imprint-worker"};
+    char self[512];
+    ssize_t len;
+
+    if (!im_str_empty(config->worker))
+        return im_strdup(config->worker);
+    len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    self[len > 0 ? len : 0] = '\0';
+    if (strrchr(self, '/') != NULL)
+        *strrchr(self, '/') = '\0';
+    for (size_t i = 0; i < sizeof(beside) / sizeof(beside[0]); i++) {
+        IM_AUTO(free_auto) char *path = im_printf("%s/%s", self, beside[i]);
+
+        if (access(path, X_OK) == 0)
+            return im_steal(&path);
+    }
+    return im_strdup("/usr/libexec/imprint/imprint-worker");
+}
+
+static const char *worker_user(const struct config *config) {
+    if (geteuid() != 0 || im_str_empty(config->worker_user))
+        return "";
+    if (getpwnam(config->worker_user) != NULL)
+        return config->worker_user;
+    im_warn("imprintd", "there is no user %s; workers run as nobody", config->worker_user);
+    return "nobody";
+}
+
+static bool open_state(struct house *house, struct im_err *err) {
+    const struct config *config = house->config;
+    IM_AUTO(free_auto) char *key_path = im_printf("%s/secret.key", config->state_dir);
+
+    /* Machines must be able to reach their disks below it: searchable, not listable. */
+    if (!im_make_dirs(config->state_dir, 0711, err))
+        return false;
+    house->db = db_open(config->record_uri, err);
+    if (house->db == NULL || !db_migrate(house->db, err))
+        return im_within(err, "record");
+    house->key = crypto_key_open(key_path, err);
+    return house->key != NULL;
+}
+
+static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err *err) {
+    const struct config *config = house->config;
+    IM_AUTO(free_auto) char *worker = find_worker(config);
+    struct cloud_config cloud = {
+        .db = house->db,
+        .pool = house->pool,
+        .virt = house->virt,
+        .net = house->net,
+        .key = house->key,
+        .zone_id = config->zone,
+        .state_dir = config->state_dir,
+        .worker_program = worker,
+        .worker_user = worker_user(config),
+        .instance_name = config->name,
+        .machine_uid = uid,
+        .machine_gid = gid,
+        .job_threads = (unsigned) config->job_threads,
+        .max_vcpus = config->max_vcpus,
+        .max_memory_mib = config->max_memory_mib,
+        .min_memory_mib = config->min_memory_mib,
+        .memory_reserve_mib = config->memory_reserve_mib,
+        .max_disk_gib = config->max_disk_gib,
+        .recycle_s = config->recycle_s,
+        .stop_timeout_ms = config->stop_timeout_s * 1000,
+        .job_keep_s = config->job_keep_s,
+        .import_paths = config->import_paths,
+        .import_private_addresses = config->import_private_addresses,
+        .import_proxy = config->import_proxy,
+        .import_max_bytes = config->import_max_bytes,
+        .import_max_ratio = config->import_max_ratio,
+    };
+    struct cloud *opened;
+
+    im_replace(&house->config->worker, worker); /* the cloud borrows its texts from there */
+    cloud.worker_program = house->config->worker;
+    opened = cloud_open(&cloud, err);
+    __atomic_store_n(&house->cloud, opened, __ATOMIC_RELEASE);
+    return opened != NULL;
+}
+
+static bool open_world(struct house *house, uid_t uid, gid_t gid, struct im_err *err) {
+    struct config *config = house->config;
+    struct virt_config virt = {.uri = config->virt_uri,
+                               .accel = config->accel,
+                               .tb_cache_mib = (int) config->tb_cache_mib,
+                               .state_dir = config->state_dir,
+                               .run_as = config->run_as};
+    struct net_config net = {.mode = config->net_mode,
+                             .bridge = config->bridge,
+                             .subnet = config->subnet,
+                             .domain = config->domain,
+                             .nat = config->nat,
+                             .state_dir = config->state_dir};
+
+    house->pool = storage_open(config->pool_uri, err);
+    if (house->pool == NULL)
+        return im_within(err, "storage");
+    storage_set_owner(house->pool, uid, gid);
+    house->net = net_open(&net, err);
+    if (house->net == NULL)
+        return im_within(err, "network");
+    if (!im_str_empty(net_reason(house->net)))
+        im_warn("imprintd", "network: %s", net_reason(house->net));
+    house->virt = virt_open(&virt, on_machine, house, err);
+    return house->virt != NULL || im_within(err, "hypervisor");
+}
+
+static bool open_http(struct house *house, struct im_err *err) {
+    const struct config *config = house->config;
+    struct http_config http = {
+        .address = config->address,
+        .port = (int) config->port,
+        .threads = (unsigned) config->threads,
+        .max_connections = (unsigned) config->max_connections,
+        .max_connections_per_ip = (unsigned) config->max_connections_per_ip,
+        .idle_timeout_s = (unsigned) config->idle_timeout_s,
+        .tls_certificate = config->tls_certificate,
+        .tls_key = config->tls_key,
+        .time_tolerance_s = config->time_tolerance_s,
+        .body_max_bytes = (uint64_t) config->body_max_bytes,
+        .upload_max_bytes = (uint64_t) config->import_max_bytes,
+        .cache_bytes = (uint64_t) config->cache_bytes,
+    };
+
+    house->http = http_open(&http, house->cloud, err);
+    return house->http != NULL;
+}
+
+static bool open_all(struct house *house, struct im_err *err) {
+    uid_t uid;
+    gid_t gid;
+
+    return im_make_dirs(house->config->state_dir, 0711, err) && lock_state(house, err) &&
+           machine_owner(house->config, &uid, &gid, err) && open_state(house, err) &&
+           open_world(house, uid, gid, err) && open_cloud(house, uid, gid, err) &&
+           cloud_start(house->cloud, err) && open_http(house, err);
+}
+
+bool house_open(struct house *house, struct config *config, struct im_err *err) {
+    *house = (struct house){.config = config, .lock_fd = -1};
+    if (open_all(house, err))
+        return true;
+    house_close(house);
+    return false;
+}
+
+bool house_open_record(struct house *house, struct config *config, struct im_err *err) {
+    *house = (struct house){.config = config, .lock_fd = -1};
+    if (open_state(house, err) && open_cloud(house, 0, 0, err))
+        return true;
+    house_close(house);
+    return false;
+}
+
+void house_close(struct house *house) {
+    struct cloud *cloud = house->cloud;
+
+    http_close(house->http);
+    cloud_close(cloud);
+    /* Events that are still on their way find no cloud. */
+    __atomic_store_n(&house->cloud, NULL, __ATOMIC_RELEASE);
+    if (house->virt != NULL)
+        virt_close(house->virt);
+    if (house->net != NULL)
+        net_close(house->net);
+    if (house->pool != NULL)
+        storage_close(house->pool);
+    crypto_key_close(house->key);
+    db_close(house->db);
+    if (house->lock_fd >= 0)
+        close(house->lock_fd);
+}
