@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a back end fills in. The wrapper in storage.c has checked names and sizes before it calls.
+ */
+#ifndef STORAGE_PRIVATE_H
+#define STORAGE_PRIVATE_H
+
+#include "storage/storage.h"
+
+struct storage_ops {
+    const char *scheme;
+    void *(*open)(const char *address, struct im_err *err);
+    void (*close)(void *handle);
+    void (*set_owner)(void *handle, uint32_t uid, uint32_t gid);
+    bool (*create)(void *handle, const char *name, uint64_t size, struct im_err *err);
+    bool (*clone)(void *handle, const char *parent, const char *name, uint64_t size,
+                  struct im_err *err);
+    /* Both names are filled with what the caller should keep. */
+    bool (*freeze_begin)(void *handle, const char *head, const char *next, char *ret_frozen,
+                         char *ret_head, struct im_err *err);
+    bool (*freeze_end)(void *handle, const char *frozen, struct im_err *err);
+    bool (*freeze_undo)(void *handle, const char *head, const char *next, struct im_err *err);
+    bool (*resize)(void *handle, const char *head, uint64_t size, struct im_err *err);
+    bool (*remove)(void *handle, const char *name, struct im_err *err);
+    bool (*import_begin)(void *handle, const char *name, int *ret_fd, struct im_err *err);
+    bool (*import_end)(void *handle, const char *name, int fd, struct im_err *err);
+    bool (*usage)(void *handle, const char *name, struct storage_usage *ret_usage,
+                  struct im_err *err);
+    bool (*space)(void *handle, struct storage_space *ret_space, struct im_err *err);
+    bool (*attach_info)(void *handle, const char *name, struct storage_source *ret_source,
+                        struct im_err *err);
+    bool (*list)(void *handle, struct storage_entry **ret_entries, size_t *ret_count,
+                 struct im_err *err);
+};
+
+extern const struct storage_ops storage_local;
+
+struct storage_pool {
+    const struct storage_ops *ops;
+    void *handle;
+    char *uri;
+    /* Faults for tests; see storage_faulty. */
+    bool faulty, fault_after;
+    unsigned fault_at, calls;
+    enum im_code fault_code;
+};
+
+#endif

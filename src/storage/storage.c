@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The wrapper over the back ends: checks names and sizes, sees that failures have a reason, and
+ * fails on purpose for tests. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "storage-private.h"
+
+static const struct storage_ops *const back_ends[] = {&storage_local};
+
+struct storage_pool *storage_open(const char *uri, struct im_err *err) {
+    const char *colon = strchr(uri, ':');
+
+    for (size_t i = 0; colon != NULL && i < sizeof(back_ends) / sizeof(back_ends[0]); i++) {
+        const struct storage_ops *ops = back_ends[i];
+        struct storage_pool *pool;
+        void *handle;
+
+        if (strlen(ops->scheme) != (size_t) (colon - uri) || !im_starts_with(uri, ops->scheme))
+            continue;
+        handle = ops->open(colon + 1, err);
+        if (handle == NULL)
+            return NULL;
+        pool = im_alloc(sizeof(*pool));
+        pool->ops = ops;
+        pool->handle = handle;
+        pool->uri = im_strdup(uri);
+        return pool;
+    }
+    im_fail(err, IM_BAD_MESSAGE, "pool %s: the URI should begin with local:", uri);
+    return NULL;
+}
+
+void storage_close(struct storage_pool *pool) {
+    if (pool == NULL)
+        return;
+    pool->ops->close(pool->handle);
+    free(pool->uri);
+    free(pool);
+}
+
+const char *storage_uri(const struct storage_pool *pool) { return pool->uri; }
+
+void storage_set_owner(struct storage_pool *pool, uint32_t uid, uint32_t gid) {
+    pool->ops->set_owner(pool->handle, uid, gid);
+}
+
+/* --- Faults --------------------------------------------------------------------------------- */
+
+struct storage_pool *storage_faulty(struct storage_pool *inner) {
+    inner->faulty = true;
+    return inner;
+}
+
+void storage_faulty_set(struct storage_pool *pool, unsigned n, enum im_code code, bool after) {
+    assert(pool->faulty);
+    pool->fault_at = n;
+    pool->fault_code = code;
+    pool->fault_after = after;
+    pool->calls = 0;
+}
+
+unsigned storage_faulty_calls(const struct storage_pool *pool) { return pool->calls; }
+
+static bool fault(const struct storage_pool *pool, bool after, struct im_err *err) {
+    return pool->faulty && pool->fault_at != 0 && pool->calls == pool->fault_at &&
+           pool->fault_after == after &&
+           !im_fail(err, pool->fault_code, "call %u of the pool fails on purpose", pool->calls);
+}
+
+/* Counts the call, fails it if it is the one, and sees that a failure has a reason. */
+#define CALL(pool, err, call)                                                                      \
+    __extension__({                                                                                \
+        bool done_;                                                                                \
+        if ((pool)->faulty)                                                                        \
+            (pool)->calls++;                                                                       \
+        done_ = !fault((pool), false, (err)) && (call) && !fault((pool), true, (err));             \
+        assert(done_ || (err)->code != IM_OK);                                                     \
+        done_;                                                                                     \
+    })
+
+/* --- Checks --------------------------------------------------------------------------------- */
+
+static bool name_fits(const char *name, size_t max, struct im_err *err) {
+    size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-@/");
+
+    if (len == 0 || name[len] != '\0' || len >= max || name[0] == '-' || name[0] == '/')
+        return im_fail(err, IM_BAD_MESSAGE, "layer name [%.64s] is not made of [a-z0-9-]", name);
+    return true;
+}
+
+static bool new_name_fits(const char *name, struct im_err *err) {
+    if (strpbrk(name, "@/") != NULL)
+        return im_fail(err, IM_BAD_MESSAGE, "layer name [%.64s] is not made of [a-z0-9-]", name);
+    return name_fits(name, 49, err);
+}
+
+static bool size_fits(uint64_t size, struct im_err *err) {
+    if (size % 512 != 0 || size > STORAGE_SIZE_MAX)
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "size %" PRIu64 " should be a multiple of 512 and at most %" PRIu64, size,
+                       (uint64_t) STORAGE_SIZE_MAX);
+    return true;
+}
+
+/* --- Verbs ---------------------------------------------------------------------------------- */
+
+bool storage_create(struct storage_pool *pool, const char *name, uint64_t size_bytes,
+                    struct im_err *err) {
+    return new_name_fits(name, err) && size_fits(size_bytes, err) &&
+           CALL(pool, err, pool->ops->create(pool->handle, name, size_bytes, err));
+}
+
+bool storage_clone(struct storage_pool *pool, const char *parent, const char *name,
+                   uint64_t size_bytes, struct im_err *err) {
+    return name_fits(parent, STORAGE_NAME_MAX, err) && new_name_fits(name, err) &&
+           size_fits(size_bytes, err) &&
+           CALL(pool, err, pool->ops->clone(pool->handle, parent, name, size_bytes, err));
+}
+
+bool storage_freeze_begin(struct storage_pool *pool, const char *head, const char *next,
+                          char ret_frozen[STORAGE_NAME_MAX], char ret_head[STORAGE_NAME_MAX],
+                          struct im_err *err) {
+    return name_fits(head, STORAGE_NAME_MAX, err) && new_name_fits(next, err) &&
+           CALL(pool, err,
+                pool->ops->freeze_begin(pool->handle, head, next, ret_frozen, ret_head, err));
+}
+
+bool storage_freeze_end(struct storage_pool *pool, const char *frozen, struct im_err *err) {
+    return name_fits(frozen, STORAGE_NAME_MAX, err) &&
+           CALL(pool, err, pool->ops->freeze_end(pool->handle, frozen, err));
+}
+
+bool storage_freeze_undo(struct storage_pool *pool, const char *head, const char *next,
+                         struct im_err *err) {
+    return name_fits(head, STORAGE_NAME_MAX, err) && new_name_fits(next, err) &&
+           CALL(pool, err, pool->ops->freeze_undo(pool->handle, head, next, err));
+}
+
+bool storage_resize(struct storage_pool *pool, const char *head, uint64_t size_bytes,
+                    struct im_err *err) {
+    return name_fits(head, STORAGE_NAME_MAX, err) && size_fits(size_bytes, err) &&
+           CALL(pool, err, pool->ops->resize(pool->handle, head, size_bytes, err));
+}
+
+bool storage_remove(struct storage_pool *pool, const char *name, struct im_err *err) {
+    return name_fits(name, STORAGE_NAME_MAX, err) &&
+           CALL(pool, err, pool->ops->remove(pool->handle, name, err));
+}
+
+bool storage_import_begin(struct storage_pool *pool, const char *name, int *ret_fd,
+                          struct im_err *err) {
+    return new_name_fits(name, err) &&
+           CALL(pool, err, pool->ops->import_begin(pool->handle, name, ret_fd, err));
+}
+
+bool storage_import_end(struct storage_pool *pool, const char *name, int fd, struct im_err *err) {
+    return new_name_fits(name, err) &&
+           CALL(pool, err, pool->ops->import_end(pool->handle, name, fd, err));
+}
+
+bool storage_usage(struct storage_pool *pool, const char *name, struct storage_usage *ret_usage,
+                   struct im_err *err) {
+    return name_fits(name, STORAGE_NAME_MAX, err) &&
+           CALL(pool, err, pool->ops->usage(pool->handle, name, ret_usage, err));
+}
+
+bool storage_space(struct storage_pool *pool, struct storage_space *ret_space, struct im_err *err) {
+    return CALL(pool, err, pool->ops->space(pool->handle, ret_space, err));
+}
+
+bool storage_attach_info(struct storage_pool *pool, const char *name,
+                         struct storage_source *ret_source, struct im_err *err) {
+    return name_fits(name, STORAGE_NAME_MAX, err) &&
+           CALL(pool, err, pool->ops->attach_info(pool->handle, name, ret_source, err));
+}
+
+void storage_source_done(struct storage_source *source) {
+    free(source->path);
+    *source = (struct storage_source){0};
+}
+
+bool storage_list(struct storage_pool *pool, struct storage_entry **ret_entries, size_t *ret_count,
+                  struct im_err *err) {
+    return CALL(pool, err, pool->ops->list(pool->handle, ret_entries, ret_count, err));
+}
