@@ -145,8 +145,9 @@ bool ids_unique(const char *parameter, const struct im_strings *ids, struct im_s
     if (ret_unique->count == 0)
         return im_fail(err, IM_BAD_MESSAGE, "parameter [%s.n] is missing", parameter);
     if (ret_unique->count > INSTANCES_MAX_PER_CALL)
-        return im_fail(err, IM_BAD_MESSAGE, "parameter [%s.n] names %zu resources, at most %d fit one call",
-                       parameter, ret_unique->count, INSTANCES_MAX_PER_CALL);
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "parameter [%s.n] names %zu resources, at most %d fit one call", parameter,
+                       ret_unique->count, INSTANCES_MAX_PER_CALL);
     return true;
 }
 

@@ -26,7 +26,8 @@ static bool address_taken(struct db_conn *conn, const char *ip, bool *ret_taken,
     return true;
 }
 
-/* The next free address after the one given out last, so that the k-th search is as short as the first. */
+/* The next free address after the one given out last, so that the k-th search is as short as the
+ * first. */
 static bool address_pick(struct cloud *cloud, struct db_conn *conn, char ret_ip[INET_ADDRSTRLEN],
                          struct im_err *err) {
     uint32_t first, last, gateway, next;
@@ -150,8 +151,8 @@ bool nics_delete(struct db_conn *conn, const char *instance_id, struct im_err *e
 /* All ports that rows hold, whoever owns them. */
 static bool ports_taken(struct db_conn *conn, int64_t **ret_ports, size_t *ret_count,
                         struct im_err *err) {
-    IM_AUTO(db_rows_free_auto) struct db_rows *rows =
-        db_query(conn, err, "SELECT ssh_port FROM nics WHERE ssh_port <> 0", "");
+    IM_AUTO(db_rows_free_auto)
+    struct db_rows *rows = db_query(conn, err, "SELECT ssh_port FROM nics WHERE ssh_port <> 0", "");
     IM_AUTO(free_auto) int64_t *ports = NULL;
     size_t count = 0, capacity = 0;
     bool more = true;
@@ -178,8 +179,7 @@ static bool port_assign(struct db_conn *conn, void *arg, struct im_err *err) {
     if (!ports_taken(conn, &taken, &count, err) || !net_free_port(taken, count, &port, err))
         return false;
     nic->ssh_port = port;
-    return record_update_fields(conn, &nic_type, nic, (const char *const[]){"ssh_port", NULL},
-                                err);
+    return record_update_fields(conn, &nic_type, nic, (const char *const[]){"ssh_port", NULL}, err);
 }
 
 bool nics_assign_ports(struct cloud *cloud, struct nic **nics, size_t count, bool anew,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this room share: the cloud itself, who may touch what, layers, machines, batches of instances. */
+/* What the files of this room share: the cloud itself, who may touch what, layers, machines,
+ * batches of instances. */
 #ifndef CLOUD_PRIVATE_H
 #define CLOUD_PRIVATE_H
 
@@ -10,9 +11,10 @@
 #include "wire/wire.h"
 
 enum {
-    SECRETS_KEPT = 64,          /* access keys whose secret is kept in memory */
-    EVENTS_KEPT = 256,          /* machine events between two rounds of the background; more only cost a full round */
-    DISK_MIN_LINUX_GIB = 20,    /* what a system disk gets at least, as in the API */
+    SECRETS_KEPT = 64, /* access keys whose secret is kept in memory */
+    EVENTS_KEPT =
+        256, /* machine events between two rounds of the background; more only cost a full round */
+    DISK_MIN_LINUX_GIB = 20, /* what a system disk gets at least, as in the API */
     DISK_MIN_WINDOWS_GIB = 50,
     USERDATA_MAX = 64 * 1024,
     INSTANCES_MAX_PER_CALL = 200,
@@ -28,23 +30,24 @@ struct secret_entry {
 };
 
 struct cloud {
-    struct cloud_config config;         /* texts are copies, owned */
+    struct cloud_config config; /* texts are copies, owned */
     struct jobs *jobs;
 
     pthread_mutex_t secrets_lock;
     struct secret_entry secrets[SECRETS_KEPT];
     size_t secrets_next;
 
-    /* The background thread. `lock` guards all below and is never held while calling another room. */
+    /* The background thread. `lock` guards all below and is never held while calling another room.
+     */
     pthread_mutex_t lock;
     pthread_cond_t wake;
     pthread_t background;
     bool background_runs, stop, collect_now;
-    char *events[EVENTS_KEPT];          /* names of machines that stopped by themselves, owned */
+    char *events[EVENTS_KEPT]; /* names of machines that stopped by themselves, owned */
     size_t event_count;
     bool events_lost;
-    uint32_t address_cursor;            /* where the search for a free address begins */
-    struct cloud_health health;         /* refreshed by the background */
+    uint32_t address_cursor;    /* where the search for a free address begins */
+    struct cloud_health health; /* refreshed by the background */
 };
 
 /* --- access.c: who may see and change what -------------------------------------------------- */
@@ -58,46 +61,51 @@ bool image_load(struct db_conn *conn, const struct caller *caller, const char *i
 bool keypair_load(struct db_conn *conn, const struct caller *caller, const char *id,
                   struct keypair **ret_keypair, struct im_err *err) IM_MUST_CHECK;
 /* Seeing a public image is not owning it. */
-bool image_owned(const struct caller *caller, const struct image *image, struct im_err *err)
-    IM_MUST_CHECK;
+bool image_owned(const struct caller *caller, const struct image *image,
+                 struct im_err *err) IM_MUST_CHECK;
 /* The verb's rule against the state; the sentence is the one clients of the API know. */
-bool instance_allows(const struct instance *instance, const char *action, struct im_err *err)
-    IM_MUST_CHECK;
+bool instance_allows(const struct instance *instance, const char *action,
+                     struct im_err *err) IM_MUST_CHECK;
 bool image_allows(const struct image *image, const char *action, struct im_err *err) IM_MUST_CHECK;
-/* A name or description: UTF-8, no control characters, at most `max` bytes. NULL and "" are fine. */
+/* A name or description: UTF-8, no control characters, at most `max` bytes. NULL and "" are fine.
+ */
 bool text_fits(const char *what, const char *text, size_t max, struct im_err *err) IM_MUST_CHECK;
 /* Leaves out repeated ids; IM_BAD_MESSAGE when there is none. */
 bool ids_unique(const char *parameter, const struct im_strings *ids, struct im_strings *ret_unique,
                 struct im_err *err) IM_MUST_CHECK;
-/* What a list shows when nothing else is asked for: the caller's own (an administrator: all), nothing that is gone. */
+/* What a list shows when nothing else is asked for: the caller's own (an administrator: all),
+ * nothing that is gone. */
 void query_restrict(const struct caller *caller, struct query *query, const char *key,
                     const char *gone);
 
 /* --- layer.c: rows of the layer graph ------------------------------------------------------- */
 
-/* A row for a layer that a job is about to make: state MAKING, a fresh name. `parent` may be NULL. */
-bool layer_plan(struct cloud *cloud, struct db_conn *conn, const char *parent_id, int64_t size_bytes,
-                char ret_layer_id[IM_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+/* A row for a layer that a job is about to make: state MAKING, a fresh name. `parent` may be NULL.
+ */
+bool layer_plan(struct cloud *cloud, struct db_conn *conn, const char *parent_id,
+                int64_t size_bytes, char ret_layer_id[IM_ID_MAX], struct im_err *err) IM_MUST_CHECK;
 bool layer_set_state(struct db_conn *conn, const char *layer_id, enum layer_state state,
                      struct im_err *err) IM_MUST_CHECK;
-/* Gives a layer up that nothing will refer to any more; the background removes it. NULL and missing are fine. */
-bool layer_drop(struct cloud *cloud, struct db_conn *conn, const char *layer_id, struct im_err *err)
-    IM_MUST_CHECK;
+/* Gives a layer up that nothing will refer to any more; the background removes it. NULL and missing
+ * are fine. */
+bool layer_drop(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
+                struct im_err *err) IM_MUST_CHECK;
 /* The layer and its ancestors, itself first; freed with record_list_free(&layer_type, …). */
 bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret_layers,
                  size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
 /* Makes the planned head on its parent. Repeatable. */
 bool layer_make_head(struct cloud *cloud, const char *layer_id, struct im_err *err) IM_MUST_CHECK;
 
-/* Freezing a disk: `next_id` was planned on `head_id`. `machine` names the running instance whose disk it is, or is NULL.
- * layer_freeze_run is for a step's run; layer_freeze_commit for its commit: afterwards head_id is frozen and next_id is the
- * head. Names that the pool chose are carried in `frozen` and `head`. */
+/* Freezing a disk: `next_id` was planned on `head_id`. `machine` names the running instance whose
+ * disk it is, or is NULL. layer_freeze_run is for a step's run; layer_freeze_commit for its commit:
+ * afterwards head_id is frozen and next_id is the head. Names that the pool chose are carried in
+ * `frozen` and `head`. */
 struct freeze {
     char frozen[STORAGE_NAME_MAX], head[STORAGE_NAME_MAX];
 };
 bool layer_freeze_run(struct cloud *cloud, const char *head_id, const char *next_id,
-                      const char *machine, struct freeze *ret_freeze, struct im_err *err)
-    IM_MUST_CHECK;
+                      const char *machine, struct freeze *ret_freeze,
+                      struct im_err *err) IM_MUST_CHECK;
 bool layer_freeze_commit(struct db_conn *conn, const char *head_id, const char *next_id,
                          const struct freeze *freeze, struct im_err *err) IM_MUST_CHECK;
 /* Takes back a freeze that failed before its commit. */
@@ -112,8 +120,8 @@ bool nics_plan(struct cloud *cloud, struct db_conn *conn, const struct instance 
 bool nics_load(struct db_conn *conn, const char *instance_id, struct nic ***ret_nics,
                size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
 bool nics_delete(struct db_conn *conn, const char *instance_id, struct im_err *err) IM_MUST_CHECK;
-/* User mode: gives every card without one a port on 127.0.0.1; `anew`: another one to all, as the old was taken by a
- * stranger. */
+/* User mode: gives every card without one a port on 127.0.0.1; `anew`: another one to all, as the
+ * old was taken by a stranger. */
 bool nics_assign_ports(struct cloud *cloud, struct nic **nics, size_t count, bool anew,
                        struct im_err *err) IM_MUST_CHECK;
 
@@ -121,7 +129,8 @@ bool nics_assign_ports(struct cloud *cloud, struct nic **nics, size_t count, boo
 
 /* Writes the seed, plugs the network, starts. Repeatable. */
 bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *err) IM_MUST_CHECK;
-/* Off, forgotten by libvirt, its address kept. `soft`: asks the guest first and waits stop_timeout_ms. */
+/* Off, forgotten by libvirt, its address kept. `soft`: asks the guest first and waits
+ * stop_timeout_ms. */
 bool machine_stop(struct cloud *cloud, const char *instance_id, bool soft,
                   const volatile bool *cancel, struct im_err *err) IM_MUST_CHECK;
 /* Off, and nothing is left of it outside the record and the pool. */
@@ -134,18 +143,19 @@ bool machine_memory_free(struct cloud *cloud, int64_t memory_mib, struct im_err 
 
 /* --- instance.c: what the instance verbs share ---------------------------------------------- */
 
-/* One call on several instances that exist: checks each against the verb's rule, lets the verb prepare each, marks them in
- * transition and adds the job, all in one transaction. */
+/* One call on several instances that exist: checks each against the verb's rule, lets the verb
+ * prepare each, marks them in transition and adds the job, all in one transaction. */
 struct instance_batch {
     struct cloud *cloud;
     const struct caller *caller;
     const char *action;
     const struct im_strings *ids;
-    /* The verb's own checks and rows for one instance; may change fields of it, which are written back. */
+    /* The verb's own checks and rows for one instance; may change fields of it, which are written
+     * back. */
     bool (*prepare)(struct instance_batch *batch, struct db_conn *conn, struct instance *instance,
                     struct wire_writer *data, struct im_err *err);
-    void *arg;                          /* of the verb */
-    char *directive;                    /* JSON for people; borrowed */
+    void *arg;       /* of the verb */
+    char *directive; /* JSON for people; borrowed */
     char job_id[IM_JOB_ID_MAX];
 };
 bool instance_batch_run(struct instance_batch *batch, char ret_job_id[IM_JOB_ID_MAX],
@@ -154,12 +164,13 @@ bool instance_batch_run(struct instance_batch *batch, char ret_job_id[IM_JOB_ID_
 bool instance_settle(struct db_conn *conn, const char *instance_id, enum instance_status status,
                      struct im_err *err) IM_MUST_CHECK;
 /* For `undone`: clears the transition, the status stays. */
-bool instance_unlock(struct db_conn *conn, const char *instance_id, struct im_err *err)
-    IM_MUST_CHECK;
+bool instance_unlock(struct db_conn *conn, const char *instance_id,
+                     struct im_err *err) IM_MUST_CHECK;
 /* Everything an instance has besides its row is given up. */
 bool instance_cease(struct cloud *cloud, struct db_conn *conn, struct instance *instance,
                     struct im_err *err) IM_MUST_CHECK;
-/* Checks login_mode with its key pair or password against the rules. ret_hash is owned, "" without password. */
+/* Checks login_mode with its key pair or password against the rules. ret_hash is owned, "" without
+ * password. */
 bool login_check(struct cloud *cloud, const struct caller *caller, const char *platform,
                  const char *mode, const char *keypair, const char *password, char **ret_hash,
                  struct im_err *err) IM_MUST_CHECK;

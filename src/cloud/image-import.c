@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ImportImage: from an upload, a URL, or a path the operator allows. This process only moves descriptors; every byte is
- * looked at in a worker. */
+/* ImportImage: from an upload, a URL, or a path the operator allows. This process only moves
+ * descriptors; every byte is looked at in a worker. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -26,7 +26,8 @@ static bool is_url(const char *source) {
     return im_starts_with(source, "http://") || im_starts_with(source, "https://");
 }
 
-/* --- Paths the operator allows -------------------------------------------------------------------- */
+/* --- Paths the operator allows
+ * -------------------------------------------------------------------- */
 
 static bool path_below(const char *path, const char *folder) {
     size_t len = strlen(folder);
@@ -49,7 +50,8 @@ static bool path_allowed(const struct cloud *cloud, const char *real) {
     return false;
 }
 
-/* Opens first and asks afterwards where that was, so that a name exchanged in between leads nowhere. */
+/* Opens first and asks afterwards where that was, so that a name exchanged in between leads
+ * nowhere. */
 static bool open_allowed(const struct cloud *cloud, const char *path, int *ret_fd,
                          struct im_err *err) {
     IM_AUTO(fd_auto) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -75,7 +77,8 @@ static bool open_allowed(const struct cloud *cloud, const char *path, int *ret_f
     return true;
 }
 
-/* --- The request ---------------------------------------------------------------------------------- */
+/* --- The request
+ * ---------------------------------------------------------------------------------- */
 
 struct import {
     struct cloud *cloud;
@@ -114,10 +117,12 @@ static bool import_check(const struct import *import, struct im_err *err) {
                    im_str_equal(args->visibility, "public");
 
     if (for_all && !import->caller->admin)
-        return im_fail(err, IM_DENIED,
-                       "only an administrator imports system images (image_id, family, visibility)");
+        return im_fail(
+            err, IM_DENIED,
+            "only an administrator imports system images (image_id, family, visibility)");
     if (!im_str_empty(args->image_id) && !im_id_valid(args->image_id))
-        return im_fail(err, IM_BAD_MESSAGE, "image_id [%.64s] should be letters, digits, dots and dashes",
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "image_id [%.64s] should be letters, digits, dots and dashes",
                        args->image_id);
     if (!im_str_empty(args->source) && !is_url(args->source) && args->source[0] != '/')
         return im_fail(err, IM_BAD_MESSAGE,
@@ -184,29 +189,29 @@ static bool import_body(struct db_conn *conn, void *arg, struct im_err *err) {
     IM_AUTO(image_free_auto) struct image *old = NULL;
     struct im_err missing = {0};
     char layer_id[IM_ID_MAX];
-    struct image image = {
-        .image_id = import->image_id,
-        .image_name = (char *) given(args->image_name, given(args->image_id, "")),
-        .description = (char *) args->description,
-        .size = windows ? DISK_MIN_WINDOWS_GIB : DISK_MIN_LINUX_GIB,
-        .processor_type = (char *) given(args->processor_type, "64bit"),
-        .platform = (char *) given(args->platform, "linux"),
-        .os_family = (char *) given(args->os_family, windows ? "windows" : "linux"),
-        .visibility = system ? "public" : "private",
-        .provider = system ? "system" : "self",
-        .owner = (char *) (system ? SYSTEM_OWNER : import->caller->user_id),
-        .status = IMAGE_PENDING,
-        .transition_status = TRANSITION_CREATING,
-        .ui_type = (char *) given(args->ui_type, windows ? "gui" : "tui"),
-        .hypervisor = "kvm",
-        .default_user = (char *) given(args->default_user, ""),
-        .f_resetpwd = 1,
-        .family = (char *) args->family,
-        .firmware = (char *) given(args->firmware, ""),
-        .source = source,
-        .digest = (char *) args->digest,
-        .create_time = im_now_s(),
-        .status_time = im_now_s()};
+    struct image image = {.image_id = import->image_id,
+                          .image_name = (char *) given(args->image_name, given(args->image_id, "")),
+                          .description = (char *) args->description,
+                          .size = windows ? DISK_MIN_WINDOWS_GIB : DISK_MIN_LINUX_GIB,
+                          .processor_type = (char *) given(args->processor_type, "64bit"),
+                          .platform = (char *) given(args->platform, "linux"),
+                          .os_family =
+                              (char *) given(args->os_family, windows ? "windows" : "linux"),
+                          .visibility = system ? "public" : "private",
+                          .provider = system ? "system" : "self",
+                          .owner = (char *) (system ? SYSTEM_OWNER : import->caller->user_id),
+                          .status = IMAGE_PENDING,
+                          .transition_status = TRANSITION_CREATING,
+                          .ui_type = (char *) given(args->ui_type, windows ? "gui" : "tui"),
+                          .hypervisor = "kvm",
+                          .default_user = (char *) given(args->default_user, ""),
+                          .f_resetpwd = 1,
+                          .family = (char *) args->family,
+                          .firmware = (char *) given(args->firmware, ""),
+                          .source = source,
+                          .digest = (char *) args->digest,
+                          .create_time = im_now_s(),
+                          .status_time = im_now_s()};
     struct job_order order = {.resource_id = import->image_id, .data = data};
 
     if (im_str_empty(args->image_id))
@@ -215,8 +220,10 @@ static bool import_body(struct db_conn *conn, void *arg, struct im_err *err) {
         snprintf(import->image_id, sizeof(import->image_id), "%s", args->image_id);
     if (record_get(conn, &image_type, import->image_id, &old, &missing)) {
         if (old->status != IMAGE_CEASED)
-            return im_fail(err, IM_EXISTS, "image [%s] exists already; delete it first or choose "
-                           "another image_id", import->image_id);
+            return im_fail(err, IM_EXISTS,
+                           "image [%s] exists already; delete it first or choose "
+                           "another image_id",
+                           import->image_id);
         if (!record_delete(conn, &image_type, import->image_id, err))
             return false;
     }
@@ -249,9 +256,11 @@ bool cloud_image_import(struct cloud *cloud, const struct caller *caller,
     return true;
 }
 
-/* --- Upload ----------------------------------------------------------------------------------------- */
+/* --- Upload
+ * ----------------------------------------------------------------------------------------- */
 
-/* The image waits for its bytes: pending, and its wishes lie in `uploads`. *ret_data may be NULL. */
+/* The image waits for its bytes: pending, and its wishes lie in `uploads`. *ret_data may be NULL.
+ */
 static bool upload_waits(struct db_conn *conn, const struct caller *caller, const char *image_id,
                          char **ret_data, struct im_err *err) {
     IM_AUTO(image_free_auto) struct image *image = NULL;
@@ -328,7 +337,8 @@ bool cloud_upload_finish(struct cloud *cloud, const struct caller *caller, const
     return true;
 }
 
-/* --- The job ---------------------------------------------------------------------------------------- */
+/* --- The job
+ * ---------------------------------------------------------------------------------------- */
 
 /* The layer that was planned for the image. */
 static bool planned_layer(struct cloud *cloud, const char *image_id, struct layer **ret_layer,
@@ -367,7 +377,8 @@ static bool open_source(const struct cloud *cloud, const char *image_id, const c
     if (source[0] == '/')
         return open_allowed(cloud, source, ret_fd, err);
     path = upload_path(cloud, image_id);
-    *ret_fd = open(path, is_url(source) ? O_RDWR | O_CREAT | O_CLOEXEC : O_RDONLY | O_CLOEXEC, 0600);
+    *ret_fd =
+        open(path, is_url(source) ? O_RDWR | O_CREAT | O_CLOEXEC : O_RDONLY | O_CLOEXEC, 0600);
     return *ret_fd >= 0 ||
            im_fail_sys(err, errno, "image [%s]: cannot open what was received", image_id);
 }
@@ -423,8 +434,8 @@ static bool layer_imported(struct db_conn *conn, const struct image *image, stru
 }
 
 static bool import_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc =
-        wire_parse(run->scratch, strlen(run->scratch), err);
+    IM_AUTO(wire_doc_free_auto)
+    struct wire_doc *doc = wire_parse(run->scratch, strlen(run->scratch), err);
     IM_AUTO(image_free_auto) struct image *image = NULL;
     const struct wire_value *result;
     int64_t gib;
@@ -445,7 +456,8 @@ static bool import_commit(struct job_run *run, struct db_conn *conn, struct im_e
     return layer_imported(conn, image, err) && record_update(conn, &image_type, image, err);
 }
 
-/* What was received has served. Failing here must not take a published image back, so it only warns. */
+/* What was received has served. Failing here must not take a published image back, so it only
+ * warns. */
 static bool clean_run(struct job_run *run, struct im_err *err) {
     struct cloud *cloud = run->context;
     IM_AUTO(free_auto) char *path = upload_path(cloud, run->item->resource_id);

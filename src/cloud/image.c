@@ -23,12 +23,13 @@ static bool image_settle(struct db_conn *conn, const char *image_id, enum image_
         (const char *const[]){"status", "transition_status", "status_time", NULL}, err);
 }
 
-/* --- Capture: the stopped instance's disk is frozen and becomes the image; it goes on with a new head ---- */
+/* --- Capture: the stopped instance's disk is frozen and becomes the image; it goes on with a new
+ * head ---- */
 
 struct capture {
     struct instance_batch batch;
     const char *image_name;
-    char *image_id;                     /* IM_ID_MAX bytes of the caller */
+    char *image_id; /* IM_ID_MAX bytes of the caller */
 };
 
 /* What an image made from an instance inherits. */
@@ -187,8 +188,7 @@ struct clone {
 static bool clone_body(struct db_conn *conn, void *arg, struct im_err *err) {
     struct clone *clone = arg;
     IM_AUTO(image_free_auto) struct image *image = NULL;
-    IM_AUTO(free_auto) struct job_order *orders =
-        im_alloc((size_t) clone->count * sizeof(*orders));
+    IM_AUTO(free_auto) struct job_order *orders = im_alloc((size_t) clone->count * sizeof(*orders));
 
     im_strings_done(clone->ret_ids);
     if (!image_load(conn, clone->caller, clone->image_id, &image, err) ||
@@ -275,7 +275,7 @@ static bool delete_one(const struct delete *delete, struct db_conn *conn, const 
 
     if (!image_load(conn, delete->caller, id, &image, err))
         return false;
-    if (strcmp(image->image_id, id) != 0)       /* a family runs instances, but one deletes by id */
+    if (strcmp(image->image_id, id) != 0) /* a family runs instances, but one deletes by id */
         return im_fail(err, IM_NOT_FOUND, "image [%s] does not exist", id);
     if (!image_owned(delete->caller, image, err) || !image_allows(image, "DeleteImages", err))
         return false;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CloneInstances: the source's disk is frozen, source and clone go on from there. Constant time, also while it runs. */
+/* CloneInstances: the source's disk is frozen, source and clone go on from there. Constant time,
+ * also while it runs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 #include "cloud-private.h"
 
 struct clone {
-    const struct im_strings *vxnets;            /* "instance|vxnet[|ip]" */
+    const struct im_strings *vxnets; /* "instance|vxnet[|ip]" */
     struct im_strings *ret_ids;
 };
 
@@ -83,7 +84,7 @@ static bool clone_prepare(struct instance_batch *batch, struct db_conn *conn,
     char next_id[IM_ID_MAX], layer_id[IM_ID_MAX], clone_id[IM_ID_MAX];
 
     if (strcmp(batch->ids->items[0], instance->instance_id) == 0)
-        im_strings_done(clone->ret_ids);        /* the transaction began anew */
+        im_strings_done(clone->ret_ids); /* the transaction began anew */
     if (!layer_plan(batch->cloud, conn, instance->layer_id, instance->os_disk_size * GIB, next_id,
                     err) ||
         !layer_plan(batch->cloud, conn, instance->layer_id, instance->os_disk_size * GIB, layer_id,
@@ -114,7 +115,8 @@ bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
     return instance_batch_run(&batch, ret_job_id, err);
 }
 
-/* --- The job: item = the source; the clone's id is in its data ----------------------------------- */
+/* --- The job: item = the source; the clone's id is in its data -----------------------------------
+ */
 
 static bool freeze_run(struct job_run *run, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
@@ -125,10 +127,9 @@ static bool freeze_run(struct job_run *run, struct im_err *err) {
     if (data == NULL)
         return false;
     root = wire_root(data);
-    return layer_freeze_run(run->context, wire_get_text(root, "head", ""),
-                            wire_get_text(root, "next", ""),
-                            wire_get_int(root, "running", 0) ? run->item->resource_id : NULL,
-                            freeze, err);
+    return layer_freeze_run(
+        run->context, wire_get_text(root, "head", ""), wire_get_text(root, "next", ""),
+        wire_get_int(root, "running", 0) ? run->item->resource_id : NULL, freeze, err);
 }
 
 static bool freeze_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {

@@ -104,7 +104,8 @@ const struct job_verb instance_stop_verb = {.action = "StopInstances",
                                             .resumes = true,
                                             .cancels = true};
 
-/* --- Restart: off and on again, so that what was changed meanwhile takes effect ------------------ */
+/* --- Restart: off and on again, so that what was changed meanwhile takes effect ------------------
+ */
 
 bool cloud_instances_restart(struct cloud *cloud, const struct caller *caller,
                              const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ResetInstances: a fresh system disk from the image, constant time; the machine sees itself as new. */
+/* ResetInstances: a fresh system disk from the image, constant time; the machine sees itself as
+ * new. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,19 +30,19 @@ static bool reset_prepare(struct instance_batch *batch, struct db_conn *conn,
     IM_AUTO(image_free_auto) struct image *image = NULL;
     const char *image_id =
         im_str_empty(reset->args->image_id) ? instance->image_id : reset->args->image_id;
-    int64_t gib = reset->args->os_disk_size > 0 ? reset->args->os_disk_size
-                                                : instance->os_disk_size;
+    int64_t gib =
+        reset->args->os_disk_size > 0 ? reset->args->os_disk_size : instance->os_disk_size;
     char layer_id[IM_ID_MAX];
 
     if (!image_load(conn, batch->caller, image_id, &image, err) ||
-        !image_allows(image, "ResetInstances", err) ||
-        !reset_login(reset, conn, instance, err))
+        !image_allows(image, "ResetInstances", err) || !reset_login(reset, conn, instance, err))
         return false;
     if (gib < image->size)
         gib = image->size;
     if (gib > batch->cloud->config.max_disk_gib)
-        return im_fail(err, IM_BAD_MESSAGE, "os_disk_size [%" PRId64 " GB] should be at most %" PRId64,
-                       gib, batch->cloud->config.max_disk_gib);
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "os_disk_size [%" PRId64 " GB] should be at most %" PRId64, gib,
+                       batch->cloud->config.max_disk_gib);
     if (!layer_plan(batch->cloud, conn, image->layer_id, gib * GIB, layer_id, err))
         return false;
     wire_text(data, "image", image->image_id);
@@ -116,7 +117,8 @@ static bool on_commit(struct job_run *run, struct db_conn *conn, struct im_err *
                            was_running(run) ? INSTANCE_RUNNING : INSTANCE_STOPPED, err);
 }
 
-/* Before the swap the planned layer is given up; after it the new disk stays and the instance is off. */
+/* Before the swap the planned layer is given up; after it the new disk stays and the instance is
+ * off. */
 static bool reset_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
                          struct im_err *err) {
     struct cloud *cloud = run->context;

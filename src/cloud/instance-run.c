@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RunInstances: any number of machines from one image, each with a disk of its own in constant time. */
+/* RunInstances: any number of machines from one image, each with a disk of its own in constant
+ * time. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@ struct run {
     const struct caller *caller;
     const struct instance_run_args *args;
     int64_t vcpus, memory_mib, count;
-    char *passwd_hash, *userdata;               /* owned */
+    char *passwd_hash, *userdata; /* owned */
     struct im_strings *ret_ids;
     char job_id[IM_JOB_ID_MAX];
 };
@@ -54,9 +55,10 @@ static bool topology_fits(const char *topology, int64_t vcpus, struct im_err *er
         return true;
     if (sscanf(topology, "%u,%u,%u%c", &sockets, &cores, &threads, &rest) != 3 || sockets > 64 ||
         cores > 512 || threads > 8 || (int64_t) sockets * cores * threads != vcpus)
-        return im_fail(err, IM_BAD_MESSAGE,
-                       "cpu_topology [%.32s] should be sockets,cores,threads with a product of %"
-                       PRId64, topology, vcpus);
+        return im_fail(
+            err, IM_BAD_MESSAGE,
+            "cpu_topology [%.32s] should be sockets,cores,threads with a product of %" PRId64,
+            topology, vcpus);
     return true;
 }
 
@@ -133,27 +135,30 @@ static bool disk_size(struct run *run, const struct image *image, int64_t *ret_g
 
     if (gib < image->size || gib > run->cloud->config.max_disk_gib)
         return im_fail(err, IM_BAD_MESSAGE,
-                       "os_disk_size [%" PRId64 " GB] should be between %" PRId64 " (the image's size) and %"
-                       PRId64, gib, image->size, run->cloud->config.max_disk_gib);
+                       "os_disk_size [%" PRId64 " GB] should be between %" PRId64
+                       " (the image's size) and %" PRId64,
+                       gib, image->size, run->cloud->config.max_disk_gib);
     *ret_gib = gib;
     return true;
 }
 
-/* What is asked of first boot stays "not confirmed" until the guest shows it: an image without cloud-init boots all the
- * same, and then this sentence is the truth. */
+/* What is asked of first boot stays "not confirmed" until the guest shows it: an image without
+ * cloud-init boots all the same, and then this sentence is the truth. */
 static char *unconfirmed(const struct run *run) {
     const struct instance_run_args *args = run->args;
 
-    return im_printf("host name%s%s%s: offered on the seed disk, the guest has not confirmed them yet",
-                     im_str_empty(args->login_keypair) ? "" : ", key pair",
-                     im_str_empty(run->passwd_hash) ? "" : ", password",
-                     run->userdata == NULL ? "" : ", user data");
+    return im_printf(
+        "host name%s%s%s: offered on the seed disk, the guest has not confirmed them yet",
+        im_str_empty(args->login_keypair) ? "" : ", key pair",
+        im_str_empty(run->passwd_hash) ? "" : ", password",
+        run->userdata == NULL ? "" : ", user data");
 }
 
 static bool add_instance(struct run *run, struct db_conn *conn, const struct image *image,
                          int64_t disk_gib, int64_t number, struct im_err *err) {
     const struct instance_run_args *args = run->args;
-    char id[IM_ID_MAX], layer_id[IM_ID_MAX], graphics[GRAPHICS_PASSWORD + 1], hostname[IM_ID_MAX + 8];
+    char id[IM_ID_MAX], layer_id[IM_ID_MAX], graphics[GRAPHICS_PASSWORD + 1],
+        hostname[IM_ID_MAX + 8];
     IM_AUTO(free_auto) char *note = unconfirmed(run);
     struct instance instance = {
         .instance_id = id,
@@ -223,7 +228,7 @@ static bool run_body(struct db_conn *conn, void *arg, struct im_err *err) {
     IM_AUTO(free_auto) char *directive = run_directive(run);
     int64_t disk_gib = 0;
 
-    im_strings_done(run->ret_ids);      /* a transaction may be tried again */
+    im_strings_done(run->ret_ids); /* a transaction may be tried again */
     if (!image_load(conn, run->caller, run->args->image_id, &image, err) ||
         !image_allows(image, "RunInstances", err) || !disk_size(run, image, &disk_gib, err))
         return false;
@@ -251,8 +256,8 @@ static bool image_platform(struct cloud *cloud, const struct caller *caller, con
 bool cloud_instances_run(struct cloud *cloud, const struct caller *caller,
                          const struct instance_run_args *args, struct im_strings *ret_instance_ids,
                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
-    IM_AUTO(run_done) struct run run = {
-        .cloud = cloud, .caller = caller, .args = args, .ret_ids = ret_instance_ids};
+    IM_AUTO(run_done)
+    struct run run = {.cloud = cloud, .caller = caller, .args = args, .ret_ids = ret_instance_ids};
     IM_AUTO(free_auto) char *platform = NULL;
 
     if (!run_check(&run, err) || !image_platform(cloud, caller, args->image_id, &platform, err) ||

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the instance verbs share: batches, settling, ceasing, logins; and the verbs that need no job. */
+/* What the instance verbs share: batches, settling, ceasing, logins; and the verbs that need no
+ * job. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,10 +187,11 @@ bool keypair_link_add(struct db_conn *conn, const char *keypair_id, const char *
                       struct im_err *err) {
     IM_AUTO(free_auto) char *id = im_printf("%s/%s", keypair_id, instance_id);
 
-    return db_exec(conn, NULL, err,
-                   "INSERT INTO keypair_links (link_id, keypair_id, instance_id) VALUES ($1, $2, $3)"
-                   " ON CONFLICT (link_id) DO NOTHING",
-                   "ttt", id, keypair_id, instance_id);
+    return db_exec(
+        conn, NULL, err,
+        "INSERT INTO keypair_links (link_id, keypair_id, instance_id) VALUES ($1, $2, $3)"
+        " ON CONFLICT (link_id) DO NOTHING",
+        "ttt", id, keypair_id, instance_id);
 }
 
 /* --- Verbs without a job -------------------------------------------------------------------- */
@@ -265,9 +267,9 @@ bool cloud_instance_ssh(struct cloud *cloud, const struct caller *caller, const 
                  image && !im_str_empty(image->default_user) ? image->default_user : "root");
     }
     record_list_free(&nic_type, (void **) nics, count);
-    return count > 0 ? true
-                     : im_fail(err, IM_WRONG_STATE,
-                               "instance [%s] has no network; use its console", id);
+    return count > 0
+               ? true
+               : im_fail(err, IM_WRONG_STATE, "instance [%s] has no network; use its console", id);
 }
 
 bool cloud_instance_console(struct cloud *cloud, const struct caller *caller, const char *id,

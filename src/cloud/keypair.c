@@ -7,7 +7,8 @@
 #include "base/log.h"
 #include "cloud-private.h"
 
-/* --- Create ------------------------------------------------------------------------------------ */
+/* --- Create ------------------------------------------------------------------------------------
+ */
 
 static bool insert_body(struct db_conn *conn, void *arg, struct im_err *err) {
     return record_insert(conn, &keypair_type, arg, err);
@@ -47,7 +48,8 @@ bool cloud_keypair_create(struct cloud *cloud, const struct caller *caller, cons
     return true;
 }
 
-/* --- Delete, modify ---------------------------------------------------------------------------- */
+/* --- Delete, modify ----------------------------------------------------------------------------
+ */
 
 struct change {
     const struct caller *caller;
@@ -57,11 +59,13 @@ struct change {
 
 static bool in_use(struct db_conn *conn, const char *keypair_id, char **ret_instance,
                    struct im_err *err) {
-    IM_AUTO(db_rows_free_auto) struct db_rows *rows = db_query(
-        conn, err,
-        "SELECT l.instance_id FROM keypair_links l JOIN instances i ON i.instance_id = l.instance_id"
-        " WHERE l.keypair_id = $1 AND i.status NOT IN ('terminated', 'ceased') LIMIT 1",
-        "t", keypair_id);
+    IM_AUTO(db_rows_free_auto)
+    struct db_rows *rows =
+        db_query(conn, err,
+                 "SELECT l.instance_id FROM keypair_links l JOIN instances i ON i.instance_id = "
+                 "l.instance_id"
+                 " WHERE l.keypair_id = $1 AND i.status NOT IN ('terminated', 'ceased') LIMIT 1",
+                 "t", keypair_id);
     bool more = false;
 
     if (rows == NULL || !db_next(rows, &more, err))
@@ -125,7 +129,8 @@ bool cloud_keypair_modify(struct cloud *cloud, const struct caller *caller, cons
            cloud_transact(cloud, modify_body, &change, err);
 }
 
-/* --- Attach and detach: rows, and the guest's own file where an agent is connected --------------------- */
+/* --- Attach and detach: rows, and the guest's own file where an agent is connected
+ * --------------------- */
 
 struct attach {
     const struct im_strings *keypairs;
@@ -170,8 +175,7 @@ bool cloud_keypairs_attach(struct cloud *cloud, const struct caller *caller,
                                    .prepare = attach_prepare,
                                    .arg = &attach};
 
-    return ids_unique("keypairs", ids, &unique, err) &&
-           instance_batch_run(&batch, ret_job_id, err);
+    return ids_unique("keypairs", ids, &unique, err) && instance_batch_run(&batch, ret_job_id, err);
 }
 
 static bool login_user(struct cloud *cloud, const char *instance_id, char **ret_user,
@@ -191,7 +195,8 @@ static bool login_user(struct cloud *cloud, const char *instance_id, char **ret_
     return true;
 }
 
-/* A stopped instance gets its keys at the next start, from the seed; so does a running one without an agent. */
+/* A stopped instance gets its keys at the next start, from the seed; so does a running one without
+ * an agent. */
 static bool keys_run(struct job_run *run, struct im_err *err) {
     struct cloud *cloud = run->context;
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);

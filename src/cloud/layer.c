@@ -7,11 +7,13 @@
 #include "base/log.h"
 #include "cloud-private.h"
 
-enum { CHAIN_MAX = 4096 };      /* far beyond what QEMU opens; only bounds a record that bites its own tail */
+enum {
+    CHAIN_MAX = 4096
+}; /* far beyond what QEMU opens; only bounds a record that bites its own tail */
 static const int64_t fs_freeze_timeout_ms = 5000;
 
-bool layer_plan(struct cloud *cloud, struct db_conn *conn, const char *parent_id, int64_t size_bytes,
-                char ret_layer_id[IM_ID_MAX], struct im_err *err) {
+bool layer_plan(struct cloud *cloud, struct db_conn *conn, const char *parent_id,
+                int64_t size_bytes, char ret_layer_id[IM_ID_MAX], struct im_err *err) {
     IM_AUTO(layer_free_auto) struct layer *parent = NULL;
     char id[IM_ID_MAX];
     struct layer layer = {.layer_id = id,
@@ -72,7 +74,8 @@ bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret
         if (count == CHAIN_MAX || !record_get(conn, &layer_type, next, &layer, err)) {
             record_list_free(&layer_type, (void **) layers, count);
             return count == CHAIN_MAX
-                       ? im_fail(err, IM_INTERNAL, "layer %s: its chain of parents has no end", layer_id)
+                       ? im_fail(err, IM_INTERNAL, "layer %s: its chain of parents has no end",
+                                 layer_id)
                        : im_within(err, "chain of layer %s", layer_id);
         }
         im_grow(&layers, count, &capacity);
@@ -90,7 +93,8 @@ bool layer_make_head(struct cloud *cloud, const char *layer_id, struct im_err *e
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
 
     if (conn == NULL || !record_get(conn, &layer_type, layer_id, &layer, err) ||
-        (layer->parent_id != NULL && !record_get(conn, &layer_type, layer->parent_id, &parent, err)))
+        (layer->parent_id != NULL &&
+         !record_get(conn, &layer_type, layer->parent_id, &parent, err)))
         return false;
     if (parent == NULL)
         return storage_create(cloud->config.pool, layer->name, (uint64_t) layer->size_bytes, err);
@@ -110,7 +114,8 @@ static bool load_pair(struct cloud *cloud, const char *head_id, const char *next
     return true;
 }
 
-/* Switches a running machine from the old head to the new one, with its file systems quiet if it has an agent. */
+/* Switches a running machine from the old head to the new one, with its file systems quiet if it
+ * has an agent. */
 static bool switch_machine(struct cloud *cloud, const char *machine, const char *head,
                            struct im_err *err) {
     struct storage_source source = {0};
@@ -144,7 +149,8 @@ bool layer_freeze_run(struct cloud *cloud, const char *head_id, const char *next
 
         if (!switch_machine(cloud, machine, freeze.head, err))
             return false;
-        /* The machine writes to the new head now: there is no way back, only a layer that is less protected. */
+        /* The machine writes to the new head now: there is no way back, only a layer that is less
+         * protected. */
         if (!storage_freeze_end(cloud->config.pool, freeze.frozen, &end_err))
             im_warn("cloud", "layer %s stays writable: %s", freeze.frozen, end_err.text);
     } else if (!storage_freeze_end(cloud->config.pool, freeze.frozen, err)) {

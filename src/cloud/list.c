@@ -44,7 +44,8 @@ void image_list_done(struct image_list *list) {
     *list = (struct image_list){0};
 }
 
-/* --- Instances ---------------------------------------------------------------------------------- */
+/* --- Instances ----------------------------------------------------------------------------------
+ */
 
 static bool view_fill(struct db_conn *conn, struct instance_view *view, struct im_err *err) {
     const char *id = view->instance->instance_id;
@@ -77,7 +78,7 @@ static void view_live(struct cloud *cloud, struct instance_view *view, int64_t d
     im_replace(&instance->graphics_port, info.vnc_port > 0 ? port : NULL);
     im_replace(&instance->agent_state, info.agent_connected ? "connected" : "disconnected");
     if (im_str_equal(info.hostname, instance->hostname))
-        im_replace(&instance->unapplied, "");   /* the guest bears the name it was given */
+        im_replace(&instance->unapplied, ""); /* the guest bears the name it was given */
 }
 
 bool cloud_instances(struct cloud *cloud, const struct caller *caller, struct query *query,
@@ -88,8 +89,8 @@ bool cloud_instances(struct cloud *cloud, const struct caller *caller, struct qu
     void **found = NULL;
     bool filled = true;
 
-    if (conn == NULL || !page(conn, caller, &instance_type, query, "ceased", &found, &list.count,
-                              &list.total, err))
+    if (conn == NULL ||
+        !page(conn, caller, &instance_type, query, "ceased", &found, &list.count, &list.total, err))
         return false;
     list.items = im_alloc(list.count * sizeof(*list.items));
     for (size_t i = 0; i < list.count; i++)
@@ -121,7 +122,8 @@ void instance_list_done(struct instance_list *list) {
     *list = (struct instance_list){0};
 }
 
-/* --- Key pairs, jobs, access keys ------------------------------------------------------------------ */
+/* --- Key pairs, jobs, access keys
+ * ------------------------------------------------------------------ */
 
 bool cloud_keypairs(struct cloud *cloud, const struct caller *caller, struct query *query,
                     const char *instance_id, struct keypair_list *ret_list, struct im_err *err) {

@@ -13,12 +13,12 @@
 /* All that a start needs, read from the record in one go. */
 struct parts {
     struct instance *instance;
-    struct image *image;                /* NULL when its row is gone */
+    struct image *image; /* NULL when its row is gone */
     struct nic **nics;
     size_t nic_count;
     struct layer **layers;
     size_t layer_count;
-    struct im_strings keys;             /* authorized_keys lines */
+    struct im_strings keys; /* authorized_keys lines */
 };
 
 static void parts_done(struct parts *parts) {
@@ -31,7 +31,8 @@ static void parts_done(struct parts *parts) {
 
 static bool load_keys(struct db_conn *conn, const char *instance_id, struct im_strings *keys,
                       struct im_err *err) {
-    IM_AUTO(db_rows_free_auto) struct db_rows *rows = db_query(
+    IM_AUTO(db_rows_free_auto)
+    struct db_rows *rows = db_query(
         conn, err,
         "SELECT k.encrypt_method, k.pub_key, k.keypair_id FROM keypair_links l"
         " JOIN keypairs k ON k.keypair_id = l.keypair_id WHERE l.instance_id = $1 ORDER BY 3",
@@ -41,8 +42,8 @@ static bool load_keys(struct db_conn *conn, const char *instance_id, struct im_s
     if (rows == NULL)
         return false;
     while (db_next(rows, &more, err) && more) {
-        IM_AUTO(free_auto) char *line =
-            im_printf("%s %s %s", db_text(rows, 0), db_text(rows, 1), db_text(rows, 2));
+        IM_AUTO(free_auto)
+        char *line = im_printf("%s %s %s", db_text(rows, 0), db_text(rows, 1), db_text(rows, 2));
 
         im_strings_add(keys, line);
     }
@@ -104,10 +105,10 @@ static bool write_seed(struct cloud *cloud, const struct parts *parts, const cha
                        struct im_err *err) {
     const struct instance *instance = parts->instance;
     IM_AUTO(free_auto) char *metadata = metadata_json(parts);
-    IM_AUTO(free_auto) char *identity =
-        instance->generation == 0
-            ? im_strdup(instance->instance_id)
-            : im_printf("%s.%" PRId64, instance->instance_id, instance->generation);
+    IM_AUTO(free_auto)
+    char *identity = instance->generation == 0
+                         ? im_strdup(instance->instance_id)
+                         : im_printf("%s.%" PRId64, instance->instance_id, instance->generation);
     IM_AUTO(free_auto) void *userdata = NULL;
     const char *user = parts->image ? parts->image->default_user : NULL;
     size_t userdata_len = 0;
@@ -131,7 +132,7 @@ static bool write_seed(struct cloud *cloud, const struct parts *parts, const cha
 /* --- Description for the hypervisor --------------------------------------------------------- */
 
 struct disks {
-    struct storage_source *sources;     /* of the system disk's chain, the head first */
+    struct storage_source *sources; /* of the system disk's chain, the head first */
     struct virt_layer *layers;
     size_t count;
     struct virt_layer seed_layer;
@@ -202,19 +203,19 @@ static bool start_described(struct cloud *cloud, const struct parts *parts,
     const struct instance *instance = parts->instance;
     IM_AUTO(free_auto) struct virt_nic *nics = describe_nics(cloud, parts);
     char uuid[37];
-    struct virt_machine machine = {.name = instance->instance_id,
-                                   .uuid = uuid,
-                                   .title = instance->instance_name,
-                                   .vcpus = (unsigned) instance->vcpus_current,
-                                   .memory_mib = (uint64_t) instance->memory_current,
-                                   .cpu_model = instance->cpu_model,
-                                   .firmware = im_str_empty(instance->firmware) ? "bios"
-                                                                                : instance->firmware,
-                                   .disks = disks->disks,
-                                   .disk_count = 2,
-                                   .nics = nics,
-                                   .nic_count = parts->nic_count,
-                                   .graphics_passwd = instance->graphics_passwd};
+    struct virt_machine machine = {
+        .name = instance->instance_id,
+        .uuid = uuid,
+        .title = instance->instance_name,
+        .vcpus = (unsigned) instance->vcpus_current,
+        .memory_mib = (uint64_t) instance->memory_current,
+        .cpu_model = instance->cpu_model,
+        .firmware = im_str_empty(instance->firmware) ? "bios" : instance->firmware,
+        .disks = disks->disks,
+        .disk_count = 2,
+        .nics = nics,
+        .nic_count = parts->nic_count,
+        .graphics_passwd = instance->graphics_passwd};
 
     crypto_uuid(instance->instance_id, uuid);
     describe_topology(instance->cpu_topology, &machine);
@@ -293,8 +294,7 @@ bool machine_forget(struct cloud *cloud, const char *instance_id, struct im_err 
 
 /* --- Limits --------------------------------------------------------------------------------- */
 
-bool machine_fits(struct cloud *cloud, int64_t vcpus, int64_t memory_mib,
-                  struct im_err *err) {
+bool machine_fits(struct cloud *cloud, int64_t vcpus, int64_t memory_mib, struct im_err *err) {
     struct virt_host host;
     int64_t max_vcpus = cloud->config.max_vcpus, max_memory = cloud->config.max_memory_mib;
 
@@ -305,8 +305,9 @@ bool machine_fits(struct cloud *cloud, int64_t vcpus, int64_t memory_mib,
     if (max_memory == 0)
         max_memory = (int64_t) (host.memory_bytes >> 20) - cloud->config.memory_reserve_mib;
     if (vcpus < 1 || vcpus > max_vcpus)
-        return im_fail(err, IM_BAD_MESSAGE, "cpu [%" PRId64 "] should be between 1 and %" PRId64
-                       " on this host", vcpus, max_vcpus);
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "cpu [%" PRId64 "] should be between 1 and %" PRId64 " on this host", vcpus,
+                       max_vcpus);
     if (memory_mib < cloud->config.min_memory_mib || memory_mib > max_memory)
         return im_fail(err, IM_BAD_MESSAGE,
                        "memory [%" PRId64 " MB] should be between %" PRId64 " and %" PRId64

@@ -10,7 +10,8 @@
 static const int64_t secret_kept_ms = 5000;
 enum { KEY_ID_LETTERS = 20, SECRET_LETTERS = 40 };
 
-/* --- Secrets ------------------------------------------------------------------------------------ */
+/* --- Secrets ------------------------------------------------------------------------------------
+ */
 
 static bool secret_kept(struct cloud *cloud, const char *id, struct caller *ret_caller,
                         char **ret_secret) {
@@ -86,7 +87,8 @@ bool cloud_secret(struct cloud *cloud, const char *access_key_id, struct caller 
     return true;
 }
 
-/* --- Users -------------------------------------------------------------------------------------- */
+/* --- Users --------------------------------------------------------------------------------------
+ */
 
 static bool user_insert(struct db_conn *conn, void *arg, struct im_err *err) {
     return record_insert(conn, &user_type, arg, err);
@@ -109,9 +111,8 @@ bool cloud_user_add(struct cloud *cloud, const char *name, const char *email, bo
         return false;
     im_random_text(id + 4, 8, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789");
     if (!cloud_transact(cloud, user_insert, &user, err))
-        return err->code == IM_EXISTS
-                   ? im_fail(err, IM_EXISTS, "user [%s] exists already", name)
-                   : false;
+        return err->code == IM_EXISTS ? im_fail(err, IM_EXISTS, "user [%s] exists already", name)
+                                      : false;
     memcpy(ret_user_id, id, IM_ID_MAX);
     return true;
 }
@@ -121,8 +122,8 @@ bool cloud_user_list(struct cloud *cloud, struct user ***ret_users, size_t *ret_
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
     struct query query = {.sort_field = "user_name", .ascending = true};
 
-    return conn != NULL && record_list(conn, &user_type, &query, (void ***) ret_users, ret_count,
-                                       NULL, err);
+    return conn != NULL &&
+           record_list(conn, &user_type, &query, (void ***) ret_users, ret_count, NULL, err);
 }
 
 static bool user_by_name(struct db_conn *conn, const char *name, struct user **ret_user,
@@ -143,7 +144,7 @@ static bool user_by_name(struct db_conn *conn, const char *name, struct user **r
 struct user_change {
     const char *name;
     enum account_status status;
-    struct access_key *key;             /* to be added, its owner filled in; NULL: the status is set */
+    struct access_key *key; /* to be added, its owner filled in; NULL: the status is set */
 };
 
 static bool user_change_body(struct db_conn *conn, void *arg, struct im_err *err) {

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What happens by itself: layers that nothing refers to are removed, the recycle bin is emptied,
+ * machines that stopped are noticed, and record and hypervisor are brought to agree. */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "cloud-private.h"
+
+enum { ROUND_S = 10, HEAL_ROUNDS = 6, DROPS_PER_ROUND = 256 };
+
+/* --- Layers -------------------------------------------------------------------------------------
+ */
+
+/* Marks what no image, no instance and no other layer refers to. Layers that a job is making belong
+ * to the job. */
+static bool mark_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    (void) arg;
+    return db_exec(conn, NULL, err,
+                   "UPDATE layers SET state = 'dropping' WHERE state IN ('head', 'frozen')"
+                   " AND NOT EXISTS (SELECT 1 FROM images i WHERE i.layer_id = layers.layer_id"
+                   " AND i.status <> 'ceased')"
+                   " AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.layer_id = layers.layer_id"
+                   " AND i.status <> 'ceased')"
+                   " AND NOT EXISTS (SELECT 1 FROM layers c WHERE c.parent_id = layers.layer_id)",
+                   "");
+}
+
+static bool layer_forget(struct db_conn *conn, void *arg, struct im_err *err) {
+    return record_delete(conn, &layer_type, arg, err);
+}
+
+/* Removes the files, then the rows: a crash in between only repeats a removal. */
+static bool drop_marked(struct cloud *cloud, size_t *ret_count, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(query_done) struct query query = {.limit = DROPS_PER_ROUND};
+    struct layer **layers = NULL;
+    bool dropped = true;
+
+    query_add(&query, "state", CONDITION_IN, "dropping");
+    if (conn == NULL ||
+        !record_list(conn, &layer_type, &query, (void ***) &layers, ret_count, NULL, err))
+        return false;
+    db_give(im_steal(&conn));
+    for (size_t i = 0; i < *ret_count && dropped; i++)
+        dropped = storage_remove(cloud->config.pool, layers[i]->name, err) &&
+                  cloud_transact(cloud, layer_forget, layers[i]->layer_id, err);
+    record_list_free(&layer_type, (void **) layers, *ret_count);
+    return dropped;
+}
+
+/* A layer that goes sets its parent free: until a round finds nothing. */
+static void collect(struct cloud *cloud) {
+    struct im_err err = {0};
+    size_t count = 1;
+
+    while (count > 0)
+        if (!cloud_transact(cloud, mark_body, NULL, &err) || !drop_marked(cloud, &count, &err)) {
+            im_warn("cloud", "layers are collected later: %s", err.text);
+            return;
+        }
+}
+
+void background_collect(struct cloud *cloud) {
+    pthread_mutex_lock(&cloud->lock);
+    cloud->collect_now = true;
+    pthread_cond_signal(&cloud->wake);
+    pthread_mutex_unlock(&cloud->lock);
+}
+
+/* --- The recycle bin ----------------------------------------------------------------------------
+ */
+
+static bool cease_instance(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct cloud *cloud = ((void **) arg)[0];
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+
+    if (!record_get(conn, &instance_type, ((void **) arg)[1], &instance, err))
+        return false;
+    return instance->status != INSTANCE_TERMINATED ||
+           instance->transition_status != TRANSITION_NONE ||
+           instance_cease(cloud, conn, instance, err);
+}
+
+static bool cease_images(struct db_conn *conn, void *arg, struct im_err *err) {
+    return db_exec(conn, NULL, err,
+                   "UPDATE images SET status = 'ceased', layer_id = NULL, status_time = $1"
+                   " WHERE status = 'deleted' AND transition_status = '' AND status_time < $2",
+                   "ii", im_now_s(), *(int64_t *) arg);
+}
+
+static bool empty_bin(struct cloud *cloud, struct im_err *err) {
+    int64_t before = im_now_s() - cloud->config.recycle_s;
+    IM_AUTO(free_auto) char *limit = im_printf("%lld", (long long) before);
+    IM_AUTO(query_done) struct query query = {.limit = DROPS_PER_ROUND};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    struct instance **instances = NULL;
+    size_t count = 0;
+    bool emptied = true;
+
+    query_add(&query, "status", CONDITION_IN, "terminated");
+    query_add(&query, "status_time", CONDITION_LESS, limit);
+    if (conn == NULL ||
+        !record_list(conn, &instance_type, &query, (void ***) &instances, &count, NULL, err))
+        return false;
+    db_give(im_steal(&conn));
+    for (size_t i = 0; i < count && emptied; i++) {
+        void *arg[2] = {cloud, instances[i]->instance_id};
+
+        emptied = machine_forget(cloud, instances[i]->instance_id, err) &&
+                  cloud_transact(cloud, cease_instance, arg, err);
+    }
+    record_list_free(&instance_type, (void **) instances, count);
+    return emptied && cloud_transact(cloud, cease_images, &before, err);
+}
+
+/* --- Machines -----------------------------------------------------------------------------------
+ */
+
+static bool note_stopped(struct db_conn *conn, void *arg, struct im_err *err) {
+    int64_t changed = 0;
+
+    if (!db_exec(conn, &changed, err,
+                 "UPDATE instances SET status = 'stopped', status_time = $1 WHERE instance_id = $2"
+                 " AND status = 'running' AND transition_status = ''",
+                 "it", im_now_s(), (const char *) arg))
+        return false;
+    if (changed > 0)
+        im_info("cloud", "%s stopped by itself", (const char *) arg);
+    return true;
+}
+
+/* A machine that powered itself off: its row follows, and libvirt forgets it. */
+static void settle_stopped(struct cloud *cloud, const char *name) {
+    enum virt_state state = VIRT_RUNNING;
+    struct im_err err = {0};
+
+    if (!virt_state(cloud->config.virt, name, &state, &err) || state == VIRT_RUNNING ||
+        state == VIRT_PAUSED)
+        return;
+    if (!cloud_transact(cloud, note_stopped, (void *) name, &err))
+        im_warn("cloud", "%s: %s", name, err.text);
+}
+
+void cloud_machine_event(struct cloud *cloud, const char *name, enum virt_state state) {
+    if (state == VIRT_RUNNING || state == VIRT_PAUSED)
+        return;
+    pthread_mutex_lock(&cloud->lock);
+    if (cloud->event_count < EVENTS_KEPT)
+        cloud->events[cloud->event_count++] = im_strdup(name);
+    else
+        cloud->events_lost = true;
+    pthread_cond_signal(&cloud->wake);
+    pthread_mutex_unlock(&cloud->lock);
+}
+
+static bool running_in(const struct virt_listed *list, size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(list[i].name, name) == 0)
+            return list[i].state == VIRT_RUNNING || list[i].state == VIRT_PAUSED;
+    return false;
+}
+
+/* A machine that runs although its row says it is off: a job was cut short after it had told the
+ * record. */
+static void destroy_stray(struct cloud *cloud, struct db_conn *conn, const char *name) {
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+    struct im_err err = {0};
+
+    if (!record_get(conn, &instance_type, name, &instance, &err)) {
+        im_warn("cloud", "machine %s runs, but no instance of that name is known", name);
+        return;
+    }
+    if (instance->transition_status != TRANSITION_NONE || instance->status == INSTANCE_RUNNING ||
+        instance->status == INSTANCE_PENDING)
+        return;
+    im_warn("cloud", "%s is %s but its machine runs: powered off", name,
+            instance_status_word(instance->status));
+    if (!virt_destroy(cloud->config.virt, name, &err))
+        im_warn("cloud", "%s: %s", name, err.text);
+}
+
+bool background_reconcile(struct cloud *cloud, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(query_done) struct query query = {0};
+    IM_AUTO(free_auto) struct virt_listed *machines = NULL;
+    struct instance **instances = NULL;
+    size_t count = 0, machine_count = 0;
+
+    query_add(&query, "status", CONDITION_IN, "running");
+    if (conn == NULL || !virt_list(cloud->config.virt, &machines, &machine_count, err) ||
+        !record_list(conn, &instance_type, &query, (void ***) &instances, &count, NULL, err))
+        return false;
+    for (size_t i = 0; i < machine_count; i++)
+        if (machines[i].state == VIRT_RUNNING)
+            destroy_stray(cloud, conn, machines[i].name);
+    for (size_t i = 0; i < count; i++)
+        if (!running_in(machines, machine_count, instances[i]->instance_id))
+            settle_stopped(cloud, instances[i]->instance_id);
+    record_list_free(&instance_type, (void **) instances, count);
+    return true;
+}
+
+/* --- The thread
+ * ----------------------------------------------------------------------------------- */
+
+/* Waits for something to do; false when it is to end. *ret_events are owned. */
+static bool wait_work(struct cloud *cloud, struct im_strings *ret_events, bool *ret_full) {
+    struct timespec until;
+    bool stop;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ROUND_S;
+    pthread_mutex_lock(&cloud->lock);
+    while (!cloud->stop && !cloud->collect_now && cloud->event_count == 0 && !cloud->events_lost &&
+           pthread_cond_timedwait(&cloud->wake, &cloud->lock, &until) == 0)
+        ;
+    *ret_full = cloud->events_lost || (!cloud->collect_now && cloud->event_count == 0);
+    for (size_t i = 0; i < cloud->event_count; i++) {
+        im_strings_add(ret_events, cloud->events[i]);
+        free(cloud->events[i]);
+    }
+    cloud->event_count = 0;
+    cloud->events_lost = cloud->collect_now = false;
+    stop = cloud->stop;
+    pthread_mutex_unlock(&cloud->lock);
+    return !stop;
+}
+
+static void full_round(struct cloud *cloud, unsigned number) {
+    struct im_err err = {0};
+
+    if (!background_reconcile(cloud, &err))
+        im_warn("cloud", "record and hypervisor are compared later: %s", err.text);
+    err = (struct im_err){0};
+    if (!empty_bin(cloud, &err))
+        im_warn("cloud", "the recycle bin is emptied later: %s", err.text);
+    err = (struct im_err){0};
+    if (number % HEAL_ROUNDS == 0 && !net_heal(cloud->config.net, &err))
+        im_warn("cloud", "network: %s", err.text);
+}
+
+static void *thread_main(void *arg) {
+    struct cloud *cloud = arg;
+
+    for (unsigned number = 1;; number++) {
+        IM_AUTO(im_strings_done) struct im_strings events = {0};
+        bool full = false;
+
+        if (!wait_work(cloud, &events, &full))
+            return NULL;
+        for (size_t i = 0; i < events.count; i++)
+            settle_stopped(cloud, events.items[i]);
+        if (full)
+            full_round(cloud, number);
+        collect(cloud);
+    }
+}
+
+bool background_start(struct cloud *cloud, struct im_err *err) {
+    int rc = pthread_create(&cloud->background, NULL, thread_main, cloud);
+
+    if (rc != 0)
+        return im_fail_sys(err, rc, "cannot start the background thread");
+    cloud->background_runs = true;
+    return true;
+}
+
+void background_stop(struct cloud *cloud) {
+    pthread_mutex_lock(&cloud->lock);
+    cloud->stop = true;
+    pthread_cond_signal(&cloud->wake);
+    pthread_mutex_unlock(&cloud->lock);
+    if (cloud->background_runs)
+        pthread_join(cloud->background, NULL);
+    cloud->background_runs = false;
+    for (size_t i = 0; i < cloud->event_count; i++)
+        free(cloud->events[i]);
+    cloud->event_count = 0;
+}
