@@ -9,21 +9,21 @@
 #include "client/client.h"
 
 enum {
-    CLIENT_QUERY_MAX = 8192,        /* longer queries travel as POST */
-    CLIENT_REPLY_MAX = 64 << 20,    /* a reply beyond this is not ours */
+    CLIENT_QUERY_MAX = 8192,     /* longer queries travel as POST */
+    CLIENT_REPLY_MAX = 64 << 20, /* a reply beyond this is not ours */
     CLIENT_CONNECT_TIMEOUT_MS = 10000,
-    CLIENT_IDLE_TIMEOUT_S = 60,     /* without a byte in either direction */
+    CLIENT_IDLE_TIMEOUT_S = 60, /* without a byte in either direction */
 };
 
 IM_DEFINE_AUTO(CURL *, curl_easy_cleanup)
 IM_DEFINE_AUTO(struct curl_slist *, curl_slist_free_all)
 
 struct client {
-    CURL *curl;      /* kept for its connection */
-    char *origin;    /* "http://host:7200" and a path prefix if the endpoint has one */
-    char *prefix;    /* the path prefix, "" mostly: part of what is signed */
-    char *endpoint;  /* origin + "/iaas/" */
-    char *host;      /* for the proxy rule */
+    CURL *curl;     /* kept for its connection */
+    char *origin;   /* "http://host:7200" and a path prefix if the endpoint has one */
+    char *prefix;   /* the path prefix, "" mostly: part of what is signed */
+    char *endpoint; /* origin + "/iaas/" */
+    char *host;     /* for the proxy rule */
     char *access_key_id, *secret, *zone;
     char *ca;
     const volatile sig_atomic_t *interrupt;
@@ -39,8 +39,7 @@ char *client_canonical(const struct client_params *params);
 char *client_signed_query(const char *method, const char *path, const struct client_params *params,
                           const char *secret);
 /* Adds what every signed request carries. `now_s` is the time stamp. */
-void client_common_params(const struct client *client, struct client_params *params,
-                          int64_t now_s);
+void client_common_params(const struct client *client, struct client_params *params, int64_t now_s);
 
 bool client_interrupted(const struct client *client);
 /* A fresh set of options on client->curl: proxy rule, time-outs, TLS, interrupt. */

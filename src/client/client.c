@@ -13,16 +13,15 @@
 /* Takes "http://host:7200/prefix/iaas/" apart with libcurl's own parser; the scheme may be missing.
  */
 static bool parse_endpoint(struct client *client, const char *endpoint, struct im_err *err) {
-    IM_AUTO(free_auto) char *whole =
-        im_printf("%s%s", strstr(endpoint, "://") ? "" : "http://", endpoint);
+    IM_AUTO(free_auto)
+    char *whole = im_printf("%s%s", strstr(endpoint, "://") ? "" : "http://", endpoint);
     CURLU *url = curl_url();
     char *scheme = NULL, *host = NULL, *port = NULL, *path = NULL;
-    bool fine =
-        curl_url_set(url, CURLUPART_URL, whole, 0) == CURLUE_OK &&
-        curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
-        curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
-        curl_url_get(url, CURLUPART_PATH, &path, 0) == CURLUE_OK &&
-        (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0);
+    bool fine = curl_url_set(url, CURLUPART_URL, whole, 0) == CURLUE_OK &&
+                curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+                curl_url_get(url, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+                curl_url_get(url, CURLUPART_PATH, &path, 0) == CURLUE_OK &&
+                (strcmp(scheme, "http") == 0 || strcmp(scheme, "https") == 0);
 
     if (fine) {
         size_t len = strlen(path);

@@ -13,9 +13,9 @@
 #include "crypto/crypto.h"
 
 enum {
-    HEAD_MAX = 16384,         /* of the HTTP reply */
-    CONTROL_MAX = 125,        /* payload of a ping or close, by the RFC */
-    WRITE_MAX = 4096,         /* payload of one frame of ours */
+    HEAD_MAX = 16384,  /* of the HTTP reply */
+    CONTROL_MAX = 125, /* payload of a ping or close, by the RFC */
+    WRITE_MAX = 4096,  /* payload of one frame of ours */
     IO_TIMEOUT_MS = 30000,
 };
 enum opcode { OP_MORE = 0, OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
@@ -24,9 +24,9 @@ struct client_console {
     struct client *client;
     CURL *curl;
     curl_socket_t socket;
-    struct im_str in;        /* received, not yet taken apart */
+    struct im_str in; /* received, not yet taken apart */
     size_t in_at;
-    uint64_t payload_left;   /* of the data frame that is being read */
+    uint64_t payload_left; /* of the data frame that is being read */
     bool ended;
     char reason[CONTROL_MAX + 1];
 };
@@ -89,6 +89,44 @@ static bool receive(struct client_console *console, size_t *ret_len, struct im_e
     return true;
 }
 
+/* --- The log ------------------------------------------------------------------------------------
+ */
+
+bool client_console_log(struct client *client, const char *instance_id, char **ret_bytes,
+                        size_t *ret_len, struct im_err *err) {
+    IM_AUTO(client_params_done) struct client_params params = {0};
+    IM_AUTO(free_auto)
+    char *path = im_printf("%s/instances/%s/console.log", client->prefix, instance_id);
+    IM_AUTO(im_str_done) struct im_str reply = {0};
+    IM_AUTO(free_auto) char *query = NULL;
+    IM_AUTO(free_auto) char *url = NULL;
+    char *type = NULL;
+    long status = 0;
+    CURLcode rc;
+
+    client_common_params(client, &params, im_now_s());
+    query = client_signed_query("GET", path, &params, client->secret);
+    url = im_printf("%s/instances/%s/console.log?%s", client->origin, instance_id, query);
+    client_prepare(client, client->curl);
+    curl_easy_setopt(client->curl, CURLOPT_URL, url);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, client_gather);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, &reply);
+    rc = curl_easy_perform(client->curl);
+    if (rc != CURLE_OK)
+        return client_transfer_fail(client, client->curl, rc, err);
+    curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(client->curl, CURLINFO_CONTENT_TYPE, &type);
+    /* A refusal is a reply of the API; the log is plain bytes. */
+    if (status != 200 || (type != NULL && im_starts_with(type, "application/json"))) {
+        if (client_reply(client, status, reply.data, reply.len, NULL, err))
+            return im_fail(err, IM_INTERNAL, "instance %s: the server sent no log", instance_id);
+        return false;
+    }
+    *ret_len = reply.len;
+    *ret_bytes = im_str_take(&reply);
+    return true;
+}
+
 /* --- Opening -------------------------------------------------------------------------------- */
 
 static bool request_upgrade(struct client_console *console, const char *id, struct im_err *err) {
@@ -147,8 +185,8 @@ static bool read_upgrade(struct client_console *console, struct im_err *err) {
         im_str_reserve(&console->in, 1)[0] = '\0';
         end = console->in.data != NULL ? strstr(console->in.data, "\r\n\r\n") : NULL;
     }
-    status = strncmp(console->in.data, "HTTP/1.", 7) == 0 ? strtol(console->in.data + 9, NULL, 10)
-                                                           : 0;
+    status =
+        strncmp(console->in.data, "HTTP/1.", 7) == 0 ? strtol(console->in.data + 9, NULL, 10) : 0;
     end[2] = '\0';
     console->in_at = (size_t) (end + 4 - console->in.data);
     if (status == 101)

@@ -14,30 +14,39 @@ enum {
 
 void client_job_read(const struct wire_value *value, struct client_job *ret_job) {
     const char *status = wire_get_text(value, "status", "");
+    const struct wire_value *items = wire_get(value, "items");
 
     *ret_job = (struct client_job){
         .job_id = wire_get_text(value, "job_id", ""),
         .action = wire_get_text(value, "job_action", ""),
         .status = status,
         .resource_ids = wire_get_text(value, "resource_ids", ""),
-        .step = wire_get_text(value, "step", ""),
         .error_message = wire_get_text(value, "error_message", ""),
-        .error_codes = wire_get_text(value, "error_codes", ""),
         .done_bytes = wire_get_int(value, "done_bytes", 0),
         .total_bytes = wire_get_int(value, "total_bytes", 0),
         .rate_bytes = wire_get_int(value, "rate_bytes", 0),
+        .items = wire_count(items),
         .over = strcmp(status, "pending") != 0 && strcmp(status, "working") != 0,
     };
+    for (size_t i = 0; i < wire_count(items); i++) {
+        const char *item = wire_get_text(wire_at(items, i), "status", "");
+
+        ret_job->items_over += strcmp(item, "done") == 0 || strcmp(item, "failed") == 0;
+    }
 }
 
-/* Sleeps in pieces, so that an interrupt is seen at once. */
-static void pause_for(const struct client *client, int64_t ms) {
+/* Sleeps in pieces, so that an interrupt is seen at once and whoever watches can show that we live.
+ */
+static void pause_for(const struct client *client, int64_t ms, client_job_seen seen, void *context,
+                      const struct client_job *job) {
     int64_t until = im_mono_ms() + ms;
 
     while (!client_interrupted(client) && im_mono_ms() < until) {
         int64_t left = until - im_mono_ms();
 
-        im_sleep_ms(left < 50 ? left : 50);
+        im_sleep_ms(left < 100 ? left : 100);
+        if (seen != NULL)
+            seen(context, job);
     }
 }
 
@@ -95,7 +104,7 @@ bool client_wait_job(struct client *client, const char *job_id, client_job_seen 
         }
         if (im_mono_ms() >= deadline)
             return im_fail(err, IM_TIMEOUT, "job %s is not over yet; it goes on", job_id);
-        pause_for(client, wait_ms);
+        pause_for(client, wait_ms, seen, context, &job);
         if (client_interrupted(client))
             return im_fail(err, IM_CANCELLED, "interrupted");
         wait_ms = wait_ms * 3 / 2 > POLL_LAST_MS ? POLL_LAST_MS : wait_ms * 3 / 2;

@@ -122,10 +122,14 @@ static bool put(struct upload *up, bool ask, struct wire_doc **ret_doc, struct i
     return client_reply(up->client, status, reply.data, reply.len, ret_doc, err);
 }
 
-/* A broken connection is worth another try; a refusal or an interrupt is not. */
+/* A broken connection is worth another try, and so is a server that has not noticed yet that the
+ * last one broke; a refusal or an interrupt is not. */
 static bool worth_retrying(const struct upload *up, const struct im_err *err) {
     enum client_fault fault = up->client->fault;
 
+    if (fault == CLIENT_ANSWERED)
+        return strstr(err->text, "please try later") != NULL ||
+               strstr(err->text, "goes on at byte") != NULL;
     return err->code != IM_CANCELLED && !up->read_failed &&
            (fault == CLIENT_REFUSED || fault == CLIENT_CUT_OFF || fault == CLIENT_SLOW ||
             fault == CLIENT_UNREACHABLE);
@@ -170,8 +174,9 @@ bool client_upload(struct client *client, const char *image_id, int fd, client_p
     if (fstat(fd, &st) < 0)
         return im_fail_sys(err, errno, "cannot look at the file to upload");
     if (!S_ISREG(st.st_mode) || st.st_size == 0)
-        return im_fail(err, IM_BAD_MESSAGE, "only a regular file with something in it can be "
-                                            "uploaded");
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "only a regular file with something in it can be "
+                       "uploaded");
     up.total_bytes = (uint64_t) st.st_size;
     for (int tries = 0;;) {
         bool passed = ask_offset(&up, &job_id, err);

@@ -77,12 +77,14 @@ typedef bool (*client_progress)(void *context, uint64_t done_bytes, uint64_t tot
 bool client_upload(struct client *client, const char *image_id, int fd, client_progress progress,
                    void *context, char **ret_job_id, struct im_err *err) IM_MUST_CHECK;
 
-/* How a job stands. Texts are valid during the callback only. */
+/* How a job stands. Texts are valid during the callback only. Called ten times a second, also when
+ * nothing is new. */
 struct client_job {
-    const char *job_id, *action, *status, *resource_ids, *step, *error_message, *error_codes;
+    const char *job_id, *action, *status, *resource_ids, *error_message;
     int64_t done_bytes, total_bytes, rate_bytes;
-    bool over;        /* successful, failed or done with failure */
-    bool unreachable; /* the server does not answer just now; it is asked again */
+    size_t items, items_over; /* resources it works on, and those it is through with */
+    bool over;                /* successful, failed or done with failure */
+    bool unreachable;         /* the server does not answer just now; it is asked again */
 };
 typedef void (*client_job_seen)(void *context, const struct client_job *job);
 /* Reads one object of a job_set. */
@@ -96,6 +98,11 @@ bool client_wait_job(struct client *client, const char *job_id, client_job_seen 
                      struct im_err *err) IM_MUST_CHECK;
 
 /* --- Serial console: a WebSocket at /instances/{id}/console --------------------------------- */
+
+/* What the console showed so far, as it is kept by the server (bounded there). *ret_bytes is the
+ * caller's and ends with a NUL that is not counted. */
+bool client_console_log(struct client *client, const char *instance_id, char **ret_bytes,
+                        size_t *ret_len, struct im_err *err) IM_MUST_CHECK;
 
 struct client_console;
 struct client_console *client_console(struct client *client, const char *instance_id,

@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The program imprint. */
+#include "cli-private.h"
+
+int main(int argc, char **argv) { return cli_main(argc, argv); }
