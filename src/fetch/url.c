@@ -19,6 +19,7 @@
 
 #define REDIRECTS 5L
 #define CONNECT_MS 20000L
+#define ATTEMPTS_MAX 1000u /* of a server that breaks off after every few bytes */
 
 IM_DEFINE_AUTO(CURL *, curl_easy_cleanup)
 IM_DEFINE_AUTO(CURLU *, curl_url_cleanup)
@@ -259,8 +260,10 @@ static bool attempt(struct fetch *fetch, bool *ret_again, struct im_err *err) {
 }
 
 static bool all_attempts(struct fetch *fetch, struct im_err *err) {
-    unsigned left = fetch->order->attempts ? fetch->order->attempts : 5;
-    int64_t pause_ms = fetch->order->pause_ms ? fetch->order->pause_ms : 1000;
+    unsigned most = fetch->order->attempts ? fetch->order->attempts : 5, left = most;
+    int64_t first_pause_ms = fetch->order->pause_ms ? fetch->order->pause_ms : 1000;
+    int64_t pause_ms = first_pause_ms;
+    unsigned all = 0;
 
     for (;;) {
         uint64_t before = fetch->written;
@@ -268,11 +271,14 @@ static bool all_attempts(struct fetch *fetch, struct im_err *err) {
 
         if (attempt(fetch, &again, err))
             return true;
-        if (!again || --left == 0)
+        if (!again || --left == 0 || ++all == ATTEMPTS_MAX)
             return false;
         *err = (struct im_err){0};
-        /* An attempt that brought bytes was worth it: the next one need not wait long. */
-        im_sleep_ms(fetch->written > before ? pause_ms / 4 : pause_ms);
+        if (fetch->written > before) { /* it was worth it: only attempts in vain count */
+            left = most;
+            pause_ms = first_pause_ms;
+        }
+        im_sleep_ms(pause_ms);
         pause_ms *= 2;
     }
 }

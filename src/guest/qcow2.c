@@ -6,11 +6,10 @@
 static void close_reader(void *state) { qcow2_reader_free(state); }
 
 static bool open_reader(struct guest_image *image, struct im_err *err) {
-    struct qcow2_limits limits = {.size_max = image->max_bytes};
     struct qcow2_totals totals;
     struct qcow2_reader *reader;
 
-    if (!qcow2_reader_open(image->fd, image->file_size, &limits, &reader, err))
+    if (!qcow2_reader_open(image->fd, image->file_size, NULL, &reader, err))
         return false;
     image->state = reader;
     image->size = qcow2_reader_size(reader);

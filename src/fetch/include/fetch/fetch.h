@@ -19,8 +19,9 @@ struct fetch_order {
     int fd;             /* what was fetched; its present content is gone on with when `etag` fits */
     const char *etag;   /* of an earlier, broken attempt whose bytes are in fd; may be NULL */
     int64_t stall_ms;   /* gives up an attempt when so long no byte comes; 0 = 30 s */
-    unsigned attempts;  /* 0 = 5; each goes on where the last one broke off */
-    int64_t pause_ms;   /* before the second attempt, then doubled; 0 = 1 s */
+    unsigned attempts;  /* in a row that bring nothing; 0 = 5; 1 = a single one; each goes on where
+                           the last one broke off */
+    int64_t pause_ms;   /* before the next attempt, doubled each time; 0 = 1 s */
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes); /* total 0 = unknown */
     void *arg;
 };

@@ -1,0 +1,329 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The worker as imprintd starts it: a request on stdin, files as descriptors, messages on stdout.
+
+test-worker.py WORKER MAKE-HOSTILE"""
+import bz2, gzip, hashlib, http.server, json, lzma, os, signal, subprocess, sys, tempfile, threading, time
+
+worker, make_hostile = sys.argv[1], sys.argv[2]
+folder = tempfile.mkdtemp(prefix="imprint-test-")
+os.chmod(folder, 0o755)
+count = failed = 0
+
+
+def check(claim, text):
+    global count, failed
+    count += 1
+    failed += not claim
+    print(f"{'ok' if claim else 'not ok'} {count} - {text}", flush=True)
+    return claim
+
+
+def path(name):
+    return os.path.join(folder, name)
+
+
+def start(verb, request, source, out=None, source_flags=os.O_RDONLY):
+    """Descriptors 3 and 4 must be just these, so they are put there in the child."""
+    fds = [os.open(source, source_flags | (os.O_CREAT if source_flags != os.O_RDONLY else 0), 0o600)]
+    if out:
+        fds.append(os.open(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+    high = [os.dup2(fd, 100 + i) for i, fd in enumerate(fds)]
+
+    def place():
+        for i, fd in enumerate(high):
+            os.dup2(fd, 3 + i)
+
+    # fds 3 and 4 of the child are not closed: close_fds=False with everything else close-on-exec
+    process = subprocess.Popen([worker, verb], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=place, close_fds=False)
+    for fd in fds + high:
+        os.close(fd)
+    process.stdin.write(json.dumps(request).encode())
+    process.stdin.close()
+    return process
+
+
+def finish(process):
+    lines = process.stdout.read().decode().splitlines()
+    noise = process.stderr.read().decode()
+    process.wait()
+    return process.returncode, [json.loads(line) for line in lines], noise
+
+
+def run(verb, request, source, out=None, **more):
+    status, messages, noise = finish(start(verb, request, source, out, **more))
+    last = messages[-1] if messages else {}
+    if status not in (0, 1) or (status == 0) != ("result" in last) or noise:
+        print(f"# status {status}, {last}, {noise}")
+    return last.get("result"), last.get("error"), messages
+
+
+def sha(name):
+    with open(path(name), "rb") as f:
+        return "sha256:" + hashlib.sha256(f.read()).hexdigest()
+
+
+def same(name):
+    fine = subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", path("out")]).returncode == 0
+    return fine and subprocess.run(["qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", path("out"),
+                                    path(name)]).returncode == 0
+
+
+def prepare():
+    with open(path("secret"), "w") as f:
+        f.write("the secret of the host" * 200)
+    subprocess.run([sys.executable, make_hostile, folder, path("secret")], check=True)
+    disk = open(path("sound.raw"), "rb").read()
+    for name, pack in (("gz", gzip.compress), ("xz", lzma.compress), ("bz2", bz2.compress)):
+        with open(path("sound.raw." + name), "wb") as f:
+            f.write(pack(disk))
+        with open(path("sound.qcow2." + name), "wb") as f:
+            f.write(pack(open(path("sound.qcow2"), "rb").read()))
+    subprocess.run(["zstd", "-q", path("sound.raw"), path("sound.vdi")], check=True)
+    # A size that is no multiple of a cluster, nor of a sector.
+    with open(path("odd.raw"), "wb") as f:
+        f.write(disk[:3 * 2**20 + 777])
+    with open(path("odd.raw.xz"), "wb") as f:
+        f.write(lzma.compress(disk[:3 * 2**20 + 777]))
+    with open(path("odd.padded"), "wb") as f:
+        f.write(disk[:3 * 2**20 + 777].ljust(3 * 2**20 + 1024, b"\0"))
+    # Data at the end of a long hole, and a compressed qcow2.
+    with open(path("holes.raw"), "wb") as f:
+        f.write(disk[:512])
+        f.seek(100 * 2**20 + 4096)
+        f.write(b"here" * 5000)
+        f.truncate(300 * 2**20)
+    for name, extra in (("zlib", []), ("zstd", ["-o", "compression_type=zstd"]), ("512", ["-o", "cluster_size=512"]),
+                        ("2M", ["-o", "cluster_size=2M"]), ("v2", ["-o", "compat=0.10"])):
+        subprocess.run(["qemu-img", "convert", *(["-c"] if name in ("zlib", "zstd") else []), "-O", "qcow2", *extra,
+                        path("sound.raw"), path(f"{name}.qcow2")], check=True)
+
+
+def test_formats():
+    for name, form, packing in (
+            ("sound.raw", "raw", ""), ("sound.qcow2", "qcow2", ""), ("sound.vmdk", "vmdk", ""),
+            ("sound.stream.vmdk", "vmdk", ""), ("sound.vdi", "vdi", ""), ("sound.vhd", "vhd", ""),
+            ("sound.fixed.vhd", "vhd", ""), ("sound.vhdx", "vhdx", ""), ("zlib.qcow2", "qcow2", ""),
+            ("zstd.qcow2", "qcow2", ""), ("512.qcow2", "qcow2", ""), ("2M.qcow2", "qcow2", ""), ("v2.qcow2", "qcow2", ""),
+            ("sound.raw.gz", "raw", "gz"), ("sound.raw.xz", "raw", "xz"), ("sound.raw.bz2", "raw", "bz2"),
+            ("sound.raw.zst", "raw", "zst"), ("sound.qcow2.xz", "qcow2", "xz"), ("sound.qcow2.gz", "qcow2", "gz"),
+            ("sound.vdi.zst", "vdi", "zst")):
+        result, error, _ = run("import", {"kind": "fd", "digest": sha(name), "scratch_dir": folder}, path(name), path("out"))
+        if not check(result, f"{name} is imported {error or ''}"):
+            continue
+        check(result["format"] == form and result["compression"] == packing, f"{name}: {form} {packing}")
+        check(result["size_bytes"] == 4 * 2**20 and result["received_bytes"] == os.path.getsize(path(name)),
+              f"{name}: its sizes")
+        check(result["digest"] == sha(name), f"{name}: its digest is of what came in")
+        check(result["data_bytes"] == 4 * 65536, f"{name}: only data is kept ({result['data_bytes']} bytes)")
+        check(result["partition_table"] == "none" and result["firmware"] == "bios", f"{name}: what is on it")
+        check(same("sound.raw"), f"{name}: QEMU finds the same disk and no fault")
+    for name, plain in (("odd.raw", "odd.padded"), ("odd.raw.xz", "odd.padded"), ("holes.raw", "holes.raw")):
+        result, error, messages = run("import", {}, path(name), path("out"))
+        check(result and result["size_bytes"] == os.path.getsize(path(plain)) and result["digest"] == sha(name),
+              f"{name} is imported {error or ''}")
+        check(same(plain), f"{name}: the same disk")
+    result, error, messages = run("import", {}, path("sound.raw"), path("out"))
+    kinds = [next(iter(m)) for m in messages]
+    check(kinds[-1] == "result" and kinds.count("result") == 1 and "progress" in kinds, "progress, then one result")
+    check({m["progress"]["phase"] for m in messages if "progress" in m} == {"copy", "sync"}, "phases copy and sync")
+
+
+def test_probe():
+    for name in ("sound.raw", "sound.qcow2", "sound.vhdx"):
+        result, error, _ = run("probe", {}, path(name))
+        check(result and result["size_bytes"] == 4 * 2**20 and result["partitions"] == 0, f"probe {name} {error or ''}")
+    result, error, _ = run("probe", {}, path("sound.qcow2.xz"))
+    check(result == {"format": "qcow2", "compression": "xz"}, f"probe of a compressed image {error or ''}")
+    result, error, _ = run("probe", {}, path("backing.qcow2"))
+    check(error and error["code"] == "BAD_IMAGE", "probe refuses as import does")
+
+
+def refused(request, name, code, word, text):
+    result, error, _ = run("import", request, path(name), path("out"))
+    check(not result and error and error["code"] == code and word in error["text"], f"{text}: {error}")
+    with open(path("out"), "rb") as f:
+        check(f.read(4) != b"QFI\xfb", f"{text}: no image came out")
+
+
+def test_refused():
+    refused({"digest": "sha256:" + "0" * 64}, "sound.raw", "BAD_IMAGE", "digest", "a wrong digest")
+    refused({"digest": "sha256:" + "0" * 64}, "sound.raw.xz", "BAD_IMAGE", "digest", "a wrong digest of a compressed disk")
+    refused({"digest": "md5:123"}, "sound.raw", "BAD_MESSAGE", "64", "another kind of digest")
+    refused({"kind": "ftp"}, "sound.raw", "BAD_MESSAGE", "kind", "an unknown kind")
+    refused({"max_bytes": 2**20}, "sound.raw", "QUOTA", "limit", "more than may come in")
+    refused({"max_bytes": 2**20}, "sound.raw.xz", "QUOTA", "limit", "more than may be unpacked")
+    refused({"max_bytes": 3 * 2**20}, "sound.qcow2", "QUOTA", "limit", "a disk above the limit")
+    refused({"format": "qcow2"}, "sound.raw.gz", "BAD_IMAGE", "declared", "a compressed disk of another format")
+    refused({"scratch_dir": "/nowhere"}, "sound.raw", "INTERNAL", "/nowhere", "a scratch folder that is not there")
+    with open(path("vhd.gz"), "wb") as f:
+        f.write(gzip.compress(open(path("sound.fixed.vhd"), "rb").read()))
+    refused({}, "vhd.gz", "BAD_IMAGE", "fixed VHD", "a compressed fixed VHD that was not announced")
+    result, error, _ = run("import", {"format": "vhd", "scratch_dir": folder}, path("vhd.gz"), path("out"))
+    check(result and same("sound.raw"), "and one that was")
+    with open(path("twice.gz"), "wb") as f:
+        f.write(gzip.compress(gzip.compress(b"x" * 100000)))
+    refused({}, "twice.gz", "BAD_IMAGE", "once more", "compressed twice")
+    result, error, _ = run("import", {"force": True}, path("zeros"), path("out"))
+    check(result and result["data_bytes"] == 0, "an empty disk, forced")
+
+
+def test_hostile():
+    texts = set()
+    rows = [line.rstrip("\n").split("\t") for line in open(path("index"))]
+    for name, declared, word in rows:
+        request = {"max_bytes": 2**40, "format": "" if declared == "-" else declared}
+        result, error, _ = run("import", request, path(name), path("out"))
+        if not (error and error["code"] in ("BAD_IMAGE", "QUOTA") and word in error["text"] and error["text"] not in texts):
+            check(False, f"{name}: {result} {error}")
+        texts.add(error["text"] if error else name)
+        with open(path("out"), "rb") as f:
+            if b"the secret" in f.read():
+                check(False, f"{name}: the secret is out")
+    check(len(texts) == len(rows), f"{len(rows)} hostile images: each refused with a sentence of its own")
+
+
+def test_bombs():
+    zeros = bytes(2**20)
+    head = open(path("sound.raw"), "rb").read(2**20)
+    packer = lzma.LZMACompressor(preset=0)
+    with open(path("bomb.xz"), "wb") as f:
+        f.write(packer.compress(head))
+        for _ in range(2000):
+            f.write(packer.compress(zeros))
+        f.write(packer.flush())
+    refused({"max_ratio": 1000}, "bomb.xz", "BAD_IMAGE", "bomb", "two gigabytes in a small file")
+    refused({"max_bytes": 2**29}, "bomb.xz", "QUOTA", "limit", "the same above the limit of bytes")
+    with open(path("cut.xz"), "wb") as f:
+        f.write(open(path("sound.raw.xz"), "rb").read()[:-20])
+    refused({}, "cut.xz", "BAD_IMAGE", "ends early", "compressed data cut short")
+    with open(path("junk.xz"), "wb") as f:
+        f.write(open(path("sound.raw.xz"), "rb").read() + b"junk")
+    refused({}, "junk.xz", "BAD_IMAGE", "follow", "junk behind compressed data")
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    seen = []
+    limit = None
+    slow = False
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        body = open(path("sound.qcow2"), "rb").read()
+        want = self.headers.get("Range")
+        begin = int(want[6:].split("-")[0]) if want and self.headers.get("If-Range") == '"one"' else 0
+        Server.seen.append(begin)
+        self.send_response(206 if begin else 200)
+        self.send_header("ETag", '"one"')
+        self.send_header("Content-Length", str(len(body) - begin))
+        if begin:
+            self.send_header("Content-Range", f"bytes {begin}-{len(body) - 1}/{len(body)}")
+        self.end_headers()
+        if self.path == "/slow":
+            try:
+                for at in range(begin, len(body), 4096):
+                    self.wfile.write(body[at:at + 4096])
+                    self.wfile.flush()
+                    time.sleep(0.05)
+            except OSError:
+                pass
+            return
+        end = len(body) if self.path == "/whole" else begin + 100000
+        self.wfile.write(body[begin:end])
+        self.close_connection = True
+
+
+def fetch(address, request=None, **more):
+    request = {"kind": "url", "url": address, "allow_private": True, **(request or {})}
+    return start("import", request, path("staging"), path("out"), source_flags=os.O_RDWR, **more)
+
+
+def test_url():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://user:geheim@127.0.0.1:{server.server_port}"
+    _, messages, noise = finish(fetch(base + "/whole", {"digest": sha("sound.qcow2")}))
+    check("result" in messages[-1] and same("sound.raw"), f"an image is fetched and imported {messages[-1]}")
+    check(any(m.get("progress", {}).get("phase") == "fetch" for m in messages), "with progress of the fetch")
+    os.unlink(path("staging"))
+    Server.seen.clear()
+    _, messages, noise = finish(fetch(base + "/broken", {"digest": sha("sound.qcow2")}))
+    check("result" in messages[-1] and Server.seen[:3] == [0, 100000, 200000], f"broken connections are gone on with {Server.seen}")
+    os.unlink(path("staging"))
+
+    process = fetch(base + "/slow")
+    while os.path.getsize(path("staging")) < 100000:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    began = time.time()
+    status, messages, noise = finish(process)
+    check(status == -signal.SIGTERM and time.time() - began < 2, f"SIGTERM ends it at once ({status})")
+    time.sleep(0.2)
+    size = os.path.getsize(path("staging"))
+    time.sleep(0.3)
+    check(os.path.getsize(path("staging")) == size, "and its child with it")
+    Server.seen.clear()
+    _, messages, noise = finish(fetch(base + "/whole", {"digest": sha("sound.qcow2")}))
+    check("result" in messages[-1] and same("sound.raw"), "a later worker finishes the work")
+    try:
+        os.setxattr(path("staging"), "user.imprint.test", b"x")
+        check(Server.seen == [size], f"from where the first one was killed {Server.seen} {size}")
+    except OSError:
+        print("# this file system keeps no attributes: the fetch begins anew")
+    os.unlink(path("staging"))
+
+    _, messages, noise = finish(fetch(base + "/whole", {"allow_private": False}))
+    error = messages[-1].get("error", {})
+    check(error.get("code") == "DENIED" and "private" in error["text"], f"loopback is refused: {error}")
+    check("geheim" not in json.dumps(messages) + noise, "and the password stays out of it")
+    _, messages, noise = finish(fetch("ftp://127.0.0.1/x"))
+    check(messages[-1].get("error", {}).get("code") == "BAD_MESSAGE", "ftp is refused")
+
+
+def test_killed():
+    before = set(os.listdir(folder)) | {"out", "big.raw"}
+    with open(path("big.raw"), "wb") as f:
+        f.write(open(path("sound.raw"), "rb").read(2**20))
+        block = os.urandom(2**20)
+        for _ in range(300):
+            f.write(block)
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        process = start("import", {"scratch_dir": folder}, path("big.raw"), path("out"))
+        time.sleep(0.08)
+        process.send_signal(sign)
+        status, messages, noise = finish(process)
+        check(status == -sign and not any("result" in m for m in messages), f"killed by {sign.name}")
+        with open(path("out"), "rb") as f:
+            check(f.read(4) != b"QFI\xfb", "what it leaves is no image")
+        check(set(os.listdir(folder)) == before, "and no other file")
+
+
+def test_requests():
+    for text, word in (("", ""), ("[]", "object"), ("{", ""), ('{"max_bytes":-1}', "negative"), ('{"kind":"url"}', "url")):
+        result = subprocess.run([worker, "import"], input=text.encode(), capture_output=True)
+        error = json.loads(result.stdout.decode().splitlines()[-1]).get("error", {})
+        check(result.returncode == 1 and error["code"] == "BAD_MESSAGE" and word in error["text"], f"request {text!r}: {error}")
+    result = subprocess.run([worker, "dance"], input=b"{}", capture_output=True)
+    check(b"BAD_ACTION" in result.stdout, "an unknown verb")
+    result = subprocess.run([worker, "import"], input=b"{}", capture_output=True)
+    check(b"not open" in result.stdout, "no descriptors")
+    check(subprocess.run([worker], capture_output=True).returncode == 2, "no verb is a usage error")
+
+
+try:
+    for tool in ("qemu-img", "zstd"):
+        if subprocess.run(["which", tool], capture_output=True).returncode:
+            print(f"1..0 # SKIP {tool} is missing")
+            sys.exit(0)
+    prepare()
+    for test in (test_requests, test_formats, test_probe, test_refused, test_hostile, test_bombs, test_url, test_killed):
+        test()
+    print(f"1..{count}")
+finally:
+    subprocess.run(["rm", "-rf", folder])
+sys.exit(failed > 0)
