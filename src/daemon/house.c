@@ -95,7 +95,6 @@ static const char *worker_user(const struct config *config) {
         return "";
     if (getpwnam(config->worker_user) != NULL)
         return config->worker_user;
-    im_warn("imprintd", "there is no user %s; workers run as nobody", config->worker_user);
     return "nobody";
 }
 
@@ -202,9 +201,13 @@ static bool open_http(struct house *house, struct im_err *err) {
 }
 
 static bool open_all(struct house *house, struct im_err *err) {
+    const char *user = worker_user(house->config);
     uid_t uid;
     gid_t gid;
 
+    if (!im_str_equal(user, house->config->worker_user) && geteuid() == 0)
+        im_warn("imprintd", "there is no user %s; workers run as %s", house->config->worker_user,
+                user);
     return im_make_dirs(house->config->state_dir, 0711, err) && lock_state(house, err) &&
            machine_owner(house->config, &uid, &gid, err) && open_state(house, err) &&
            open_world(house, uid, gid, err) && open_cloud(house, uid, gid, err) &&
