@@ -107,7 +107,9 @@ static void add_user_nics(struct im_str *xml, const struct virt_machine *machine
 
 static void add_cpu(struct im_str *xml, const struct virt_machine *machine, bool kvm,
                     int tb_cache_mib) {
-    if (im_str_empty(machine->cpu_model) && kvm) {
+    bool host = im_str_empty(machine->cpu_model) && kvm;
+
+    if (host) {
         im_str_add(xml, "<cpu mode='host-passthrough' check='none' migratable='off'>");
     } else {
         im_str_add(xml, "<cpu mode='custom' match='exact' check='none'><model fallback='allow'>");
@@ -117,6 +119,10 @@ static void add_cpu(struct im_str *xml, const struct virt_machine *machine, bool
     if (machine->sockets > 0)
         im_str_addf(xml, "<topology sockets='%u' dies='1' cores='%u' threads='%u'/>",
                     machine->sockets, machine->cores, machine->threads);
+    /* Nested hosts offer this register and refuse its value, whereupon QEMU aborts. Without it the
+     * guest takes itself for vulnerable, which is the safe side. */
+    if (host)
+        im_str_add(xml, "<feature policy='disable' name='arch-capabilities'/>");
     im_str_add(xml, "</cpu><features><acpi/><apic/>");
     /* Without a bound TCG's cache grows to a gigabyte. */
     if (!kvm)
@@ -160,6 +166,7 @@ char *domain_xml(const struct virt_machine *machine, bool kvm, int tb_cache_mib,
     add_cpu(&xml, machine, kvm, tb_cache_mib);
     im_str_add(&xml, "<clock offset='utc'/><on_poweroff>destroy</on_poweroff><on_reboot>restart"
                      "</on_reboot><on_crash>destroy</on_crash><devices>");
+    im_str_add(&xml, "<controller type='pci' index='0' model='pcie-root'/>");
     for (int i = 0; i < SPARE_PORTS; i++)
         im_str_add(&xml, "<controller type='pci' model='pcie-root-port'/>");
     for (size_t i = 0; i < machine->disk_count; i++)
