@@ -64,7 +64,7 @@ static bool gpt_whole(const uint8_t *gpt, unsigned sector) {
     crc = (uint32_t) crc32(0, gpt, 16);
     crc = (uint32_t) crc32(crc, blank, 4);
     crc = (uint32_t) crc32(crc, gpt + 20, size - 20);
-    return crc == le32(gpt + 16);
+    return checksum_fits(le32(gpt + 16), crc);
 }
 
 static bool gpt_entry(const uint8_t *entry, unsigned sector, uint64_t size, unsigned number,

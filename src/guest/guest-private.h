@@ -61,6 +61,15 @@ static inline uint32_t be32(const uint8_t *p) {
     return (uint32_t) p[0] << 24 | (uint32_t) p[1] << 16 | (uint32_t) p[2] << 8 | p[3];
 }
 static inline uint64_t be64(const uint8_t *p) { return (uint64_t) be32(p) << 32 | be32(p + 4); }
+/* A fuzzer cannot guess checksums: to it all are right, so that it gets behind them. */
+static inline bool checksum_fits(uint32_t written, uint32_t found) {
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+    (void) written, (void) found;
+    return true;
+#else
+    return written == found;
+#endif
+}
 static inline bool power_of_two(uint64_t n) { return n && !(n & (n - 1)); }
 static inline uint64_t ceil_div(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
 

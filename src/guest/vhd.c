@@ -27,7 +27,7 @@ static bool read_footer(const struct guest_image *image, uint8_t footer[512], st
         return false;
     if (memcmp(footer, "conectix", 8) != 0)
         return im_fail(err, IM_BAD_IMAGE, "vhd: it has no footer (cut short?)");
-    if (be32(footer + 64) != checksum(footer, 512, 64))
+    if (!checksum_fits(be32(footer + 64), checksum(footer, 512, 64)))
         return im_fail(err, IM_BAD_IMAGE, "vhd: the checksum of its footer is wrong");
     return true;
 }
@@ -54,7 +54,8 @@ static bool read_dynamic(const struct guest_image *image, uint64_t offset, struc
 
     if (!guest_read_at(image, offset, head, sizeof(head), "vhd: its dynamic header", err))
         return false;
-    if (memcmp(head, "cxsparse", 8) != 0 || be32(head + 36) != checksum(head, sizeof(head), 36))
+    if (memcmp(head, "cxsparse", 8) != 0 ||
+        !checksum_fits(be32(head + 36), checksum(head, sizeof(head), 36)))
         return im_fail(err, IM_BAD_IMAGE, "vhd: its dynamic header is damaged");
     *dynamic = (struct dynamic){
         .table_offset = be64(head + 16), .count = be32(head + 28), .block_bytes = be32(head + 32)};

@@ -58,7 +58,8 @@ static bool check_headers(const struct guest_image *image, struct im_err *err) {
     for (uint64_t offset = 65536; offset <= 131072; offset += 65536) {
         if (!guest_read_at(image, offset, head, sizeof(head), "vhdx: its header", err))
             return false;
-        if (memcmp(head, "head", 4) != 0 || le32(head + 4) != crc32c(head, sizeof(head), 4))
+        if (memcmp(head, "head", 4) != 0 ||
+            !checksum_fits(le32(head + 4), crc32c(head, sizeof(head), 4)))
             continue;
         if (!found || le64(head + 8) > le64(newest + 8))
             memcpy(newest, head, sizeof(head));
@@ -98,7 +99,8 @@ static bool read_regions(const struct guest_image *image, struct vhdx *vhdx, str
         if (!guest_read_table(image, offset, 65536, "vhdx: its region table", &table, err))
             return false;
         regions = table;
-        if (memcmp(regions, "regi", 4) == 0 && le32(regions + 4) == crc32c(regions, 65536, 4))
+        if (memcmp(regions, "regi", 4) == 0 &&
+            checksum_fits(le32(regions + 4), crc32c(regions, 65536, 4)))
             break;
         if (offset == 262144)
             return im_fail(err, IM_BAD_IMAGE, "vhdx: both of its region tables are damaged");

@@ -10,8 +10,6 @@
 #include "base/auto.h"
 #include "sandbox-private.h"
 
-IM_DEFINE_AUTO(scmp_filter_ctx, seccomp_release)
-
 /* Nothing here opens a file, makes a socket, or starts a program. */
 static const char *const allowed[] = {"read",
                                       "pread64",
@@ -182,7 +180,7 @@ static bool fill_exec(scmp_filter_ctx filter, const struct sandbox_policy *polic
     if (!ADD_ALL(filter, SCMP_ACT_ERRNO(EPERM), denied_exec))
         return false;
     return policy->network || seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
-                                               SCMP_A0(SCMP_CMP_NE, AF_UNIX)) == 0;
+                                               SCMP_A0(SCMP_CMP_NE, AF_UNIX, 0)) == 0;
 }
 
 #ifdef SANDBOX_WIDE
@@ -191,6 +189,8 @@ bool belt_syscalls(const struct sandbox_policy *policy, struct belt_why *why) {
     return belt_missing(why, "left off in sanitizer builds");
 }
 #else
+IM_DEFINE_AUTO(scmp_filter_ctx, seccomp_release)
+
 bool belt_syscalls(const struct sandbox_policy *policy, struct belt_why *why) {
     IM_AUTO(seccomp_release_auto)
     scmp_filter_ctx filter = seccomp_init(policy->exec ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(EPERM));
