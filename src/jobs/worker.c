@@ -1,207 +1,363 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Running imprint-worker: request in by a pipe, JSON lines out, killed when it is silent, unwanted,
- * or orphaned. */
+/* Runs imprint-worker: starts it with nothing of ours but what it is given, listens to its JSON
+ * lines, and ends it when it is cancelled, silent, or talks nonsense. */
 #include "jobs/worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "wire/wire.h"
 
 enum {
-    FDS_MAX = 8,
+    FDS_MAX = 16,
     LINE_MAX_BYTES = 1 << 20,
+    LOG_LINE_MAX = 1000,
     SILENCE_MS = 60000,
-    PATIENCE_MS = 2000,
-    POLL_MS = 100
+    LOOK_MS = 100,      /* how often `cancel` is looked at */
+    TERM_MS = 2000,     /* from asking to killing */
+    LEAVING_MS = 10000, /* from the end of its output to its own end */
 };
 
-/* In the child: descriptors 0, 1, 3, 4 … are what the worker is promised, everything else is
- * closed. Only calls that are safe after fork in a program with threads. */
-__attribute__((noreturn)) static void become(const struct worker_call *call, int in, int out,
-                                             pid_t parent) {
-    int moved[FDS_MAX];
-
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(127); /* it died before the line above */
-    for (size_t i = 0; i < call->fd_count; i++)
-        moved[i] = fcntl(call->fds[i], F_DUPFD, 64);
-    in = fcntl(in, F_DUPFD, 64);
-    out = fcntl(out, F_DUPFD, 64);
-    if (in < 0 || out < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0)
-        _exit(127);
-    for (size_t i = 0; i < call->fd_count; i++)
-        if (moved[i] < 0 || dup2(moved[i], 3 + (int) i) < 0)
-            _exit(127);
-    if (close_range(3 + (unsigned) call->fd_count, ~0u, 0) < 0)
-        _exit(127);
-    for (int signal_number = 1; signal_number < 32; signal_number++)
-        signal(signal_number, SIG_DFL);
-    sigprocmask(SIG_SETMASK, &(sigset_t){0}, NULL);
-    execl(call->program, call->program, call->verb, (char *) NULL);
-    _exit(127);
-}
+struct child {
+    pid_t pid;    /* also its process group */
+    int out, log; /* its stdout and stderr; -1 once it closed them */
+};
 
 struct talk {
     const struct worker_call *call;
-    struct im_str pending; /* an unfinished line */
+    struct im_str out, log; /* lines that are not whole yet */
     char *result;
-    struct im_err err; /* what the worker says went wrong */
-    bool heard_error;
+    bool refused; /* it gave an error itself */
+    struct im_err error;
 };
 
-static void take_line(struct talk *talk, const char *line, size_t len) {
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
-    struct worker_message message = {0};
-    struct im_err err = {0};
+/* --- Starting -------------------------------------------------------------------------------- */
 
-    if (!wire_worker_read(line, len, &message, &doc, &err)) {
-        im_warn("worker", "%s: a line that is no message: %s", talk->call->verb, err.text);
-        return;
+/* What may come along: no variable of ours holds a path or secret that the worker needs. */
+static const char *const kept_variables[] = {"http_proxy",   "https_proxy",   "no_proxy",
+                                             "ASAN_OPTIONS", "UBSAN_OPTIONS", "IMPRINT_DEBUG"};
+enum { KEPT = sizeof(kept_variables) / sizeof(kept_variables[0]) };
+
+static void environment(struct im_strings *list) {
+    im_strings_add(list, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    im_strings_add(list, "LANG=C.UTF-8");
+    for (size_t i = 0; i < KEPT; i++) {
+        const char *value = getenv(kept_variables[i]);
+        IM_AUTO(free_auto) char *entry = NULL;
+
+        if (value == NULL)
+            continue;
+        entry = im_printf("%s=%s", kept_variables[i], value);
+        im_strings_add(list, entry);
+    }
+    im_grow(&list->items, list->count, &list->capacity);
+    list->items[list->count] = NULL;
+}
+
+/* Memory, not a pipe: it can be written whole before anybody reads, and a worker that dies early
+ * can not hurt us with SIGPIPE. */
+static int request_fd(const char *request, struct im_err *err) {
+    IM_AUTO(fd_auto) int fd = memfd_create("request", MFD_CLOEXEC);
+
+    if (fd < 0) {
+        im_fail_sys(err, errno, "worker: no memory for its request");
+        return -1;
+    }
+    if (!im_write_all(fd, request, strlen(request), "worker request", err))
+        return -1;
+    if (lseek(fd, 0, SEEK_SET) < 0) {
+        im_fail_sys(err, errno, "worker: its request cannot be read back");
+        return -1;
+    }
+    return im_steal_fd(&fd);
+}
+
+/* Between fork and exec in a program with threads: only calls that are safe in signal handlers. */
+static void __attribute__((noreturn))
+become(const struct worker_call *call, char *const argv[], char *const envp[], const int fds[],
+       int count, pid_t parent) {
+    struct sigaction fallback = {.sa_handler = SIG_DFL};
+    int high[FDS_MAX + 3];
+    sigset_t none;
+
+    (void) setpgid(0, 0);
+    /* Tied to the thread that forked: it waits in worker_run for our end, so it outlives us unless
+     * the whole program goes, which may have happened before the call. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+        _exit(127);
+    for (int sig = 1; sig < NSIG; sig++)
+        (void) sigaction(sig, &fallback, NULL);
+    sigemptyset(&none);
+    (void) sigprocmask(SIG_SETMASK, &none, NULL);
+    /* First out of each other's way, then to their places; dup2 drops FD_CLOEXEC. */
+    for (int i = 0; i < count; i++)
+        if ((high[i] = fcntl(fds[i], F_DUPFD, FDS_MAX + 3)) < 0)
+            _exit(127);
+    for (int i = 0; i < count; i++)
+        if (dup2(high[i], i) < 0)
+            _exit(127);
+    if (close_range((unsigned) count, ~0u, 0) < 0)
+        _exit(127);
+    execve(call->program, argv, envp);
+    dprintf(STDERR_FILENO, "cannot run %s: %s", call->program, strerrordesc_np(errno));
+    _exit(127);
+}
+
+static bool make_pipe(int *ret_read, int *ret_write, struct im_err *err) {
+    int pair[2];
+
+    if (pipe2(pair, O_CLOEXEC) < 0)
+        return im_fail_sys(err, errno, "worker: no pipe");
+    (void) fcntl(pair[0], F_SETFL, O_NONBLOCK);
+    *ret_read = pair[0];
+    *ret_write = pair[1];
+    return true;
+}
+
+static bool start(const struct worker_call *call, struct child *ret_child, struct im_err *err) {
+    IM_AUTO(fd_auto) int request = request_fd(call->request ? call->request : "{}", err);
+    IM_AUTO(fd_auto) int out = -1;
+    IM_AUTO(fd_auto) int out_end = -1;
+    IM_AUTO(fd_auto) int log = -1;
+    IM_AUTO(fd_auto) int log_end = -1;
+    IM_AUTO(im_strings_done) struct im_strings envp = {0};
+    char *const argv[] = {(char *) call->program, (char *) call->verb, NULL};
+    int fds[FDS_MAX + 3];
+    pid_t parent = getpid(), pid;
+
+    if (call->fd_count > FDS_MAX)
+        return im_fail(err, IM_INTERNAL, "worker: %zu descriptors are too many", call->fd_count);
+    if (request < 0 || !make_pipe(&out, &out_end, err) || !make_pipe(&log, &log_end, err))
+        return false;
+    fds[0] = request;
+    fds[1] = out_end;
+    fds[2] = log_end;
+    for (size_t i = 0; i < call->fd_count; i++)
+        fds[i + 3] = call->fds[i];
+    environment(&envp);
+    pid = fork();
+    if (pid < 0)
+        return im_fail_sys(err, errno, "cannot start %s", call->program);
+    if (pid == 0)
+        become(call, argv, envp.items, fds, (int) call->fd_count + 3, parent);
+    (void) setpgid(pid, pid); /* both sides do it: whoever comes first */
+    *ret_child = (struct child){.pid = pid, .out = im_steal_fd(&out), .log = im_steal_fd(&log)};
+    return true;
+}
+
+/* --- Listening ------------------------------------------------------------------------------- */
+
+static bool take_message(struct talk *talk, const char *line, size_t len, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
+    const struct worker_call *call = talk->call;
+    struct worker_message message = {0};
+
+    if (!wire_worker_read(line, len, &message, &doc, err)) {
+        err->code = IM_INTERNAL;
+        return im_within(err, "%s worker", call->verb);
     }
     switch (message.kind) {
     case WORKER_PROGRESS:
-        if (talk->call->progress != NULL)
-            talk->call->progress(talk->call->arg, message.phase, message.done_bytes,
-                                 message.total_bytes);
+        if (call->progress != NULL)
+            call->progress(call->arg, message.phase, message.done_bytes, message.total_bytes);
         break;
     case WORKER_RESULT:
         im_replace(&talk->result, message.text);
         break;
     case WORKER_ERROR:
-        talk->err = message.err;
-        talk->heard_error = true;
+        talk->refused = true;
+        talk->error = message.err;
         break;
     case WORKER_LOG:
-        im_info("worker", "%s: %s", talk->call->verb, message.text);
+        im_info("worker", "%s: %s", call->verb, message.text);
         break;
     }
+    return true;
 }
 
-static bool take_bytes(struct talk *talk, const char *bytes, size_t len) {
-    const char *newline;
+static bool take_complaint(struct talk *talk, const char *line, size_t len, struct im_err *err) {
+    (void) err;
+    if (len > 0)
+        im_warn("worker", "%s: %.*s", talk->call->verb,
+                (int) (len < LOG_LINE_MAX ? len : LOG_LINE_MAX), line);
+    return true;
+}
 
-    im_str_add_bytes(&talk->pending, bytes, len);
-    while ((newline = memchr(talk->pending.data, '\n', talk->pending.len)) != NULL) {
-        size_t line = (size_t) (newline - talk->pending.data);
+/* Takes the whole lines out of `text`; with `all` also what stands behind the last of them. */
+static bool take_lines(struct talk *talk, struct im_str *text, bool all,
+                       bool (*take)(struct talk *talk, const char *line, size_t len,
+                                    struct im_err *err),
+                       struct im_err *err) {
+    size_t from = 0;
+    char *end;
 
-        take_line(talk, talk->pending.data, line);
-        memmove(talk->pending.data, newline + 1, talk->pending.len - line - 1);
-        talk->pending.len -= line + 1;
+    while (from < text->len && (end = memchr(text->data + from, '\n', text->len - from)) != NULL) {
+        size_t len = (size_t) (end - text->data) - from;
+
+        if (!take(talk, text->data + from, len, err))
+            return false;
+        from += len + 1;
     }
-    return talk->pending.len < LINE_MAX_BYTES;
+    if (all && from < text->len) {
+        if (!take(talk, text->data + from, text->len - from, err))
+            return false;
+        from = text->len;
+    }
+    if (from > 0) {
+        memmove(text->data, text->data + from, text->len - from);
+        text->len -= from;
+    }
+    if (text->len > LINE_MAX_BYTES)
+        return im_fail(err, IM_INTERNAL, "%s worker: its line is longer than %d bytes",
+                       talk->call->verb, LINE_MAX_BYTES);
+    return true;
 }
 
-/* Reads until the worker closes its output. False with the reason when it had to be killed. */
-static bool listen_to(struct talk *talk, int out, pid_t pid, struct im_err *err) {
-    int64_t silence_ms = talk->call->silence_ms > 0 ? talk->call->silence_ms : SILENCE_MS;
-    int64_t heard_ms = im_mono_ms(), asked_ms = 0;
+/* What lies in a pipe now; *fd becomes -1 at its end. False only without memory or sense. */
+static bool drain(struct talk *talk, int *fd, struct im_str *text,
+                  bool (*take)(struct talk *talk, const char *line, size_t len, struct im_err *err),
+                  struct im_err *err) {
+    char buffer[16384];
+    ssize_t got;
+
+    while ((got = read(*fd, buffer, sizeof(buffer))) > 0) {
+        im_str_add_bytes(text, buffer, (size_t) got);
+        if (!take_lines(talk, text, false, take, err))
+            return false;
+    }
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return true;
+    close(*fd);
+    *fd = -1;
+    return take_lines(talk, text, true, take, err);
+}
+
+/* It has ended; its status stays to be fetched. */
+static bool ended(pid_t pid) {
+    siginfo_t info = {0};
+
+    return waitid(P_PID, (id_t) pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == pid;
+}
+
+/* Until it closes its stdout, or is gone: a helper of its own may still hold the pipe open. */
+static bool listen_to(struct talk *talk, struct child *child, struct im_err *err) {
+    const struct worker_call *call = talk->call;
+    int64_t silence_ms = call->silence_ms > 0 ? call->silence_ms : SILENCE_MS;
+    int64_t heard_ms = im_mono_ms();
+
+    while (child->out >= 0) {
+        struct pollfd fds[2] = {{child->out, POLLIN, 0}, {child->log, POLLIN, 0}};
+        bool last = ended(child->pid); /* before the look into the pipe: then nothing is missed */
+
+        if (call->cancel != NULL && *call->cancel)
+            return im_fail(err, IM_CANCELLED, "cancelled");
+        if (poll(fds, 2, last ? 0 : LOOK_MS) < 0 && errno != EINTR)
+            return im_fail_sys(err, errno, "%s worker cannot be heard", call->verb);
+        if (fds[0].revents != 0) {
+            heard_ms = im_mono_ms();
+            if (!drain(talk, &child->out, &talk->out, take_message, err))
+                return false;
+        }
+        if (fds[1].revents != 0 && !drain(talk, &child->log, &talk->log, take_complaint, err))
+            return false;
+        if (last)
+            return take_lines(talk, &talk->out, true, take_message, err);
+        if (im_mono_ms() - heard_ms > silence_ms)
+            return im_fail(err, IM_TIMEOUT, "%s worker said nothing for %lld seconds", call->verb,
+                           (long long) silence_ms / 1000);
+    }
+    return true;
+}
+
+/* --- Ending ---------------------------------------------------------------------------------- */
+
+static bool gone(pid_t pid, int64_t within_ms, int *ret_status) {
+    int64_t deadline = im_mono_ms() + within_ms;
+    int64_t pause_ms = 1;
 
     for (;;) {
-        struct pollfd fd = {out, POLLIN, 0};
-        char buffer[16384];
-        ssize_t n;
+        pid_t got = waitpid(pid, ret_status, WNOHANG);
 
-        if (talk->call->cancel != NULL && *talk->call->cancel && asked_ms == 0) {
-            kill(pid, SIGTERM);
-            asked_ms = im_mono_ms();
-        }
-        if (asked_ms != 0 && im_mono_ms() - asked_ms > PATIENCE_MS)
-            kill(pid, SIGKILL);
-        if (asked_ms == 0 && im_mono_ms() - heard_ms > silence_ms) {
-            kill(pid, SIGKILL);
-            return im_fail(err, IM_TIMEOUT, "%s worker said nothing for %lld s", talk->call->verb,
-                           (long long) silence_ms / 1000);
-        }
-        if (poll(&fd, 1, POLL_MS) <= 0)
-            continue;
-        n = read(out, buffer, sizeof(buffer));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        heard_ms = im_mono_ms();
-        if (!take_bytes(talk, buffer, (size_t) n)) {
-            kill(pid, SIGKILL);
-            return im_fail(err, IM_INTERNAL, "%s worker speaks in endless lines", talk->call->verb);
-        }
+        if (got == pid || (got < 0 && errno == ECHILD))
+            return true;
+        if (im_mono_ms() >= deadline)
+            return false;
+        im_sleep_ms(pause_ms);
+        pause_ms = pause_ms < 20 ? pause_ms * 2 : 20;
     }
-    return asked_ms == 0 || im_fail(err, IM_CANCELLED, "%s was cancelled", talk->call->verb);
+}
+
+/* Its whole group, as a worker may have helpers of its own. Returns its wait status. */
+static int end(const struct child *child, bool listened, const struct im_err *err) {
+    int status = 0;
+
+    if (!listened && err->code == IM_CANCELLED)
+        (void) kill(-child->pid, SIGTERM);
+    if ((listened || err->code == IM_CANCELLED) &&
+        gone(child->pid, listened ? LEAVING_MS : TERM_MS, &status)) {
+        (void) kill(-child->pid, SIGKILL);
+        return status;
+    }
+    (void) kill(-child->pid, SIGKILL);
+    (void) kill(child->pid, SIGKILL); /* should it have left its group */
+    while (waitpid(child->pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return status;
 }
 
 static bool judge(struct talk *talk, int status, char **ret_result, struct im_err *err) {
-    if (talk->heard_error) {
-        *err = talk->err;
+    const char *verb = talk->call->verb;
+
+    if (talk->refused) {
+        *err = talk->error;
         return false;
     }
     if (WIFSIGNALED(status))
-        return im_fail(err, IM_INTERNAL, "%s worker was killed by signal %d", talk->call->verb,
-                       WTERMSIG(status));
-    if (WEXITSTATUS(status) != 0 || talk->result == NULL)
-        return im_fail(err, IM_INTERNAL, "%s worker ended with status %d and no result",
-                       talk->call->verb, WEXITSTATUS(status));
+        return im_fail(err, IM_INTERNAL, "%s worker was killed by signal %d (%s)", verb,
+                       WTERMSIG(status), sigdescr_np(WTERMSIG(status)));
+    if (WEXITSTATUS(status) != 0)
+        return im_fail(err, IM_INTERNAL, "%s worker ended with status %d without a word", verb,
+                       WEXITSTATUS(status));
+    if (talk->result == NULL)
+        return im_fail(err, IM_INTERNAL, "%s worker ended without a result", verb);
     *ret_result = im_steal(&talk->result);
     return true;
 }
 
-static void give_request(int in, const char *request) {
-    size_t left = strlen(request);
-
-    while (left > 0) {
-        ssize_t n = write(in, request, left);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return; /* it died: its status will tell */
-        request += n;
-        left -= (size_t) n;
-    }
-}
-
 bool worker_run(const struct worker_call *call, char **ret_result, struct im_err *err) {
     struct talk talk = {.call = call};
-    int in[2], out[2], status = 0;
-    pid_t parent = getpid(), pid;
-    bool heard;
+    struct child child;
+    bool listened, fine = false;
+    int status;
 
-    if (call->fd_count > FDS_MAX)
-        return im_fail(err, IM_INTERNAL, "%s worker: too many descriptors", call->verb);
-    if (pipe2(in, O_CLOEXEC) < 0)
-        return im_fail_sys(err, errno, "cannot make a pipe");
-    if (pipe2(out, O_CLOEXEC) < 0) {
-        close(in[0]);
-        close(in[1]);
-        return im_fail_sys(err, errno, "cannot make a pipe");
+    if (!start(call, &child, err))
+        return false;
+    listened = listen_to(&talk, &child, err);
+    status = end(&child, listened, err);
+    if (child.log >= 0) {
+        struct im_err ignored = {0};
+
+        (void) drain(&talk, &child.log, &talk.log, take_complaint, &ignored);
+        (void) take_lines(&talk, &talk.log, true, take_complaint, &ignored);
     }
-    pid = fork();
-    if (pid == 0)
-        become(call, in[0], out[1], parent);
-    close(in[0]);
-    close(out[1]);
-    if (pid > 0)
-        give_request(in[1], call->request ? call->request : "{}");
-    close(in[1]);
-    heard = pid > 0 ? listen_to(&talk, out[0], pid, err)
-                    : im_fail_sys(err, errno, "cannot start a worker");
-    close(out[0]);
-    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    heard = heard && judge(&talk, status, ret_result, err);
-    im_str_done(&talk.pending);
+    if (listened)
+        fine = judge(&talk, status, ret_result, err);
+    fd_auto(&child.out);
+    fd_auto(&child.log);
+    im_str_done(&talk.out);
+    im_str_done(&talk.log);
     free(talk.result);
-    return heard;
+    return fine;
 }
