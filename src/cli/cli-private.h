@@ -155,7 +155,8 @@ char *cli_read_line(FILE *from, bool secret);
 /* --- Speaking with the server (cli.c) -----------------------------------------------------------
  */
 
-/* Opens the client; NULL with the reason when something is not set. Needs no freeing. */
+/* The client, opened and with a zone; NULL with the reason when something is not set. Needs no
+ * freeing. */
 struct client *cli_client(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_call(struct cli *cli, const char *action, const struct client_params *params,
               struct wire_doc **ret_doc, struct im_err *err) IM_MUST_CHECK;

@@ -151,6 +151,31 @@ static void die_of_signal(void) {
 
 /* --- Speaking with the server ----------------------------------------------------------------- */
 
+/* Opens the client as the settings stand, without asking the server anything. */
+static bool open_client(struct cli *cli, struct im_err *err) {
+    const struct cli_settings *settings = &cli->settings;
+
+    if (cli->client != NULL)
+        return true;
+    if (im_str_empty(settings->access_key_id) || im_str_empty(settings->secret)) {
+        cli_hint(cli,
+                 "imprint configure (or set IMPRINT_ACCESS_KEY_ID and IMPRINT_SECRET_ACCESS_KEY)");
+        cli->exit = CLI_USAGE;
+        return im_fail(err, IM_AUTH, "no %s is set: looked in %s and the environment",
+                       im_str_empty(settings->access_key_id) ? "access key" : "secret access key",
+                       settings->config_path);
+    }
+    cli->client = client_open(settings->endpoint, settings->access_key_id, settings->secret,
+                              settings->zone, err);
+    if (cli->client == NULL) {
+        cli->exit = CLI_USAGE;
+        return false;
+    }
+    client_set_ca(cli->client, settings->ca);
+    client_set_interrupt(cli->client, &cli_interrupted);
+    return true;
+}
+
 /* A server has one zone mostly; ask it when none is set. */
 static bool find_zone(struct cli *cli, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
@@ -163,40 +188,20 @@ static bool find_zone(struct cli *cli, struct im_err *err) {
         return im_fail(err, IM_NOT_FOUND, "the server names no zone");
     im_replace(&cli->settings.zone, zone);
     client_close(im_steal(&cli->client));
-    return cli_client(cli, err) != NULL;
+    return open_client(cli, err);
 }
 
 struct client *cli_client(struct cli *cli, struct im_err *err) {
-    const struct cli_settings *settings = &cli->settings;
-
-    if (cli->client != NULL)
-        return cli->client;
-    if (im_str_empty(settings->access_key_id) || im_str_empty(settings->secret)) {
-        cli_hint(cli,
-                 "imprint configure (or set IMPRINT_ACCESS_KEY_ID and IMPRINT_SECRET_ACCESS_KEY)");
-        cli->exit = CLI_USAGE;
-        im_fail(err, IM_AUTH, "no %s is set: looked in %s and the environment",
-                im_str_empty(settings->access_key_id) ? "access key" : "secret access key",
-                settings->config_path);
+    if (!open_client(cli, err) || (im_str_empty(cli->settings.zone) && !find_zone(cli, err)))
         return NULL;
-    }
-    cli->client = client_open(settings->endpoint, settings->access_key_id, settings->secret,
-                              settings->zone, err);
-    if (cli->client == NULL) {
-        cli->exit = CLI_USAGE;
-        return NULL;
-    }
-    client_set_ca(cli->client, settings->ca);
-    client_set_interrupt(cli->client, &cli_interrupted);
     return cli->client;
 }
 
 bool cli_call(struct cli *cli, const char *action, const struct client_params *params,
               struct wire_doc **ret_doc, struct im_err *err) {
-    if (cli_client(cli, err) == NULL)
-        return false;
-    if (im_str_empty(cli->settings.zone) && strcmp(action, "DescribeZones") != 0 &&
-        !find_zone(cli, err))
+    bool needs_zone = strcmp(action, "DescribeZones") != 0;
+
+    if (needs_zone ? cli_client(cli, err) == NULL : !open_client(cli, err))
         return false;
     return client_call(cli->client, action, params, ret_doc, err);
 }
@@ -286,10 +291,17 @@ void cli_done(struct cli *cli) {
 }
 
 int cli_main(int argc, char **argv) {
+    static char help_option[] = "--help";
     struct cli cli = {.out = stdout};
     struct im_err err = {0};
+    bool help = argc > 1 && strcmp(argv[1], "help") == 0; /* "imprint help image" */
     int status;
 
+    if (help) {
+        for (int i = 1; i + 1 < argc; i++)
+            argv[i] = argv[i + 1];
+        argv[argc - 1] = help_option;
+    }
     find_locale();
     signal(SIGPIPE, SIG_IGN);
     if (argc > 1 && strcmp(argv[1], "__complete") == 0)

@@ -98,8 +98,9 @@ static void offer_options(struct cli *cli, const char *last) {
         }
 }
 
-/* Follows the words before the last one; returns the option whose value is being typed. */
-static const struct option *follow(struct cli *cli, int argc, char *const argv[]) {
+/* Follows the words before the last one; returns the option whose value is being typed. *ret_lost:
+ * a word is none of ours. */
+static const struct option *follow(struct cli *cli, int argc, char *const argv[], bool *ret_lost) {
     for (int i = 0; i < argc; i++) {
         const struct option *option = option_by_word(cli, argv[i]);
 
@@ -114,12 +115,16 @@ static const struct option *follow(struct cli *cli, int argc, char *const argv[]
             continue;
         } else if (cli->noun == NULL) {
             cli->noun = cli_noun_find(argv[i]);
-            if (cli->noun == NULL)
+            *ret_lost = cli->noun == NULL;
+            if (*ret_lost)
                 return NULL;
             if (cli->noun->commands[0].verb[0] == '\0')
                 cli->command = &cli->noun->commands[0];
         } else if (cli->command == NULL) {
             cli->command = cli_command_find(cli->noun, argv[i]);
+            *ret_lost = cli->command == NULL;
+            if (*ret_lost)
+                return NULL;
         } else {
             im_strings_add(&cli->args, argv[i]);
         }
@@ -145,12 +150,13 @@ static void offer_next(struct cli *cli, const char *last) {
 
 int cli_complete(struct cli *cli, int argc, char *const argv[]) {
     const char *last = argc > 0 ? argv[argc - 1] : "";
-    const struct option *option = follow(cli, argc - 1, argv);
+    bool lost = false;
+    const struct option *option = follow(cli, argc - 1, argv, &lost);
 
     alarm(COMPLETE_TIMEOUT_S);
     if (option != NULL)
         offer_kind(cli, option->choices, last);
-    else
+    else if (!lost)
         offer_next(cli, last);
     return fflush(cli->out) == 0 ? CLI_OK : CLI_FAILED;
 }

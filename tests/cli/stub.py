@@ -414,6 +414,12 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def handle(self):
+        try:
+            super().handle()
+        except OSError:
+            pass  # whoever asked has gone: tests interrupt the CLI
+
     def reply(self, value, content_type="application/json"):
         body = value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
         self.send_response(200)
@@ -441,8 +447,15 @@ class Handler(BaseHTTPRequestHandler):
         except Refused as refused:
             return self.reply(refused.reply)
 
+    upgraded = False
+
     def do_GET(self):
         self.serve("GET")
+        if self.upgraded:
+            try:
+                console(self.connection, self.rfile)
+            except OSError:
+                pass  # the CLI left
 
     def do_POST(self):
         self.serve("POST", self.rfile.read(int(self.headers["Content-Length"])).decode())
@@ -480,7 +493,7 @@ class Handler(BaseHTTPRequestHandler):
                     self.connection.close()
                     return
                 if "slow-upload" in trouble:
-                    time.sleep(0.05)
+                    time.sleep(0.01)
         reply = dict(ret_code=0, image_id=image_id, received_bytes=len(up["data"]), total_bytes=total)
         if len(up["data"]) == total:
             up["job"] = up["job"] or job("ImportImage", [image_id], 3, total, up["done"])
@@ -501,8 +514,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Accept: %s\r\n\r\n" % base64.b64encode(accept).decode()).encode())
         self.close_connection = True
-        threading.Thread(target=console, args=(self.connection.dup(), self.rfile), daemon=False).start()
-        self.rfile = open("/dev/null", "rb")
+        self.upgraded = True
         return None
 
 
@@ -540,7 +552,6 @@ def console(connection, rfile):
             send(2, b"bye, %s\r\n" % (b"pong was heard" if ponged else b"no pong"))
             send(8, struct.pack("!H", 1000))
             break
-    connection.close()
 
 
 def main():
