@@ -37,15 +37,31 @@ static void local_close(void *handle) {
     free(local);
 }
 
-static bool folder_empty(const char *path) {
-    DIR *dir = opendir(path);
-    bool empty = true;
+void (*storage_local_step)(void);
 
-    for (struct dirent *entry; dir != NULL && empty && (entry = readdir(dir)) != NULL;)
-        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+static void step(void) {
+    if (storage_local_step != NULL)
+        storage_local_step();
+}
+
+/* Nothing but what a new file system has, and what a start that was broken off may have left. */
+static bool folder_fresh(const char *path) {
+    static const char *const harmless[] = {".", "..", "lost+found", "layers", "pool.new"};
+    IM_AUTO(free_auto) char *layers = im_printf("%s/layers", path);
+    DIR *dir = opendir(path);
+    bool fresh = dir != NULL;
+
+    for (struct dirent *entry; fresh && (entry = readdir(dir)) != NULL;) {
+        bool known = false;
+
+        for (size_t i = 0; i < sizeof(harmless) / sizeof(harmless[0]); i++)
+            known = known || strcmp(entry->d_name, harmless[i]) == 0;
+        fresh = known;
+    }
     if (dir != NULL)
         closedir(dir);
-    return empty;
+    /* rmdir succeeds only if it is empty: layers without a mark are somebody's. */
+    return fresh && (rmdir(layers) == 0 || errno == ENOENT);
 }
 
 /* The mark tells a pool from a folder whose file system is not mounted, or that belongs to somebody
@@ -64,7 +80,7 @@ static bool mark_check(struct local *local, struct im_err *err) {
         return access(layers, F_OK) == 0 ||
                im_fail(err, IM_INTERNAL, "pool %s has lost its folder layers", local->folder);
     }
-    if (!folder_empty(local->folder))
+    if (!folder_fresh(local->folder))
         return im_fail(err, IM_INTERNAL, "%s is neither empty nor a pool: its file pool is missing",
                        local->folder);
     return im_make_dirs(layers, 0755, err) &&
@@ -119,6 +135,9 @@ static struct file_name part_of(const char *name) {
     return file;
 }
 
+/* Who may write a frozen layer is root alone, and root is us. */
+static bool is_frozen(const struct stat *st) { return (st->st_mode & 0222) == 0; }
+
 static bool sync_folder(struct local *local, const char *name, struct im_err *err) {
     return fsync(local->layers) == 0 ||
            im_fail_sys(err, errno, "layer %s: cannot make its folder durable", name);
@@ -142,11 +161,18 @@ static bool head_rights(struct local *local, int fd) {
                                      fchown(fd, local->machine_uid, local->machine_gid) == 0);
 }
 
+/* What a layer's header says, and whether it is frozen. */
 static bool layer_info(struct local *local, const char *name, struct qcow2_info *ret_info,
-                       struct im_err *err) {
+                       bool *ret_frozen, struct im_err *err) {
     IM_AUTO(fd_auto) int fd = -1;
+    struct stat st;
 
-    return open_layer(local, name, O_RDONLY, &fd, err) && qcow2_info_read(fd, ret_info, err);
+    if (!open_layer(local, name, O_RDONLY, &fd, err))
+        return false;
+    if (fstat(fd, &st) < 0)
+        return im_fail_sys(err, errno, "cannot look at layer %s", name);
+    *ret_frozen = is_frozen(&st);
+    return qcow2_info_read(fd, ret_info, err) || im_within(err, "layer %s", name);
 }
 
 /* Gives the whole and durable file its final name. One that is there already is from an earlier try
@@ -154,9 +180,14 @@ static bool layer_info(struct local *local, const char *name, struct qcow2_info 
 static bool publish(struct local *local, const char *name, struct im_err *err) {
     struct file_name part = part_of(name), file = file_of(name);
 
-    return renameat(local->layers, part.text, local->layers, file.text) == 0
-               ? sync_folder(local, name, err)
-               : im_fail_sys(err, errno, "cannot name layer %s", name);
+    step();
+    if (renameat(local->layers, part.text, local->layers, file.text) < 0) {
+        im_fail_sys(err, errno, "cannot name layer %s", name);
+        unlinkat(local->layers, part.text, 0);
+        return false;
+    }
+    step();
+    return sync_folder(local, name, err);
 }
 
 /* --- Verbs ---------------------------------------------------------------------------------- */
@@ -171,6 +202,7 @@ static bool write_part(struct local *local, const char *name, const char *backin
 
     if (fd < 0)
         return im_fail_sys(err, errno, "cannot make layer %s", name);
+    step();
     if (qcow2_overlay_write(fd, backing, backing ? "qcow2" : NULL, size, err) &&
         ((head_rights(local, fd) && fsync(fd) == 0) ||
          im_fail_sys(err, errno, "cannot make layer %s durable", name)))
@@ -185,10 +217,13 @@ static bool make_head(struct local *local, const char *name, const char *backing
                       struct im_err *err) {
     struct qcow2_info info = {0};
     struct im_err missing = {0};
+    bool frozen;
 
-    if (layer_info(local, name, &info, &missing))
-        return (strcmp(info.backing, backing ? backing : "") == 0 && info.size_bytes == size) ||
-               im_fail(err, IM_EXISTS, "layer %s is in the pool already", name);
+    if (layer_info(local, name, &info, &frozen, &missing)) {
+        if (frozen || strcmp(info.backing, backing ? backing : "") != 0 || info.size_bytes != size)
+            return im_fail(err, IM_EXISTS, "layer %s is in the pool already", name);
+        return sync_folder(local, name, err); /* the earlier call may have ended before that */
+    }
     if (missing.code != IM_NOT_FOUND) {
         *err = missing;
         return false;
@@ -204,8 +239,9 @@ static bool local_clone(void *handle, const char *parent, const char *name, uint
                         struct im_err *err) {
     struct qcow2_info info = {0};
     struct file_name backing = file_of(parent);
+    bool frozen;
 
-    if (!layer_info(handle, parent, &info, err))
+    if (!layer_info(handle, parent, &info, &frozen, err))
         return false;
     if (size < info.size_bytes)
         return im_fail(err, IM_BAD_MESSAGE, "layer %s can not be smaller than its parent %s", name,
@@ -217,8 +253,9 @@ static bool local_freeze_begin(void *handle, const char *head, const char *next,
                                char *ret_head, struct im_err *err) {
     struct qcow2_info info = {0};
     struct file_name backing = file_of(head);
+    bool frozen;
 
-    if (!layer_info(handle, head, &info, err) ||
+    if (!layer_info(handle, head, &info, &frozen, err) ||
         !make_head(handle, next, backing.text, info.size_bytes, err))
         return false;
     snprintf(ret_frozen, STORAGE_NAME_MAX, "%s", head);
@@ -233,19 +270,21 @@ static bool local_freeze_end(void *handle, const char *frozen, struct im_err *er
         return false;
     /* Read-only, and not the machines': a machine that is broken out of cannot write to what others
      * read. */
-    if ((geteuid() == 0 && fchown(fd, geteuid(), getegid()) < 0) || fchmod(fd, 0444) < 0 ||
-        fsync(fd) < 0)
+    if ((geteuid() == 0 && fchown(fd, geteuid(), getegid()) < 0) || fchmod(fd, 0444) < 0)
         return im_fail_sys(err, errno, "cannot freeze layer %s", frozen);
-    return true;
+    step();
+    return fsync(fd) == 0 || im_fail_sys(err, errno, "cannot make layer %s durable", frozen);
 }
 
 static bool local_remove(void *handle, const char *name, struct im_err *err) {
     struct local *local = handle;
     struct file_name names[] = {part_of(name), file_of(name)};
 
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < 2; i++) {
         if (unlinkat(local->layers, names[i].text, 0) < 0 && errno != ENOENT)
             return im_fail_sys(err, errno, "cannot remove layer %s", name);
+        step();
+    }
     return sync_folder(local, name, err);
 }
 
@@ -256,16 +295,23 @@ static bool local_freeze_undo(void *handle, const char *head, const char *next,
 
     if (!open_layer(local, head, O_RDONLY, &fd, err))
         return false;
-    if (!head_rights(local, fd))
+    if (!head_rights(local, fd) || fsync(fd) < 0)
         return im_fail_sys(err, errno, "cannot make layer %s writable again", head);
+    step();
     return local_remove(local, next, err);
 }
 
 static bool local_resize(void *handle, const char *head, uint64_t size, struct im_err *err) {
     IM_AUTO(fd_auto) int fd = -1;
+    struct stat st;
 
-    return open_layer(handle, head, O_RDWR, &fd, err) &&
-           (qcow2_grow(fd, size, err) || im_within(err, "layer %s", head));
+    if (!open_layer(handle, head, O_RDWR, &fd, err))
+        return false;
+    if (fstat(fd, &st) < 0)
+        return im_fail_sys(err, errno, "cannot look at layer %s", head);
+    if (is_frozen(&st))
+        return im_fail(err, IM_UNSUPPORTED, "layer %s is frozen and never changes", head);
+    return qcow2_grow(fd, size, err) || im_within(err, "layer %s", head);
 }
 
 static bool local_import_begin(void *handle, const char *name, int *ret_fd, struct im_err *err) {
@@ -284,16 +330,27 @@ static bool local_import_begin(void *handle, const char *name, int *ret_fd, stru
     return true;
 }
 
-static bool local_import_end(void *handle, const char *name, int fd, struct im_err *err) {
-    struct qcow2_info info = {0};
+/* Whether the name in the pool is the file that `fd` is. */
+static bool same_file(struct local *local, struct file_name file, int fd) {
+    struct stat named, open;
 
-    if (!qcow2_info_read(fd, &info, err))
-        return im_within(err, "layer %s", name);
-    if (info.backing[0] != '\0')
-        return im_fail(err, IM_BAD_IMAGE, "layer %s: what was imported has a backing file", name);
+    return fstatat(local->layers, file.text, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstat(fd, &open) == 0 && named.st_dev == open.st_dev && named.st_ino == open.st_ino;
+}
+
+static bool local_import_end(void *handle, const char *name, int fd, struct im_err *err) {
+    struct local *local = handle;
+    uint64_t size;
+
+    if (same_file(local, file_of(name), fd))
+        return sync_folder(local, name, err);
+    if (!same_file(local, part_of(name), fd))
+        return im_fail(err, IM_NOT_FOUND, "layer %s: no such import is under way", name);
+    if (!storage_imported_size(fd, name, &size, err))
+        return false;
     if (fchmod(fd, 0444) < 0 || fsync(fd) < 0)
         return im_fail_sys(err, errno, "cannot make layer %s durable", name);
-    return publish(handle, name, err);
+    return publish(local, name, err);
 }
 
 static bool local_usage(void *handle, const char *name, struct storage_usage *ret_usage,
@@ -327,6 +384,8 @@ static bool local_attach_info(void *handle, const char *name, struct storage_sou
     struct local *local = handle;
     struct file_name file = file_of(name);
 
+    if (faccessat(local->layers, file.text, F_OK, 0) < 0 && errno != ENOENT)
+        return im_fail_sys(err, errno, "cannot look at layer %s", name);
     if (faccessat(local->layers, file.text, F_OK, 0) < 0)
         return im_fail(err, IM_NOT_FOUND, "layer %s is not in the pool", name);
     *ret_source =
@@ -343,14 +402,15 @@ static bool list_one(struct local *local, const char *file, struct storage_entry
     struct qcow2_info info = {0};
     struct im_err err = {0};
     struct stat st;
+    bool frozen;
 
     if ((!whole && !part) || len == 0 || len >= sizeof(entry->name) ||
         fstatat(local->layers, file, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return false;
-    *entry = (struct storage_entry){.frozen = (st.st_mode & 0222) == 0, .partial = true};
+    *entry = (struct storage_entry){.frozen = is_frozen(&st), .partial = true};
     memcpy(entry->name, file, len);
     entry->usage.own_bytes = (uint64_t) st.st_blocks * 512;
-    if (part || !layer_info(local, entry->name, &info, &err))
+    if (part || !layer_info(local, entry->name, &info, &frozen, &err))
         return true;
     entry->partial = false;
     entry->usage.virtual_bytes = info.size_bytes;
@@ -367,15 +427,24 @@ static bool local_list(void *handle, struct storage_entry **ret_entries, size_t 
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     struct storage_entry *entries = NULL;
     size_t count = 0, capacity = 0;
+    int failed = errno;
 
-    if (dir == NULL)
-        return im_fail_sys(err, errno, "cannot list pool %s", local->folder);
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+    if (dir == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return im_fail_sys(err, failed, "cannot list pool %s", local->folder);
+    }
+    for (struct dirent *entry; errno = 0, (entry = readdir(dir)) != NULL;) {
         im_grow(&entries, count, &capacity);
         if (list_one(local, entry->d_name, &entries[count]))
             count++;
     }
+    failed = errno;
     closedir(dir);
+    if (failed != 0) {
+        free(entries);
+        return im_fail_sys(err, failed, "cannot list pool %s", local->folder);
+    }
     *ret_entries = entries;
     *ret_count = count;
     return true;

@@ -32,7 +32,14 @@ struct storage_ops {
                  struct im_err *err);
 };
 
-extern const struct storage_ops storage_local;
+extern const struct storage_ops storage_local, storage_memory;
+
+/* For tests: called between the steps of the local back end's verbs, so that a test can end the
+ * process there. NULL: nothing. */
+extern void (*storage_local_step)(void);
+
+/* The size of what an import wrote: a qcow2 image without backing file, else IM_BAD_IMAGE. */
+bool storage_imported_size(int fd, const char *name, uint64_t *ret_size, struct im_err *err);
 
 struct storage_pool {
     const struct storage_ops *ops;

@@ -6,11 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "qcow2/qcow2.h"
 #include "storage-private.h"
 
-static const struct storage_ops *const back_ends[] = {&storage_local};
+static const struct storage_ops *const back_ends[] = {&storage_local, &storage_memory};
 
 struct storage_pool *storage_open(const char *uri, struct im_err *err) {
     const char *colon = strchr(uri, ':');
@@ -31,7 +33,7 @@ struct storage_pool *storage_open(const char *uri, struct im_err *err) {
         pool->uri = im_strdup(uri);
         return pool;
     }
-    im_fail(err, IM_BAD_MESSAGE, "pool %s: the URI should begin with local:", uri);
+    im_fail(err, IM_BAD_MESSAGE, "pool %s: the URI should begin with local: or memory:", uri);
     return NULL;
 }
 
@@ -64,43 +66,53 @@ void storage_faulty_set(struct storage_pool *pool, unsigned n, enum im_code code
     pool->calls = 0;
 }
 
-unsigned storage_faulty_calls(const struct storage_pool *pool) { return pool->calls; }
-
-static bool fault(const struct storage_pool *pool, bool after, struct im_err *err) {
-    return pool->faulty && pool->fault_at != 0 && pool->calls == pool->fault_at &&
-           pool->fault_after == after &&
-           !im_fail(err, pool->fault_code, "call %u of the pool fails on purpose", pool->calls);
+unsigned storage_faulty_calls(const struct storage_pool *pool) {
+    return __atomic_load_n(&pool->calls, __ATOMIC_RELAXED);
 }
 
-/* Counts the call, fails it if it is the one, and sees that a failure has a reason. */
-#define CALL(pool, err, call)                                                                      \
+/* The number of this call; machines are made in many threads. */
+static unsigned count_call(struct storage_pool *pool) {
+    return pool->faulty ? __atomic_add_fetch(&pool->calls, 1, __ATOMIC_RELAXED) : 0;
+}
+
+static bool fault(const struct storage_pool *pool, unsigned call, bool after, struct im_err *err) {
+    return call != 0 && call == pool->fault_at && pool->fault_after == after &&
+           !im_fail(err, pool->fault_code, "call %u of the pool fails on purpose", call);
+}
+
+static bool told(bool done, const char *verb, const char *name, const struct im_err *err) {
+    assert(done || err->code != IM_OK);
+    im_debug("storage", "%s %s%s%s", verb, name, done ? "" : ": ", done ? "" : err->text);
+    return done;
+}
+
+/* Counts the call, fails it if it is the one, sees that a failure has a reason, and writes down at
+ * debug level what was done. */
+#define CALL(pool, verb, name, err, call)                                                          \
     __extension__({                                                                                \
-        bool done_;                                                                                \
-        if ((pool)->faulty)                                                                        \
-            (pool)->calls++;                                                                       \
-        done_ = !fault((pool), false, (err)) && (call) && !fault((pool), true, (err));             \
-        assert(done_ || (err)->code != IM_OK);                                                     \
-        done_;                                                                                     \
+        unsigned call_ = count_call(pool);                                                         \
+        told(!fault((pool), call_, false, (err)) && (call) && !fault((pool), call_, true, (err)),  \
+             (verb), (name), (err));                                                               \
     })
 
 /* --- Checks --------------------------------------------------------------------------------- */
 
 static bool name_fits(const char *name, size_t max, struct im_err *err) {
-    size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-@/");
+    size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-@");
 
-    if (len == 0 || name[len] != '\0' || len >= max || name[0] == '-' || name[0] == '/')
+    if (len == 0 || name[len] != '\0' || len >= max || name[0] == '-')
         return im_fail(err, IM_BAD_MESSAGE, "layer name [%.64s] is not made of [a-z0-9-]", name);
     return true;
 }
 
 static bool new_name_fits(const char *name, struct im_err *err) {
-    if (strpbrk(name, "@/") != NULL)
+    if (strchr(name, '@') != NULL)
         return im_fail(err, IM_BAD_MESSAGE, "layer name [%.64s] is not made of [a-z0-9-]", name);
     return name_fits(name, 49, err);
 }
 
 static bool size_fits(uint64_t size, struct im_err *err) {
-    if (size % 512 != 0 || size > STORAGE_SIZE_MAX)
+    if (size == 0 || size % 512 != 0 || size > STORAGE_SIZE_MAX)
         return im_fail(err, IM_BAD_MESSAGE,
                        "size %" PRIu64 " should be a multiple of 512 and at most %" PRIu64, size,
                        (uint64_t) STORAGE_SIZE_MAX);
@@ -112,71 +124,75 @@ static bool size_fits(uint64_t size, struct im_err *err) {
 bool storage_create(struct storage_pool *pool, const char *name, uint64_t size_bytes,
                     struct im_err *err) {
     return new_name_fits(name, err) && size_fits(size_bytes, err) &&
-           CALL(pool, err, pool->ops->create(pool->handle, name, size_bytes, err));
+           CALL(pool, "create", name, err, pool->ops->create(pool->handle, name, size_bytes, err));
 }
 
 bool storage_clone(struct storage_pool *pool, const char *parent, const char *name,
                    uint64_t size_bytes, struct im_err *err) {
     return name_fits(parent, STORAGE_NAME_MAX, err) && new_name_fits(name, err) &&
            size_fits(size_bytes, err) &&
-           CALL(pool, err, pool->ops->clone(pool->handle, parent, name, size_bytes, err));
+           CALL(pool, "clone", name, err,
+                pool->ops->clone(pool->handle, parent, name, size_bytes, err));
 }
 
 bool storage_freeze_begin(struct storage_pool *pool, const char *head, const char *next,
                           char ret_frozen[STORAGE_NAME_MAX], char ret_head[STORAGE_NAME_MAX],
                           struct im_err *err) {
     return name_fits(head, STORAGE_NAME_MAX, err) && new_name_fits(next, err) &&
-           CALL(pool, err,
+           CALL(pool, "freeze_begin", head, err,
                 pool->ops->freeze_begin(pool->handle, head, next, ret_frozen, ret_head, err));
 }
 
 bool storage_freeze_end(struct storage_pool *pool, const char *frozen, struct im_err *err) {
     return name_fits(frozen, STORAGE_NAME_MAX, err) &&
-           CALL(pool, err, pool->ops->freeze_end(pool->handle, frozen, err));
+           CALL(pool, "freeze_end", frozen, err, pool->ops->freeze_end(pool->handle, frozen, err));
 }
 
 bool storage_freeze_undo(struct storage_pool *pool, const char *head, const char *next,
                          struct im_err *err) {
     return name_fits(head, STORAGE_NAME_MAX, err) && new_name_fits(next, err) &&
-           CALL(pool, err, pool->ops->freeze_undo(pool->handle, head, next, err));
+           CALL(pool, "freeze_undo", head, err,
+                pool->ops->freeze_undo(pool->handle, head, next, err));
 }
 
 bool storage_resize(struct storage_pool *pool, const char *head, uint64_t size_bytes,
                     struct im_err *err) {
     return name_fits(head, STORAGE_NAME_MAX, err) && size_fits(size_bytes, err) &&
-           CALL(pool, err, pool->ops->resize(pool->handle, head, size_bytes, err));
+           CALL(pool, "resize", head, err, pool->ops->resize(pool->handle, head, size_bytes, err));
 }
 
 bool storage_remove(struct storage_pool *pool, const char *name, struct im_err *err) {
     return name_fits(name, STORAGE_NAME_MAX, err) &&
-           CALL(pool, err, pool->ops->remove(pool->handle, name, err));
+           CALL(pool, "remove", name, err, pool->ops->remove(pool->handle, name, err));
 }
 
 bool storage_import_begin(struct storage_pool *pool, const char *name, int *ret_fd,
                           struct im_err *err) {
     return new_name_fits(name, err) &&
-           CALL(pool, err, pool->ops->import_begin(pool->handle, name, ret_fd, err));
+           CALL(pool, "import_begin", name, err,
+                pool->ops->import_begin(pool->handle, name, ret_fd, err));
 }
 
 bool storage_import_end(struct storage_pool *pool, const char *name, int fd, struct im_err *err) {
     return new_name_fits(name, err) &&
-           CALL(pool, err, pool->ops->import_end(pool->handle, name, fd, err));
+           CALL(pool, "import_end", name, err, pool->ops->import_end(pool->handle, name, fd, err));
 }
 
 bool storage_usage(struct storage_pool *pool, const char *name, struct storage_usage *ret_usage,
                    struct im_err *err) {
     return name_fits(name, STORAGE_NAME_MAX, err) &&
-           CALL(pool, err, pool->ops->usage(pool->handle, name, ret_usage, err));
+           CALL(pool, "usage", name, err, pool->ops->usage(pool->handle, name, ret_usage, err));
 }
 
 bool storage_space(struct storage_pool *pool, struct storage_space *ret_space, struct im_err *err) {
-    return CALL(pool, err, pool->ops->space(pool->handle, ret_space, err));
+    return CALL(pool, "space", pool->uri, err, pool->ops->space(pool->handle, ret_space, err));
 }
 
 bool storage_attach_info(struct storage_pool *pool, const char *name,
                          struct storage_source *ret_source, struct im_err *err) {
     return name_fits(name, STORAGE_NAME_MAX, err) &&
-           CALL(pool, err, pool->ops->attach_info(pool->handle, name, ret_source, err));
+           CALL(pool, "attach_info", name, err,
+                pool->ops->attach_info(pool->handle, name, ret_source, err));
 }
 
 void storage_source_done(struct storage_source *source) {
@@ -186,5 +202,17 @@ void storage_source_done(struct storage_source *source) {
 
 bool storage_list(struct storage_pool *pool, struct storage_entry **ret_entries, size_t *ret_count,
                   struct im_err *err) {
-    return CALL(pool, err, pool->ops->list(pool->handle, ret_entries, ret_count, err));
+    return CALL(pool, "list", pool->uri, err,
+                pool->ops->list(pool->handle, ret_entries, ret_count, err));
+}
+
+bool storage_imported_size(int fd, const char *name, uint64_t *ret_size, struct im_err *err) {
+    struct qcow2_info info = {0};
+
+    if (!qcow2_info_read(fd, &info, err))
+        return im_within(err, "layer %s", name);
+    if (info.backing[0] != '\0')
+        return im_fail(err, IM_BAD_IMAGE, "layer %s: what was imported has a backing file", name);
+    *ret_size = info.size_bytes;
+    return true;
 }
