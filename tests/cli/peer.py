@@ -10,7 +10,7 @@ import tempfile
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PROGRAM = sys.argv[1]
+PROGRAM = os.path.abspath(sys.argv[1])
 KEY, SECRET = "TESTACCESSKEY0000001", "testsecretkeytestsecretkey0000000000000A"
 
 
