@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/spawn.h"
 #include "fake-cloud.h"
 #include "test-client.h"
 #include "websocket.h"
@@ -595,6 +596,52 @@ static void test_frames(void) {
     }
 }
 
+/* --- TLS ----------------------------------------------------------------------------------------
+ */
+
+static void test_tls(void) {
+    IM_AUTO(free_auto) char *key = im_printf("%s/key.pem", test_folder());
+    IM_AUTO(free_auto) char *certificate = im_printf("%s/cert.pem", test_folder());
+    const char *make[] = {"openssl", "req",   "-x509", "-newkey",   "rsa:2048",
+                          "-nodes",  "-subj", "/CN=x", "-days",     "1",
+                          "-keyout", key,     "-out",  certificate, NULL};
+    struct http_config config = test_config();
+    struct im_err failure = {0};
+    IM_AUTO(free_auto) char *url = NULL, *got = NULL;
+    struct http *http;
+
+    config.tls_certificate = config.tls_key = "/nonexistent.pem";
+    check_err(http_open(&config, fake_cloud(), &err) != NULL, IM_INTERNAL,
+              "a certificate that is not there");
+    if (!im_run(make, NULL, 30000, &got, &failure)) {
+        test_note("openssl is not here: %s", failure.text);
+        return;
+    }
+    free(im_steal(&got));
+    config.tls_certificate = certificate;
+    config.tls_key = key;
+    http = http_open(&config, fake_cloud(), &failure);
+    if (!check(http != NULL, "HTTPS starts: %s", failure.text))
+        return;
+    url = im_printf("https://127.0.0.1:%d/healthz", http_port(http));
+    if (im_run((const char *[]){"curl", "-sk", url, NULL}, NULL, 10000, &got, &failure))
+        check(strcmp(got, "ok\n") == 0, "and answers");
+    else
+        test_note("curl: %s", failure.text);
+    http_close(http);
+}
+
+static void test_start_fails(void) {
+    struct http_config config = test_config();
+
+    config.address = "localhost";
+    check_err(http_open(&config, fake_cloud(), &err) != NULL, IM_BAD_MESSAGE,
+              "a name is no address to listen on");
+    config.address = "127.0.0.1";
+    config.port = port;
+    check_err(http_open(&config, fake_cloud(), &err) != NULL, IM_INTERNAL, "a port that is taken");
+}
+
 static void test_closing(struct http *http) {
     int fd = open_console();
     int64_t start = im_mono_ms();
@@ -628,6 +675,8 @@ int main(void) {
     test_frames();
     test_console();
     test_slow();
+    test_start_fails();
+    test_tls();
     test_closing(http);
     free(answer);
     fake_done();

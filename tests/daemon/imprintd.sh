@@ -1,0 +1,76 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# imprintd as an operator meets it: configuration, users beside a running one, one per folder, ends and kills.
+# usage: imprintd.sh PATH-OF-IMPRINTD PATH-OF-IMPRINT
+set -u
+imprintd=$1 imprint=$2
+n=0 failed=0
+state=$(mktemp -d /tmp/imprint-daemon-XXXXXX)
+pid=
+trap '[ -n "$pid" ] && kill -9 $pid 2>/dev/null; rm -rf "$state"' EXIT
+
+check() { # STATUS CLAIM: a claim that holds when STATUS is 0
+    n=$((n + 1))
+    if [ "$1" = 0 ]; then echo "ok $n - $2"; else echo "not ok $n - $2"; failed=$((failed + 1)); fi
+}
+has() { grep -qF -- "$1" "$state/out"; }
+run() { "$imprintd" --state "$state" "$@" >"$state/out" 2>&1; }
+start() {
+    : >"$state/log"
+    "$imprintd" --state "$state" 2>"$state/log" &
+    pid=$!
+    for _ in $(seq 100); do
+        grep -q ' serves zone ' "$state/log" && break
+        kill -0 $pid 2>/dev/null || break
+        sleep 0.1
+    done
+    port=$(sed -n 's/.* serves zone .*:\([0-9]*\)\/iaas\/$/\1/p' "$state/log")
+    export IMPRINT_ENDPOINT=http://127.0.0.1:$port/iaas/
+}
+
+"$imprintd" --print-config >"$state/out"; check $? "--print-config"
+has "#port = 7200"; check $? "shows the port"
+printf '[virt]\nuri = test:///default\n[net]\nmode = user\n[http]\nport = 0\n' >"$state/imprintd.conf"
+run --check-config; check $? "a good file"
+printf '[http]\n\nportt = 1\n' >"$state/bad.conf"
+"$imprintd" --config "$state/bad.conf" --check-config >"$state/out" 2>&1; check $((! $?)) "a bad one is refused"
+has "bad.conf line 3: section [http] has no key portt"; check $? "with file, line and key"
+"$imprintd" --config "$state/none.conf" --check-config >"$state/out" 2>&1; check $((! $?)) "a named file must be there"
+"$imprintd" --nonsense >"$state/out" 2>&1; [ $? = 2 ]; check $? "wrong usage is status 2"
+
+run user add ann --admin; check $? "a user is added before the first start"
+run user add ann; check $((! $?)) "once"
+run key add ann; check $? "and gets a key"
+export IMPRINT_ACCESS_KEY_ID=$(sed -n 's/^access_key_id: //p' "$state/out")
+export IMPRINT_SECRET_ACCESS_KEY=$(sed -n 's/^secret_access_key: //p' "$state/out")
+export IMPRINT_ZONE=local1a
+[ -n "$IMPRINT_SECRET_ACCESS_KEY" ]; check $? "its secret is shown"
+! strings -a "$state/imprint.db" 2>/dev/null | grep -qF "$IMPRINT_SECRET_ACCESS_KEY"; check $? "and is not in the record"
+
+start
+[ -n "$port" ]; check $? "imprintd starts"
+[ "$(cat "$state/imprintd.pid")" = $pid ]; check $? "its pid is in imprintd.pid"
+"$imprint" zone list >"$state/out" 2>&1; check $? "the key opens the API"
+has local1a; check $? "the zone is listed"
+"$imprint" --zone elsewhere image list >"$state/out" 2>&1; check $((! $?)) "another zone is refused"
+run; check $((! $?)) "a second imprintd on the folder is refused"
+has "another imprintd (process $pid)"; check $? "with the process that has it"
+run user add bob; check $? "a user is added beside the running one"
+run key add bob; check $? "with a key"
+(
+    export IMPRINT_ACCESS_KEY_ID=$(sed -n 's/^access_key_id: //p' "$state/out")
+    export IMPRINT_SECRET_ACCESS_KEY=$(sed -n 's/^secret_access_key: //p' "$state/out")
+    "$imprint" image list >"$state/out2" 2>&1
+); check $? "which works at once"
+run user list; has bob; check $? "the list has both"
+
+kill -9 $pid; wait $pid 2>/dev/null
+start
+[ -n "$port" ]; check $? "after kill -9 it starts again"
+"$imprint" zone list >"$state/out" 2>&1; check $? "and answers"
+kill -HUP $pid; sleep 0.3; kill -0 $pid; check $? "SIGHUP does nothing"
+kill -TERM $pid; wait $pid; check $? "SIGTERM is a clean end"
+pid=
+run user disable bob; check $? "a user is disabled without a daemon"
+echo "1..$n"
+[ $failed = 0 ]
