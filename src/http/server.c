@@ -304,8 +304,9 @@ static bool start(struct http *http, struct im_err *err) {
         MHD_OPTION_URI_LOG_CALLBACK, on_uri, http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
         MHD_OPTION_THREAD_POOL_SIZE, config->threads > 1 ? config->threads : 0,
         MHD_OPTION_CONNECTION_LIMIT, config->max_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        config->max_connections_per_ip, MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s, 1u,
-        MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+        config->max_connections_per_ip, MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) (64 << 10), MHD_OPTION_ARRAY, options,
+        MHD_OPTION_END);
     if (http->daemon == NULL)
         return im_fail_sys(err, errno, "cannot listen on %s port %d%s", config->address,
                            config->port, tls ? " with TLS" : "");
