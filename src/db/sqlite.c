@@ -62,6 +62,16 @@ static bool sql_fail(sqlite3 *db, const char *what, struct im_err *err) {
     return im_fail(err, IM_INTERNAL, "record: cannot %s: %s", what, text);
 }
 
+/* Made by us, as SQLite would take the umask's word for who may read it. Only if it is new:
+ * closing a descriptor of a file that SQLite has open would drop the locks it holds on it. */
+static bool make_file(const char *path, struct im_err *err) {
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 || errno == EEXIST || im_fail_sys(err, errno, "record: cannot open %s", path);
+}
+
 static void *file_open(const char *address, struct im_err *err) {
     struct file *file;
 
@@ -69,6 +79,8 @@ static void *file_open(const char *address, struct im_err *err) {
         im_fail(err, IM_BAD_MESSAGE, "record: the URI sqlite: names no file");
         return NULL;
     }
+    if (!make_file(address, err))
+        return NULL;
     file = im_alloc(sizeof(*file));
     file->path = im_strdup(address);
     return file;
@@ -95,15 +107,7 @@ static void link_close(void *arg) {
 static void *link_open(void *shared, struct im_err *err) {
     struct file *file = shared;
     struct link *link = im_alloc(sizeof(*link));
-    int fd = open(file->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
-    /* Made by us first: SQLite would take the umask's word for who may read it. */
-    if (fd < 0) {
-        im_fail_sys(err, errno, "record: cannot open %s", file->path);
-        free(link);
-        return NULL;
-    }
-    close(fd);
     if (sqlite3_open_v2(file->path, &link->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
             SQLITE_OK ||
         sqlite3_busy_timeout(link->db, BUSY_MS) != SQLITE_OK ||

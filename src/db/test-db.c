@@ -187,9 +187,8 @@ static void test_open(void) {
     db_close(db);
     check_err(db_open("oracle:x", &err) != NULL, IM_BAD_MESSAGE, "an unknown scheme is refused");
     check_err(db_open("sqlite:", &err) != NULL, IM_BAD_MESSAGE, "no file is refused");
-    db = db_open("sqlite:/nonexistent/x.db", &(struct im_err){0});
-    check_err(db_migrate(db, &err), IM_INTERNAL, "a missing folder is an error");
-    db_close(db);
+    check_err(db_open("sqlite:/nonexistent/x.db", &err) != NULL, IM_INTERNAL,
+              "a missing folder is an error");
 }
 
 int main(void) {
