@@ -241,6 +241,10 @@ const struct wire_value *wire_path(const struct wire_value *value, const char *p
 void cli_print_done(struct cli *cli, const struct wire_doc *doc, const struct im_strings *ids,
                     const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* `modify` of one resource, named by `param`: sends the options that were given. */
+bool cli_modify(struct cli *cli, const char *action, const char *param,
+                struct im_err *err) IM_MUST_CHECK;
+
 /* --- Jobs and progress (progress.c) -------------------------------------------------------------
  */
 

@@ -260,17 +260,7 @@ static const struct option delete_options[] = {
 };
 
 static bool modify(struct cli *cli, struct im_err *err) {
-    IM_AUTO(client_params_done) struct client_params params = {0};
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
-
-    cli_params(cli, &params);
-    if (params.names.count == 0)
-        return cli_usage(cli, err, "what shall be changed? --name or --description");
-    client_param(&params, "image", cli->args.items[0]);
-    if (!cli_call(cli, "ModifyImageAttributes", &params, &doc, err))
-        return false;
-    cli_print_done(cli, doc, &cli->args, "%s is changed", cli->args.items[0]);
-    return true;
+    return cli_modify(cli, "ModifyImageAttributes", "image", err);
 }
 
 static const struct option modify_options[] = {

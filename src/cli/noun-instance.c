@@ -238,17 +238,7 @@ static bool reset(struct cli *cli, struct im_err *err) {
 }
 
 static bool modify(struct cli *cli, struct im_err *err) {
-    IM_AUTO(client_params_done) struct client_params params = {0};
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
-
-    cli_params(cli, &params);
-    if (params.names.count == 0)
-        return cli_usage(cli, err, "what shall be changed? --name or --description");
-    client_param(&params, "instance", cli->args.items[0]);
-    if (!cli_call(cli, "ModifyInstanceAttributes", &params, &doc, err))
-        return false;
-    cli_print_done(cli, doc, &cli->args, "%s is changed", cli->args.items[0]);
-    return true;
+    return cli_modify(cli, "ModifyInstanceAttributes", "instance", err);
 }
 
 static bool clone(struct cli *cli, struct im_err *err) {

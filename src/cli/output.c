@@ -374,3 +374,17 @@ void cli_print_done(struct cli *cli, const struct wire_doc *doc, const struct im
     va_end(args);
     fputc('\n', cli->out);
 }
+
+bool cli_modify(struct cli *cli, const char *action, const char *param, struct im_err *err) {
+    IM_AUTO(client_params_done) struct client_params params = {0};
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
+
+    cli_params(cli, &params);
+    if (params.names.count == 0)
+        return cli_usage(cli, err, "what shall be changed? --name or --description");
+    client_param(&params, param, cli->args.items[0]);
+    if (!cli_call(cli, action, &params, &doc, err))
+        return false;
+    cli_print_done(cli, doc, &cli->args, "%s is changed", cli->args.items[0]);
+    return true;
+}

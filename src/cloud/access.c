@@ -15,28 +15,40 @@ static bool absent(const char *kind, const char *id, struct im_err *err) {
     return im_fail(err, IM_NOT_FOUND, "%s [%s] does not exist", kind, id);
 }
 
+/* *ret_object is the caller's; `kind` is the word for people. */
+static bool load_owned(struct db_conn *conn, const struct caller *caller,
+                       const struct object_type *type, const char *kind, const char *id,
+                       void *ret_object, struct im_err *err) {
+    void *object = NULL;
+
+    if (!record_get(conn, type, id, &object, err))
+        return err->code == IM_NOT_FOUND ? absent(kind, id, err) : false;
+    if (!sees(caller, *field_text(object_field(type, "owner"), object), NULL)) {
+        object_free(type, object);
+        return absent(kind, id, err);
+    }
+    *(void **) ret_object = object;
+    return true;
+}
+
 bool instance_load(struct db_conn *conn, const struct caller *caller, const char *id,
                    struct instance **ret_instance, struct im_err *err) {
-    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
-
-    if (!record_get(conn, &instance_type, id, &instance, err))
-        return err->code == IM_NOT_FOUND ? absent("instance", id, err) : false;
-    if (!sees(caller, instance->owner, NULL))
-        return absent("instance", id, err);
-    *ret_instance = im_steal(&instance);
-    return true;
+    return load_owned(conn, caller, &instance_type, "instance", id, ret_instance, err);
 }
 
 bool keypair_load(struct db_conn *conn, const struct caller *caller, const char *id,
                   struct keypair **ret_keypair, struct im_err *err) {
-    IM_AUTO(keypair_free_auto) struct keypair *keypair = NULL;
+    return load_owned(conn, caller, &keypair_type, "key pair", id, ret_keypair, err);
+}
 
-    if (!record_get(conn, &keypair_type, id, &keypair, err))
-        return err->code == IM_NOT_FOUND ? absent("key pair", id, err) : false;
-    if (!sees(caller, keypair->owner, NULL))
-        return absent("key pair", id, err);
-    *ret_keypair = im_steal(&keypair);
-    return true;
+bool job_load(struct db_conn *conn, const struct caller *caller, const char *id,
+              struct job **ret_job, struct im_err *err) {
+    return load_owned(conn, caller, &job_type, "job", id, ret_job, err);
+}
+
+bool access_key_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                     struct access_key **ret_key, struct im_err *err) {
+    return load_owned(conn, caller, &access_key_type, "access key", id, ret_key, err);
 }
 
 /* The newest available image of a family that the caller sees. */

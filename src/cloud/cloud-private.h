@@ -18,6 +18,7 @@ enum {
     DISK_MIN_WINDOWS_GIB = 50,
     USERDATA_MAX = 64 * 1024,
     INSTANCES_MAX_PER_CALL = 200,
+    GRAPHICS_PASSWORD = 32, /* letters of a VNC password */
 };
 #define GIB (1ll << 30)
 
@@ -46,8 +47,7 @@ struct cloud {
     char *events[EVENTS_KEPT]; /* names of machines that stopped by themselves, owned */
     size_t event_count;
     bool events_lost;
-    uint32_t address_cursor;    /* where the search for a free address begins */
-    struct cloud_health health; /* refreshed by the background */
+    uint32_t address_cursor; /* where the search for a free address begins */
 };
 
 /* --- access.c: who may see and change what -------------------------------------------------- */
@@ -60,6 +60,10 @@ bool image_load(struct db_conn *conn, const struct caller *caller, const char *i
                 struct image **ret_image, struct im_err *err) IM_MUST_CHECK;
 bool keypair_load(struct db_conn *conn, const struct caller *caller, const char *id,
                   struct keypair **ret_keypair, struct im_err *err) IM_MUST_CHECK;
+bool job_load(struct db_conn *conn, const struct caller *caller, const char *id,
+              struct job **ret_job, struct im_err *err) IM_MUST_CHECK;
+bool access_key_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                     struct access_key **ret_key, struct im_err *err) IM_MUST_CHECK;
 /* Seeing a public image is not owning it. */
 bool image_owned(const struct caller *caller, const struct image *image,
                  struct im_err *err) IM_MUST_CHECK;
@@ -96,21 +100,19 @@ bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret
 /* Makes the planned head on its parent. Repeatable. */
 bool layer_make_head(struct cloud *cloud, const char *layer_id, struct im_err *err) IM_MUST_CHECK;
 
-/* Freezing a disk: `next_id` was planned on `head_id`. `machine` names the running instance whose
- * disk it is, or is NULL. layer_freeze_run is for a step's run; layer_freeze_commit for its commit:
- * afterwards head_id is frozen and next_id is the head. Names that the pool chose are carried in
- * `frozen` and `head`. */
-struct freeze {
-    char frozen[STORAGE_NAME_MAX], head[STORAGE_NAME_MAX];
-};
-bool layer_freeze_run(struct cloud *cloud, const char *head_id, const char *next_id,
-                      const char *machine, struct freeze *ret_freeze,
-                      struct im_err *err) IM_MUST_CHECK;
-bool layer_freeze_commit(struct db_conn *conn, const char *head_id, const char *next_id,
-                         const struct freeze *freeze, struct im_err *err) IM_MUST_CHECK;
-/* Takes back a freeze that failed before its commit. */
-bool layer_freeze_undo(struct cloud *cloud, const char *head_id, const char *next_id,
-                       struct im_err *err) IM_MUST_CHECK;
+/* --- freeze.c: an instance's disk frozen, by the steps of a job ----------------------------- */
+
+/* Plans the next head of the instance's disk, and tells the item's data of it. */
+bool freeze_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
+                 struct wire_writer *data, struct im_err *err) IM_MUST_CHECK;
+/* The halves of a step whose item is the instance. After the commit its old head is frozen, it
+ * lives on the next one, and is still in transition. A running machine is switched over. */
+bool freeze_step_run(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+bool freeze_step_commit(struct job_run *run, struct db_conn *conn,
+                        struct im_err *err) IM_MUST_CHECK;
+bool freeze_step_undo(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+/* For `undone`: gives the next head up if it never came to life, and ends the transition. */
+bool freeze_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;
 
 /* --- address.c: network cards and their addresses ------------------------------------------- */
 
@@ -163,9 +165,18 @@ bool instance_batch_run(struct instance_batch *batch, char ret_job_id[IM_JOB_ID_
 /* For commits: sets status and clears the transition. */
 bool instance_settle(struct db_conn *conn, const char *instance_id, enum instance_status status,
                      struct im_err *err) IM_MUST_CHECK;
-/* For `undone`: clears the transition, the status stays. */
+/* The same with the status that the machine shows; `otherwise` where the hypervisor does not
+ * answer.
+ */
+bool instance_settle_by_machine(struct cloud *cloud, struct db_conn *conn, const char *instance_id,
+                                enum virt_state otherwise, struct im_err *err) IM_MUST_CHECK;
+/* Clears the transition, the status stays. */
 bool instance_unlock(struct db_conn *conn, const char *instance_id,
                      struct im_err *err) IM_MUST_CHECK;
+/* The `undone` of verbs that need no more than that. */
+bool instance_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                     struct im_err *err) IM_MUST_CHECK;
+void graphics_password(char ret_password[GRAPHICS_PASSWORD + 1]);
 /* Everything an instance has besides its row is given up. */
 bool instance_cease(struct cloud *cloud, struct db_conn *conn, struct instance *instance,
                     struct im_err *err) IM_MUST_CHECK;
@@ -183,6 +194,9 @@ struct wire_doc *item_data(const struct job_run *run, struct im_err *err) IM_MUS
 bool cloud_transact(struct cloud *cloud,
                     bool (*body)(struct db_conn *conn, void *arg, struct im_err *err), void *arg,
                     struct im_err *err) IM_MUST_CHECK;
+
+/* For `undone` and for deleting at once: what the image holds is given up, and it is gone. */
+bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) IM_MUST_CHECK;
 
 /* --- The verbs' tables, gathered in cloud.c ------------------------------------------------- */
 

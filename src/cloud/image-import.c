@@ -473,15 +473,9 @@ static bool import_undone(struct job_run *run, struct db_conn *conn, const struc
     IM_AUTO(image_free_auto) struct image *image = NULL;
 
     (void) why;
-    if (!record_get(conn, &image_type, run->item->resource_id, &image, err) ||
-        !layer_drop(run->context, conn, image->layer_id, err))
-        return false;
-    im_replace(&image->layer_id, NULL);
-    image->status = IMAGE_CEASED;
-    image->transition_status = TRANSITION_NONE;
-    image->sub_code = 1;
-    image->status_time = im_now_s();
-    return record_update(conn, &image_type, image, err);
+    return record_get(conn, &image_type, run->item->resource_id, &image, err) &&
+           layer_drop(run->context, conn, image->layer_id, err) &&
+           image_gone(conn, image->image_id, err);
 }
 
 static const struct job_step import_steps[] = {

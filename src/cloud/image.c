@@ -70,10 +70,8 @@ static bool capture_prepare(struct instance_batch *batch, struct db_conn *conn,
                             struct im_err *err) {
     struct capture *capture = batch->arg;
     IM_AUTO(image_free_auto) struct image *image = image_from_instance(conn, instance, err);
-    char next_id[IM_ID_MAX];
 
-    if (image == NULL || !layer_plan(batch->cloud, conn, instance->layer_id,
-                                     instance->os_disk_size * GIB, next_id, err))
+    if (image == NULL || !freeze_plan(batch->cloud, conn, instance, data, err))
         return false;
     im_id_make(capture->image_id, "img-", 8);
     im_replace(&image->image_id, capture->image_id);
@@ -83,8 +81,6 @@ static bool capture_prepare(struct instance_batch *batch, struct db_conn *conn,
     image->status = IMAGE_PENDING;
     image->transition_status = TRANSITION_CREATING;
     wire_text(data, "image", image->image_id);
-    wire_text(data, "head", instance->layer_id);
-    wire_text(data, "next", next_id);
     return record_insert(conn, &image_type, image, err);
 }
 
@@ -108,42 +104,15 @@ bool cloud_image_capture(struct cloud *cloud, const struct caller *caller, const
     return instance_batch_run(&capture.batch, ret_job_id, err);
 }
 
-static bool capture_run(struct job_run *run, struct im_err *err) {
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-    struct freeze *freeze = im_alloc(sizeof(*freeze));
-
-    run->scratch = freeze;
-    return data != NULL &&
-           layer_freeze_run(run->context, wire_get_text(wire_root(data), "head", ""),
-                            wire_get_text(wire_root(data), "next", ""), NULL, freeze, err);
-}
-
 static bool capture_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
-    const struct wire_value *root;
 
-    if (data == NULL || !record_get(conn, &instance_type, run->item->resource_id, &instance, err))
-        return false;
-    root = wire_root(data);
-    im_replace(&instance->layer_id, wire_get_text(root, "next", ""));
-    instance->transition_status = TRANSITION_NONE;
-    return layer_freeze_commit(conn, wire_get_text(root, "head", ""),
-                               wire_get_text(root, "next", ""), run->scratch, err) &&
-           record_update(conn, &instance_type, instance, err) &&
-           image_settle(conn, wire_get_text(root, "image", ""), IMAGE_AVAILABLE, err);
+    return data != NULL && freeze_step_commit(run, conn, err) &&
+           instance_unlock(conn, run->item->resource_id, err) &&
+           image_settle(conn, wire_get_text(wire_root(data), "image", ""), IMAGE_AVAILABLE, err);
 }
 
-static bool capture_undo(struct job_run *run, struct im_err *err) {
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-
-    return data != NULL &&
-           layer_freeze_undo(run->context, wire_get_text(wire_root(data), "head", ""),
-                             wire_get_text(wire_root(data), "next", ""), err);
-}
-
-/* Gives up what an image holds and marks it gone. */
-static bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) {
+bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) {
     struct image image = {.image_id = (char *) image_id,
                           .status = IMAGE_CEASED,
                           .sub_code = 1,
@@ -160,14 +129,12 @@ static bool capture_undone(struct job_run *run, struct db_conn *conn, const stru
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
 
     (void) why;
-    return data != NULL &&
-           layer_drop(run->context, conn, wire_get_text(wire_root(data), "next", ""), err) &&
-           instance_unlock(conn, run->item->resource_id, err) &&
+    return data != NULL && freeze_undone(run, conn, err) &&
            image_gone(conn, wire_get_text(wire_root(data), "image", ""), err);
 }
 
 static const struct job_step capture_steps[] = {
-    {"freeze", capture_run, capture_commit, capture_undo}};
+    {"freeze", freeze_step_run, capture_commit, freeze_step_undo}};
 const struct job_verb image_capture_verb = {.action = "CaptureInstance",
                                             .steps = capture_steps,
                                             .step_count = 1,

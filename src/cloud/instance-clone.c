@@ -55,14 +55,14 @@ static bool add_clone(struct instance_batch *batch, struct db_conn *conn,
     IM_AUTO(im_strings_done) struct im_strings vxnets = {0};
     struct nic **nics = NULL;
     size_t nic_count = 0;
-    char graphics[33];
+    char graphics[GRAPHICS_PASSWORD + 1];
 
     if (!nics_load(conn, source->instance_id, &nics, &nic_count, err))
         return false;
     clone_vxnets(clone, source, (const struct nic *const *) nics, nic_count, &vxnets);
     record_list_free(&nic_type, (void **) nics, nic_count);
     im_id_make(ret_id, "i-", 8);
-    im_random_text(graphics, 32, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789");
+    graphics_password(graphics);
     im_replace(&copy->instance_id, ret_id);
     im_replace(&copy->owner, batch->caller->user_id);
     im_replace(&copy->layer_id, layer_id);
@@ -81,22 +81,18 @@ static bool add_clone(struct instance_batch *batch, struct db_conn *conn,
 static bool clone_prepare(struct instance_batch *batch, struct db_conn *conn,
                           struct instance *instance, struct wire_writer *data, struct im_err *err) {
     struct clone *clone = batch->arg;
-    char next_id[IM_ID_MAX], layer_id[IM_ID_MAX], clone_id[IM_ID_MAX];
+    char layer_id[IM_ID_MAX], clone_id[IM_ID_MAX];
 
     if (strcmp(batch->ids->items[0], instance->instance_id) == 0)
         im_strings_done(clone->ret_ids); /* the transaction began anew */
-    if (!layer_plan(batch->cloud, conn, instance->layer_id, instance->os_disk_size * GIB, next_id,
-                    err) ||
+    if (!freeze_plan(batch->cloud, conn, instance, data, err) ||
         !layer_plan(batch->cloud, conn, instance->layer_id, instance->os_disk_size * GIB, layer_id,
                     err) ||
         !add_clone(batch, conn, instance, layer_id, clone_id, err))
         return false;
     im_strings_add(clone->ret_ids, clone_id);
-    wire_text(data, "head", instance->layer_id);
-    wire_text(data, "next", next_id);
     wire_text(data, "clone", clone_id);
     wire_text(data, "layer", layer_id);
-    wire_int(data, "running", instance->status == INSTANCE_RUNNING);
     return true;
 }
 
@@ -117,50 +113,6 @@ bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
 
 /* --- The job: item = the source; the clone's id is in its data -----------------------------------
  */
-
-static bool freeze_run(struct job_run *run, struct im_err *err) {
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-    struct freeze *freeze = im_alloc(sizeof(*freeze));
-    const struct wire_value *root;
-
-    run->scratch = freeze;
-    if (data == NULL)
-        return false;
-    root = wire_root(data);
-    return layer_freeze_run(
-        run->context, wire_get_text(root, "head", ""), wire_get_text(root, "next", ""),
-        wire_get_int(root, "running", 0) ? run->item->resource_id : NULL, freeze, err);
-}
-
-static bool freeze_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-    IM_AUTO(instance_free_auto) struct instance *source = NULL;
-    const struct wire_value *root;
-
-    if (data == NULL || !record_get(conn, &instance_type, run->item->resource_id, &source, err))
-        return false;
-    root = wire_root(data);
-    im_replace(&source->layer_id, wire_get_text(root, "next", ""));
-    return layer_freeze_commit(conn, wire_get_text(root, "head", ""),
-                               wire_get_text(root, "next", ""), run->scratch, err) &&
-           record_update(conn, &instance_type, source, err);
-}
-
-/* Once committed the source lives on `next`: only a freeze that is not committed is taken back. */
-static bool freeze_undo(struct job_run *run, struct im_err *err) {
-    struct cloud *cloud = run->context;
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-    IM_AUTO(instance_free_auto) struct instance *source = NULL;
-    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
-    const char *next;
-
-    if (data == NULL || conn == NULL ||
-        !record_get(conn, &instance_type, run->item->resource_id, &source, err))
-        return false;
-    next = wire_get_text(wire_root(data), "next", "");
-    return im_str_equal(source->layer_id, next) ||
-           layer_freeze_undo(cloud, wire_get_text(wire_root(data), "head", ""), next, err);
-}
 
 static bool disk_run(struct job_run *run, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
@@ -202,24 +154,17 @@ static bool clone_undone(struct job_run *run, struct db_conn *conn, const struct
                          struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
     IM_AUTO(instance_free_auto) struct instance *copy = NULL;
-    IM_AUTO(layer_free_auto) struct layer *next = NULL;
-    const struct wire_value *root;
 
     (void) why;
-    if (data == NULL)
-        return false;
-    root = wire_root(data);
-    if (!record_get(conn, &layer_type, wire_get_text(root, "next", ""), &next, err) ||
-        (next->state == LAYER_MAKING && !layer_drop(run->context, conn, next->layer_id, err)) ||
-        !instance_unlock(conn, run->item->resource_id, err) ||
-        !record_get(conn, &instance_type, wire_get_text(root, "clone", ""), &copy, err))
+    if (data == NULL || !freeze_undone(run, conn, err) ||
+        !record_get(conn, &instance_type, wire_get_text(wire_root(data), "clone", ""), &copy, err))
         return false;
     copy->sub_code = 1;
     return instance_cease(run->context, conn, copy, err);
 }
 
 static const struct job_step clone_steps[] = {
-    {"freeze", freeze_run, freeze_commit, freeze_undo},
+    {"freeze", freeze_step_run, freeze_step_commit, freeze_step_undo},
     {"disk", disk_run, disk_commit, NULL},
     {"start", start_run, start_commit, start_undo},
 };

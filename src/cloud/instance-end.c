@@ -50,20 +50,14 @@ static bool end_commit(struct job_run *run, struct db_conn *conn, struct im_err 
            instance_cease(run->context, conn, instance, err);
 }
 
-static bool end_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
-                       struct im_err *err) {
-    (void) why;
-    return instance_unlock(conn, run->item->resource_id, err);
-}
-
 static const struct job_step end_steps[] = {{"remove", end_run, end_commit, NULL}};
 const struct job_verb instance_terminate_verb = {.action = "TerminateInstances",
                                                  .steps = end_steps,
                                                  .step_count = 1,
-                                                 .undone = end_undone,
+                                                 .undone = instance_undone,
                                                  .resumes = true};
 const struct job_verb instance_cease_verb = {.action = "CeaseInstances",
                                              .steps = end_steps,
                                              .step_count = 1,
-                                             .undone = end_undone,
+                                             .undone = instance_undone,
                                              .resumes = true};

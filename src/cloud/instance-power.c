@@ -85,15 +85,9 @@ static bool stopped_commit(struct job_run *run, struct db_conn *conn, struct im_
 /* A stop that failed or was cancelled: the machine runs on, or it is off after all. */
 static bool stop_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
                         struct im_err *err) {
-    struct cloud *cloud = run->context;
-    enum virt_state state = VIRT_RUNNING;
-    struct im_err unknown = {0};
-
     (void) why;
-    if (!virt_state(cloud->config.virt, run->item->resource_id, &state, &unknown))
-        state = VIRT_RUNNING;
-    return instance_settle(conn, run->item->resource_id,
-                           state == VIRT_OFF ? INSTANCE_STOPPED : INSTANCE_RUNNING, err);
+    return instance_settle_by_machine(run->context, conn, run->item->resource_id, VIRT_RUNNING,
+                                      err);
 }
 
 static const struct job_step stop_steps[] = {{"stop", stop_run, stopped_commit, NULL}};

@@ -124,8 +124,6 @@ static bool reset_undone(struct job_run *run, struct db_conn *conn, const struct
     struct cloud *cloud = run->context;
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
     IM_AUTO(instance_free_auto) struct instance *instance = NULL;
-    enum virt_state state = VIRT_OFF;
-    struct im_err unknown = {0};
     const char *layer_id;
 
     (void) why;
@@ -134,10 +132,7 @@ static bool reset_undone(struct job_run *run, struct db_conn *conn, const struct
     layer_id = wire_get_text(wire_root(data), "layer", "");
     if (!im_str_equal(instance->layer_id, layer_id) && !layer_drop(cloud, conn, layer_id, err))
         return false;
-    if (!virt_state(cloud->config.virt, instance->instance_id, &state, &unknown))
-        state = VIRT_OFF;
-    return instance_settle(conn, instance->instance_id,
-                           state == VIRT_OFF ? INSTANCE_STOPPED : INSTANCE_RUNNING, err);
+    return instance_settle_by_machine(cloud, conn, instance->instance_id, VIRT_OFF, err);
 }
 
 static const struct job_step reset_steps[] = {

@@ -107,15 +107,9 @@ static bool resize_commit(struct job_run *run, struct db_conn *conn, struct im_e
            record_update(conn, &instance_type, instance, err);
 }
 
-static bool resize_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
-                          struct im_err *err) {
-    (void) why;
-    return instance_unlock(conn, run->item->resource_id, err);
-}
-
 static const struct job_step resize_steps[] = {{"resize", disk_run, resize_commit, NULL}};
 const struct job_verb instance_resize_verb = {.action = "ResizeInstances",
                                               .steps = resize_steps,
                                               .step_count = 1,
-                                              .undone = resize_undone,
+                                              .undone = instance_undone,
                                               .resumes = true};

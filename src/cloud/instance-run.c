@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "cloud-private.h"
 
-enum { HOSTNAME_MAX = 63, GRAPHICS_PASSWORD = 32 };
+enum { HOSTNAME_MAX = 63 };
 
 /* --- What the caller asked for, checked and completed --------------------------------------- */
 
@@ -193,8 +193,7 @@ static bool add_instance(struct run *run, struct db_conn *conn, const struct ima
     instance.instance_type =
         (char *) instance_preset_name(run->vcpus, run->memory_mib, instance.instance_class);
     im_id_make(id, "i-", 8);
-    im_random_text(graphics, GRAPHICS_PASSWORD,
-                   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789");
+    graphics_password(graphics);
     if (im_str_empty(args->hostname))
         snprintf(hostname, sizeof(hostname), "%s", id);
     else if (run->count == 1)

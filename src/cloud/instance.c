@@ -96,12 +96,33 @@ bool instance_settle(struct db_conn *conn, const char *instance_id, enum instanc
         (const char *const[]){"status", "transition_status", "status_time", NULL}, err);
 }
 
+bool instance_settle_by_machine(struct cloud *cloud, struct db_conn *conn, const char *instance_id,
+                                enum virt_state otherwise, struct im_err *err) {
+    enum virt_state state = otherwise;
+    struct im_err unknown = {0};
+
+    if (!virt_state(cloud->config.virt, instance_id, &state, &unknown))
+        state = otherwise;
+    return instance_settle(conn, instance_id,
+                           state == VIRT_OFF ? INSTANCE_STOPPED : INSTANCE_RUNNING, err);
+}
+
 bool instance_unlock(struct db_conn *conn, const char *instance_id, struct im_err *err) {
     struct instance instance = {.instance_id = (char *) instance_id,
                                 .transition_status = TRANSITION_NONE};
 
     return record_update_fields(conn, &instance_type, &instance,
                                 (const char *const[]){"transition_status", NULL}, err);
+}
+
+bool instance_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                     struct im_err *err) {
+    (void) why;
+    return instance_unlock(conn, run->item->resource_id, err);
+}
+
+void graphics_password(char ret_password[GRAPHICS_PASSWORD + 1]) {
+    im_random_text(ret_password, GRAPHICS_PASSWORD, IM_ALPHANUMERIC);
 }
 
 bool instance_cease(struct cloud *cloud, struct db_conn *conn, struct instance *instance,

@@ -223,20 +223,14 @@ static bool keys_commit(struct job_run *run, struct db_conn *conn, struct im_err
     return instance_unlock(conn, run->item->resource_id, err);
 }
 
-static bool keys_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
-                        struct im_err *err) {
-    (void) why;
-    return instance_unlock(conn, run->item->resource_id, err);
-}
-
 static const struct job_step keys_steps[] = {{"keys", keys_run, keys_commit, NULL}};
 const struct job_verb keypair_attach_verb = {.action = "AttachKeyPairs",
                                              .steps = keys_steps,
                                              .step_count = 1,
-                                             .undone = keys_undone,
+                                             .undone = instance_undone,
                                              .resumes = true};
 const struct job_verb keypair_detach_verb = {.action = "DetachKeyPairs",
                                              .steps = keys_steps,
                                              .step_count = 1,
-                                             .undone = keys_undone,
+                                             .undone = instance_undone,
                                              .resumes = true};

@@ -4,13 +4,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "cloud-private.h"
 
 enum {
     CHAIN_MAX = 4096
 }; /* far beyond what QEMU opens; only bounds a record that bites its own tail */
-static const int64_t fs_freeze_timeout_ms = 5000;
 
 bool layer_plan(struct cloud *cloud, struct db_conn *conn, const char *parent_id,
                 int64_t size_bytes, char ret_layer_id[IM_ID_MAX], struct im_err *err) {
@@ -100,83 +98,4 @@ bool layer_make_head(struct cloud *cloud, const char *layer_id, struct im_err *e
         return storage_create(cloud->config.pool, layer->name, (uint64_t) layer->size_bytes, err);
     return storage_clone(cloud->config.pool, parent->name, layer->name,
                          (uint64_t) layer->size_bytes, err);
-}
-
-static bool load_pair(struct cloud *cloud, const char *head_id, const char *next_id,
-                      struct layer **ret_head, struct layer **ret_next, struct im_err *err) {
-    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
-    IM_AUTO(layer_free_auto) struct layer *head = NULL;
-
-    if (conn == NULL || !record_get(conn, &layer_type, head_id, &head, err) ||
-        !record_get(conn, &layer_type, next_id, ret_next, err))
-        return false;
-    *ret_head = im_steal(&head);
-    return true;
-}
-
-/* Switches a running machine from the old head to the new one, with its file systems quiet if it
- * has an agent. */
-static bool switch_machine(struct cloud *cloud, const char *machine, const char *head,
-                           struct im_err *err) {
-    struct storage_source source = {0};
-    struct im_err thaw = {0}, quiet_err = {0};
-    bool quiet = false, switched;
-
-    if (!storage_attach_info(cloud->config.pool, head, &source, err))
-        return false;
-    if (!virt_fs_freeze(cloud->config.virt, machine, fs_freeze_timeout_ms, &quiet, &quiet_err))
-        im_debug("cloud", "%s: file systems not frozen: %s", machine, quiet_err.text);
-    switched = virt_switch_disk(cloud->config.virt, machine, machine, source.path, err);
-    /* Thawed always, whatever happened: a frozen guest is worse than a crash-consistent copy. */
-    if (quiet && !virt_fs_thaw(cloud->config.virt, machine, &thaw))
-        im_warn("cloud", "%s: cannot thaw its file systems: %s", machine, thaw.text);
-    storage_source_done(&source);
-    return switched;
-}
-
-bool layer_freeze_run(struct cloud *cloud, const char *head_id, const char *next_id,
-                      const char *machine, struct freeze *ret_freeze, struct im_err *err) {
-    IM_AUTO(layer_free_auto) struct layer *head = NULL;
-    IM_AUTO(layer_free_auto) struct layer *next = NULL;
-    struct freeze freeze = {0};
-
-    if (!load_pair(cloud, head_id, next_id, &head, &next, err) ||
-        !storage_freeze_begin(cloud->config.pool, head->name, next->name, freeze.frozen,
-                              freeze.head, err))
-        return false;
-    if (machine != NULL && strcmp(freeze.head, head->name) != 0) {
-        struct im_err end_err = {0};
-
-        if (!switch_machine(cloud, machine, freeze.head, err))
-            return false;
-        /* The machine writes to the new head now: there is no way back, only a layer that is less
-         * protected. */
-        if (!storage_freeze_end(cloud->config.pool, freeze.frozen, &end_err))
-            im_warn("cloud", "layer %s stays writable: %s", freeze.frozen, end_err.text);
-    } else if (!storage_freeze_end(cloud->config.pool, freeze.frozen, err)) {
-        return false;
-    }
-    *ret_freeze = freeze;
-    return true;
-}
-
-bool layer_freeze_commit(struct db_conn *conn, const char *head_id, const char *next_id,
-                         const struct freeze *freeze, struct im_err *err) {
-    static const char *const names[] = {"name", "state", NULL};
-    struct layer frozen = {
-        .layer_id = (char *) head_id, .name = (char *) freeze->frozen, .state = LAYER_FROZEN};
-    struct layer head = {
-        .layer_id = (char *) next_id, .name = (char *) freeze->head, .state = LAYER_HEAD};
-
-    return record_update_fields(conn, &layer_type, &frozen, names, err) &&
-           record_update_fields(conn, &layer_type, &head, names, err);
-}
-
-bool layer_freeze_undo(struct cloud *cloud, const char *head_id, const char *next_id,
-                       struct im_err *err) {
-    IM_AUTO(layer_free_auto) struct layer *head = NULL;
-    IM_AUTO(layer_free_auto) struct layer *next = NULL;
-
-    return load_pair(cloud, head_id, next_id, &head, &next, err) &&
-           storage_freeze_undo(cloud->config.pool, head->name, next->name, err);
 }

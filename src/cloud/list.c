@@ -229,12 +229,8 @@ static bool cancel_body(struct db_conn *conn, void *arg, struct im_err *err) {
         const char *id = cancel->ids->items[i];
         IM_AUTO(job_free_auto) struct job *job = NULL;
 
-        if (!record_get(conn, &job_type, id, &job, err) ||
-            (!cancel->caller->admin && !im_str_equal(job->owner, cancel->caller->user_id)))
-            return err->code != IM_OK && err->code != IM_NOT_FOUND
-                       ? false
-                       : im_fail(err, IM_NOT_FOUND, "job [%s] does not exist", id);
-        if (!jobs_cancel(cancel->cloud->jobs, conn, id, err))
+        if (!job_load(conn, cancel->caller, id, &job, err) ||
+            !jobs_cancel(cancel->cloud->jobs, conn, id, err))
             return false;
     }
     return true;

@@ -109,7 +109,7 @@ bool cloud_user_add(struct cloud *cloud, const char *name, const char *email, bo
                        "user name [%.64s] should be letters, digits, dots and dashes", name);
     if (!text_fits("email", email, 254, err))
         return false;
-    im_random_text(id + 4, 8, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789");
+    im_random_text(id + 4, 8, IM_ALPHANUMERIC);
     if (!cloud_transact(cloud, user_insert, &user, err))
         return err->code == IM_EXISTS ? im_fail(err, IM_EXISTS, "user [%s] exists already", name)
                                       : false;
@@ -183,8 +183,7 @@ bool cloud_access_key_add(struct cloud *cloud, const char *user_name, const char
     struct user_change change = {.name = user_name, .key = &key};
 
     im_random_text(id, KEY_ID_LETTERS, letters);
-    im_random_text(secret, SECRET_LETTERS,
-                   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789");
+    im_random_text(secret, SECRET_LETTERS, IM_ALPHANUMERIC);
     sealed = crypto_seal(cloud->config.key, secret);
     key.secret_sealed = sealed;
     if (!cloud_transact(cloud, user_change_body, &change, err))
@@ -206,12 +205,8 @@ static bool keys_delete_body(struct db_conn *conn, void *arg, struct im_err *err
         const char *id = delete->ids->items[i];
         IM_AUTO(access_key_free_auto) struct access_key *key = NULL;
 
-        if (!record_get(conn, &access_key_type, id, &key, err) ||
-            (!delete->caller->admin && !im_str_equal(key->owner, delete->caller->user_id)))
-            return err->code != IM_OK && err->code != IM_NOT_FOUND
-                       ? false
-                       : im_fail(err, IM_NOT_FOUND, "access key [%s] does not exist", id);
-        if (!record_delete(conn, &access_key_type, id, err))
+        if (!access_key_load(conn, delete->caller, id, &key, err) ||
+            !record_delete(conn, &access_key_type, id, err))
             return false;
     }
     return true;
