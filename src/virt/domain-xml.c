@@ -1,183 +1,353 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A machine as libvirt's XML: q35, virtio everywhere, every format and the whole chain of layers
- * given explicitly. */
-#include <inttypes.h>
-#include <stdio.h>
-
-#include "base/str.h"
+/* A machine as libvirt's XML text, and the few things we read back from such text. Every value is
+ * escaped; there is no other place that writes XML. */
 #include "virt-private.h"
 
-enum { SPARE_PORTS = 10 }; /* q35 has one free slot for hot-plug by itself */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
-/* Adds text with the five characters that XML minds escaped, and none that XML 1.0 forbids. */
-static void add_text(struct im_str *xml, const char *text) {
-    for (const char *p = text ? text : ""; *p != '\0'; p++) {
-        switch (*p) {
-        case '&':
-            im_str_add(xml, "&amp;");
-            break;
-        case '<':
-            im_str_add(xml, "&lt;");
-            break;
-        case '>':
-            im_str_add(xml, "&gt;");
-            break;
-        case '"':
-            im_str_add(xml, "&quot;");
-            break;
-        case '\'':
-            im_str_add(xml, "&apos;");
-            break;
-        default:
-            if ((unsigned char) *p >= ' ')
-                im_str_add_char(xml, *p);
+#include "base/mem.h"
+#include "base/str.h"
+
+/* q35 has one free slot for hot-plug by itself; each root port takes one more device. */
+enum { SPARE_PORTS = 10, USER_NIC_SLOT = 0x10 };
+
+struct xml {
+    struct im_str text;
+    bool unspeakable; /* a value had a character that XML cannot carry at all */
+};
+
+static void xml_value(struct xml *xml, const char *value) {
+    static const struct {
+        char c;
+        const char *as;
+    } escapes[] = {{'&', "&amp;"},   {'<', "&lt;"},  {'>', "&gt;"},  {'"', "&quot;"},
+                   {'\'', "&apos;"}, {'\t', "&#9;"}, {'\n', "&#10;"}};
+
+    if (!im_utf8_valid(value, strlen(value)))
+        xml->unspeakable = true;
+    for (const char *p = value; *p != '\0'; p++) {
+        const char *as = NULL;
+
+        for (size_t i = 0; i < sizeof(escapes) / sizeof(*escapes); i++)
+            if (escapes[i].c == *p)
+                as = escapes[i].as;
+        if (as != NULL)
+            im_str_add(&xml->text, as);
+        else if ((unsigned char) *p < 0x20 || *p == 0x7f)
+            xml->unspeakable = true;
+        else
+            im_str_add_char(&xml->text, *p);
+    }
+}
+
+/* Adds `format` with each '@' replaced by the next value, escaped. All values are strings; NULL is
+ * the empty one. */
+static void add(struct xml *xml, const char *format, ...) {
+    va_list values;
+
+    va_start(values, format);
+    for (const char *p = format; *p != '\0'; p++) {
+        if (*p == '@') {
+            const char *value = va_arg(values, const char *);
+
+            xml_value(xml, value ? value : "");
+        } else {
+            im_str_add_char(&xml->text, *p);
         }
     }
+    va_end(values);
 }
 
-static void add_tag(struct im_str *xml, const char *tag, const char *text) {
-    im_str_addf(xml, "<%s>", tag);
-    add_text(xml, text);
-    im_str_addf(xml, "</%s>", tag);
+static void add_number(struct xml *xml, const char *before, uint64_t number, const char *after) {
+    im_str_addf(&xml->text, "%s%llu%s", before, (unsigned long long) number, after);
 }
 
-/* One layer with those below it. libvirt neither probes the chain nor changes owners: both are ours
- * to know. */
-static void add_source(struct im_str *xml, const char *path) {
-    im_str_add(xml, "<source file='");
-    add_text(xml, path);
-    im_str_add(xml, "'><seclabel model='dac' relabel='no'/></source>");
+void virt_disk_target(size_t index, char out[8]) {
+    if (index < 26)
+        snprintf(out, 8, "vd%c", (char) ('a' + index));
+    else
+        snprintf(out, 8, "vd%c%c", (char) ('a' + index / 26 - 1), (char) ('a' + index % 26));
 }
 
-static void add_disk(struct im_str *xml, const struct virt_disk *disk, size_t number) {
-    im_str_addf(xml, "<disk type='file' device='disk'><driver name='qemu' type='%s'%s/>",
-                disk->layers[0].format,
-                disk->read_only ? "" : " discard='unmap' detect_zeroes='unmap'");
-    add_source(xml, disk->layers[0].path);
+/* We own our layers' permissions (frozen ones are read-only and not QEMU's): libvirt must neither
+ * chown them at start nor "restore" root at stop. */
+static void add_source(struct xml *xml, const char *path) {
+    add(xml, "<source file='@'><seclabel model='dac' relabel='no'/></source>\n", path);
+}
+
+/* The whole chain with its formats, ended by an empty element: nothing is left for libvirt or QEMU
+ * to find out from file contents, which a guest may have written. */
+static void add_chain(struct xml *xml, const struct virt_disk *disk) {
     for (size_t i = 1; i < disk->layer_count; i++) {
-        im_str_addf(xml, "<backingStore type='file'><format type='%s'/>", disk->layers[i].format);
+        add(xml, "<backingStore type='file'><format type='@'/>", disk->layers[i].format);
         add_source(xml, disk->layers[i].path);
     }
-    im_str_add(xml, "<backingStore/>");
+    add(xml, "<backingStore/>\n");
     for (size_t i = 1; i < disk->layer_count; i++)
-        im_str_add(xml, "</backingStore>");
-    im_str_addf(xml, "<target dev='vd%c' bus='virtio'/>", (int) ('a' + number));
-    add_tag(xml, "serial", disk->serial);
+        add(xml, "</backingStore>\n");
+}
+
+/* cache='writeback': what the guest flushes is on the disk when its flush returns, so its journals
+ * hold through a power cut of the host; the many machines cast from one image read it from one copy
+ * in the page cache, where cache='none' would keep none and read the disk for each; and it works on
+ * tmpfs and overlays, which refuse O_DIRECT. io='threads' because the others want O_DIRECT.
+ * discard and detect_zeroes give freed space back to the pool. */
+static void add_disk(struct xml *xml, const struct virt_disk *disk, size_t index, bool test) {
+    char target[8];
+
+    virt_disk_target(index, target);
+    add(xml, "<disk type='file' device='disk'>\n<driver name='qemu' type='@' cache='writeback'",
+        disk->layers[0].format);
+    if (disk->read_only || test)
+        add(xml, "/>\n");
+    else
+        add(xml, " io='threads' discard='unmap' detect_zeroes='unmap'/>\n");
+    add_source(xml, disk->layers[0].path);
+    add_chain(xml, disk);
+    add(xml, "<target dev='@' bus='virtio'/>\n", target);
+    if (!im_str_empty(disk->serial))
+        add(xml, "<serial>@</serial>\n", disk->serial);
+    if (index == 0)
+        add(xml, "<boot order='1'/>\n");
     if (disk->read_only)
-        im_str_add(xml, "<readonly/>");
-    if (number == 0)
-        im_str_add(xml, "<boot order='1'/>");
-    im_str_add(xml, "</disk>");
+        add(xml, "<readonly/>\n");
+    add(xml, "</disk>\n");
 }
 
-static void add_bridge_nic(struct im_str *xml, const struct virt_nic *nic) {
-    im_str_add(xml, "<interface type='bridge'><mac address='");
-    add_text(xml, nic->mac);
-    im_str_add(xml, "'/><source bridge='");
-    add_text(xml, nic->bridge);
-    im_str_add(xml, "'/><model type='virtio'/>");
-    if (nic->tap != NULL) {
-        im_str_add(xml, "<target dev='");
-        add_text(xml, nic->tap);
-        im_str_add(xml, "'/>");
-    }
-    im_str_add(xml, "</interface>");
+static void add_nic(struct xml *xml, const struct virt_nic *nic) {
+    add(xml, "<interface type='bridge'>\n<mac address='@'/>\n<source bridge='@'/>\n", nic->mac,
+        nic->bridge);
+    if (nic->tap != NULL)
+        add(xml, "<target dev='@'/>\n", nic->tap);
+    /* Without its boot ROM a guest does not spend a second in the NIC's firmware. */
+    add(xml, "<model type='virtio'/>\n<rom enabled='no'/>\n</interface>\n");
 }
 
-/* libvirt 9 ignores portForward of user-mode networks, so the card is QEMU's own words, on a slot
- * libvirt leaves alone. */
-static void add_user_nics(struct im_str *xml, const struct virt_machine *machine) {
-    im_str_add(xml, "<qemu:commandline>");
+/* QEMU's own options, for what libvirt cannot say: it ignores port forwards of a slirp network
+ * (9.0.0, without an error). Adding the forward over the monitor after the start would leave a
+ * moment, and after a crash of ours any time, in which the machine runs without it; given here, the
+ * machine starts with it or not at all. The slot lies above all that libvirt numbers on pcie.0 and
+ * below the chipset's own. */
+static void add_user_nics(struct xml *xml, const struct virt_machine *machine) {
+    bool any = false;
+
     for (size_t i = 0; i < machine->nic_count; i++) {
         const struct virt_nic *nic = &machine->nics[i];
 
         if (nic->kind != VIRT_NIC_USER)
             continue;
-        im_str_addf(xml, "<qemu:arg value='-netdev'/><qemu:arg value='user,id=net%zu", i);
+        if (!any)
+            add(xml, "<qemu:commandline>\n");
+        any = true;
+        im_str_addf(&xml->text, "<qemu:arg value='-netdev'/>\n<qemu:arg value='user,id=imnet%zu",
+                    i);
         if (nic->ssh_port > 0)
-            im_str_addf(xml, ",hostfwd=tcp:127.0.0.1:%d-:22", nic->ssh_port);
-        im_str_addf(
-            xml,
-            "'/><qemu:arg value='-device'/><qemu:arg value='virtio-net-pci,netdev=net%zu,mac=", i);
-        add_text(xml, nic->mac);
-        im_str_addf(xml, ",bus=pcie.0,addr=0x%zx'/>", 0x10 + i);
+            im_str_addf(&xml->text, ",hostfwd=tcp:127.0.0.1:%d-:22", nic->ssh_port);
+        im_str_addf(&xml->text,
+                    "'/>\n<qemu:arg value='-device'/>\n"
+                    "<qemu:arg value='virtio-net-pci,netdev=imnet%zu,id=imnic%zu,mac=",
+                    i, i);
+        add(xml, "@", nic->mac);
+        im_str_addf(&xml->text, ",bus=pcie.0,addr=0x%zx,romfile='/>\n", USER_NIC_SLOT + i);
     }
-    im_str_add(xml, "</qemu:commandline>");
+    if (any)
+        add(xml, "</qemu:commandline>\n");
 }
 
-static void add_cpu(struct im_str *xml, const struct virt_machine *machine, bool kvm,
-                    int tb_cache_mib) {
+static void add_topology(struct xml *xml, const struct virt_machine *machine) {
+    unsigned sockets = machine->sockets ? machine->sockets : 1;
+    unsigned cores = machine->cores ? machine->cores : 1;
+    unsigned threads = machine->threads ? machine->threads : 1;
+
+    if ((uint64_t) sockets * cores * threads != machine->vcpus)
+        return; /* not given, or made for another number of CPUs: QEMU's default is right */
+    im_str_addf(&xml->text, "<topology sockets='%u' dies='1' cores='%u' threads='%u'/>\n", sockets,
+                cores, threads);
+}
+
+/* check='none': libvirt's comparison of wanted and given features asks QEMU hundreds of questions
+ * and can only refuse a start, never improve it. Nehalem is what TCG can do in full (x86-64-v2); it
+ * is as fast there as "max", and the same on every host. */
+static void add_cpu(struct xml *xml, const struct virt_machine *machine, bool kvm) {
     bool host = im_str_empty(machine->cpu_model) && kvm;
 
-    if (host) {
-        im_str_add(xml, "<cpu mode='host-passthrough' check='none' migratable='off'>");
-    } else {
-        im_str_add(xml, "<cpu mode='custom' match='exact' check='none'><model fallback='allow'>");
-        add_text(xml, im_str_empty(machine->cpu_model) ? "Nehalem" : machine->cpu_model);
-        im_str_add(xml, "</model>");
-    }
-    if (machine->sockets > 0)
-        im_str_addf(xml, "<topology sockets='%u' dies='1' cores='%u' threads='%u'/>",
-                    machine->sockets, machine->cores, machine->threads);
+    if (host)
+        add(xml, "<cpu mode='host-passthrough' check='none' migratable='off'>\n");
+    else
+        add(xml,
+            "<cpu mode='custom' match='exact' check='none'>\n<model fallback='allow'>@</model>\n",
+            im_str_empty(machine->cpu_model) ? "Nehalem" : machine->cpu_model);
+    add_topology(xml, machine);
     /* Nested hosts offer this register and refuse its value, whereupon QEMU aborts. Without it the
      * guest takes itself for vulnerable, which is the safe side. */
     if (host)
-        im_str_add(xml, "<feature policy='disable' name='arch-capabilities'/>");
-    im_str_add(xml, "</cpu><features><acpi/><apic/>");
-    /* Without a bound TCG's cache grows to a gigabyte. */
-    if (!kvm)
-        im_str_addf(xml, "<tcg><tb-cache unit='MiB'>%d</tb-cache></tcg>", tb_cache_mib);
-    im_str_add(xml, "</features>");
+        add(xml, "<feature policy='disable' name='arch-capabilities'/>\n");
+    add(xml, "</cpu>\n");
 }
 
-static void add_console(struct im_str *xml, const struct virt_machine *machine,
-                        const char *console) {
-    im_str_add(xml, "<serial type='unix'><source mode='bind' path='");
-    add_text(xml, console);
-    im_str_addf(xml, "/%s.sock'/><log file='", machine->name);
-    add_text(xml, console);
-    im_str_addf(xml, "/%s.log' append='on'/><target port='0'/></serial>", machine->name);
-    im_str_add(
-        xml, "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
-             "<graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'");
-    if (!im_str_empty(machine->graphics_passwd)) {
-        im_str_add(xml, " passwd='");
-        for (size_t i = 0; i < 8 && machine->graphics_passwd[i] != '\0'; i++)
-            add_text(xml, (const char[]){machine->graphics_passwd[i], '\0'});
-        im_str_add(xml, "'");
-    }
-    im_str_add(xml, "/><video><model type='vga'/></video>");
-}
-
-char *domain_xml(const struct virt_machine *machine, bool kvm, int tb_cache_mib,
-                 const char *console) {
-    struct im_str xml = {0};
-
-    im_str_addf(&xml, "<domain type='%s' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>",
-                kvm ? "kvm" : "qemu");
-    add_tag(&xml, "name", machine->name);
-    add_tag(&xml, "uuid", machine->uuid);
+static void add_head(struct xml *xml, const struct virt_machine *machine,
+                     const struct virt_xml_options *options) {
+    add(xml, "<domain type='@' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n",
+        options->type);
+    add(xml, "<name>@</name>\n<uuid>@</uuid>\n", machine->name, machine->uuid);
     if (!im_str_empty(machine->title))
-        add_tag(&xml, "title", machine->title);
-    im_str_addf(&xml, "<memory unit='MiB'>%" PRIu64 "</memory><vcpu>%u</vcpu>", machine->memory_mib,
-                machine->vcpus);
-    im_str_addf(&xml, "<os%s><type arch='x86_64' machine='q35'>hvm</type></os>",
-                im_str_equal(machine->firmware, "uefi") ? " firmware='efi'" : "");
-    add_cpu(&xml, machine, kvm, tb_cache_mib);
-    im_str_add(&xml, "<clock offset='utc'/><on_poweroff>destroy</on_poweroff><on_reboot>restart"
-                     "</on_reboot><on_crash>destroy</on_crash><devices>");
-    im_str_add(&xml, "<controller type='pci' index='0' model='pcie-root'/>");
-    for (int i = 0; i < SPARE_PORTS; i++)
-        im_str_add(&xml, "<controller type='pci' model='pcie-root-port'/>");
-    for (size_t i = 0; i < machine->disk_count; i++)
-        add_disk(&xml, &machine->disks[i], i);
+        add(xml, "<title>@</title>\n", machine->title);
+    add(xml, "<metadata><im:machine xmlns:im='" VIRT_MARK_URI "' owner='@'/></metadata>\n",
+        options->owner);
+    add_number(xml, "<memory unit='MiB'>", machine->memory_mib, "</memory>\n");
+    add_number(xml, "<vcpu placement='static'>", machine->vcpus, "</vcpu>\n");
+    if (strcmp(options->type, "test") == 0) {
+        add(xml, "<os><type>hvm</type></os>\n");
+        return;
+    }
+    add(xml, "<os>\n<type arch='x86_64' machine='q35'>hvm</type>\n");
+    if (options->loader != NULL)
+        add(xml, "<loader readonly='yes' type='pflash'>@</loader>\n<nvram template='@'>@</nvram>\n",
+            options->loader, options->nvram_template, options->nvram);
+    add(xml, "</os>\n<features>\n<acpi/>\n<apic/>\n");
+    if (strcmp(options->type, "qemu") == 0)
+        add_number(xml, "<tcg><tb-cache unit='MiB'>",
+                   options->tb_cache_mib > 0 ? (uint64_t) options->tb_cache_mib : 128,
+                   "</tb-cache></tcg>\n");
+    add(xml, "</features>\n");
+    add_cpu(xml, machine, strcmp(options->type, "kvm") == 0);
+    add(xml, "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/>"
+             "<timer name='hpet' present='no'/></clock>\n");
+}
+
+/* What every machine has besides disks and network. Standard VGA because every firmware, boot
+ * loader and guest draws on it without a driver. */
+static void add_devices(struct xml *xml, const struct virt_machine *machine,
+                        const struct virt_xml_options *options) {
+    add(xml, "<controller type='pci' index='0' model='pcie-root'/>\n");
+    for (int i = 1; i <= SPARE_PORTS; i++)
+        im_str_addf(&xml->text, "<controller type='pci' index='%d' model='pcie-root-port'/>\n", i);
+    add(xml, "<controller type='usb' model='none'/>\n");
     for (size_t i = 0; i < machine->nic_count; i++)
         if (machine->nics[i].kind == VIRT_NIC_BRIDGE)
-            add_bridge_nic(&xml, &machine->nics[i]);
-    add_console(&xml, machine, console);
-    im_str_add(&xml, "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
-                     "<memballoon model='virtio'/></devices>");
-    add_user_nics(&xml, machine);
-    im_str_add(&xml, "</domain>");
-    return im_str_take(&xml);
+            add_nic(xml, &machine->nics[i]);
+    add(xml, "<serial type='pty'>\n");
+    if (options->log_path != NULL)
+        add(xml, "<log file='@' append='on'/>\n", options->log_path);
+    add(xml, "<target type='isa-serial' port='0'/>\n</serial>\n"
+             "<console type='pty'><target type='serial' port='0'/></console>\n"
+             "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/>"
+             "</channel>\n"
+             "<input type='mouse' bus='ps2'/>\n<input type='keyboard' bus='ps2'/>\n"
+             "<graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'");
+    if (!im_str_empty(machine->graphics_passwd))
+        add(xml, " passwd='@'", machine->graphics_passwd);
+    add(xml, "/>\n<video><model type='vga' vram='16384'/></video>\n"
+             "<memballoon model='virtio' freePageReporting='on'/>\n"
+             "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>\n");
+}
+
+bool virt_domain_xml(const struct virt_machine *machine, const struct virt_xml_options *options,
+                     char **ret_xml, struct im_err *err) {
+    bool test = strcmp(options->type, "test") == 0;
+    struct xml xml = {0};
+
+    add_head(&xml, machine, options);
+    add(&xml, "<on_poweroff>destroy</on_poweroff>\n<on_reboot>restart</on_reboot>\n"
+              "<on_crash>destroy</on_crash>\n<devices>\n");
+    for (size_t i = 0; i < machine->disk_count; i++)
+        add_disk(&xml, &machine->disks[i], i, test);
+    if (!test)
+        add_devices(&xml, machine, options);
+    add(&xml, "</devices>\n");
+    if (!test)
+        add_user_nics(&xml, machine);
+    add(&xml, "</domain>\n");
+    if (xml.unspeakable) {
+        im_str_done(&xml.text);
+        return im_fail(err, IM_INTERNAL, "its description has control characters");
+    }
+    *ret_xml = im_str_take(&xml.text);
+    return true;
+}
+
+bool virt_snapshot_xml(const char *target, size_t disk_count, const char *path, char **ret_xml,
+                       struct im_err *err) {
+    struct xml xml = {0};
+
+    add(&xml, "<domainsnapshot>\n<disks>\n");
+    for (size_t i = 0; i < disk_count; i++) {
+        char name[8];
+
+        virt_disk_target(i, name);
+        if (strcmp(name, target) != 0) {
+            add(&xml, "<disk name='@' snapshot='no'/>\n", name);
+            continue;
+        }
+        add(&xml, "<disk name='@' snapshot='external' type='file'>\n<driver type='qcow2'/>\n",
+            name);
+        add_source(&xml, path);
+        add(&xml, "</disk>\n");
+    }
+    add(&xml, "</disks>\n</domainsnapshot>\n");
+    if (xml.unspeakable) {
+        im_str_done(&xml.text);
+        return im_fail(err, IM_INTERNAL, "the overlay's path has control characters");
+    }
+    *ret_xml = im_str_take(&xml.text);
+    return true;
+}
+
+int virt_xml_vnc_port(const char *xml) {
+    static const char mark[] = "<graphics type='vnc' port='";
+    const char *at = strstr(xml, mark);
+    long port = at ? strtol(at + sizeof(mark) - 1, NULL, 10) : 0;
+
+    return port > 0 && port < 65536 ? (int) port : 0;
+}
+
+bool virt_xml_agent_connected(const char *xml) {
+    return strstr(xml, "name='org.qemu.guest_agent.0' state='connected'") != NULL;
+}
+
+/* The value between `before` and the next `end`, unescaped, looked for up to `limit`. */
+static char *between(const char *from, const char *limit, const char *before, char end) {
+    static const struct {
+        const char *as;
+        char c;
+    } escapes[] = {{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&apos;", '\''}};
+    struct im_str value = {0};
+    const char *at = strstr(from, before);
+
+    if (at == NULL || at >= limit)
+        return NULL;
+    for (at += strlen(before); *at != end && at < limit;) {
+        size_t i = 0;
+
+        while (i < 5 && !im_starts_with(at, escapes[i].as))
+            i++;
+        im_str_add_char(&value, i < 5 ? escapes[i].c : *at);
+        at += i < 5 ? strlen(escapes[i].as) : 1;
+    }
+    return im_str_take(&value);
+}
+
+bool virt_xml_find_disk(const char *xml, const char *serial, size_t *ret_count, char **ret_target,
+                        char **ret_source) {
+    bool found = false;
+
+    *ret_count = 0;
+    for (const char *at = strstr(xml, "<disk "), *end; at != NULL; at = strstr(end, "<disk ")) {
+        IM_AUTO(free_auto) char *its = NULL;
+
+        end = strstr(at, "</disk>");
+        if (end == NULL)
+            break;
+        ++*ret_count;
+        its = between(at, end, "<serial>", '<');
+        if (found || its == NULL || strcmp(its, serial) != 0)
+            continue;
+        found = true;
+        *ret_target = between(at, end, "<target dev='", '\'');
+        *ret_source = between(at, end, "<source file='", '\'');
+    }
+    return found;
 }

@@ -1,13 +1,88 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of this room share. */
-#ifndef VIRT_PRIVATE_H
-#define VIRT_PRIVATE_H
+/* What a hypervisor driver fills in. The wrapper in virt.c has checked names and descriptions
+ * before, and counts calls and injects faults after; drivers stay thin. */
+#ifndef VIRT_VIRT_PRIVATE_H
+#define VIRT_VIRT_PRIVATE_H
 
 #include "virt/virt.h"
 
-/* The machine as libvirt's domain XML, owned. `kvm`: hardware virtualisation, else TCG with a
- * translation cache of tb_cache_mib. console is the folder of logs and sockets. */
-char *domain_xml(const struct virt_machine *machine, bool kvm, int tb_cache_mib,
-                 const char *console);
+struct virt_driver; /* each driver's own */
+
+/* All functions as in virt.h; entries may run in several threads at once. Entries that are NULL
+ * are "not supported by this hypervisor". */
+struct virt_ops {
+    const char *scheme; /* how URIs of this driver begin; "" takes what is left */
+    struct virt_driver *(*open)(const struct virt_config *config, virt_event *event, void *arg,
+                                struct im_err *err);
+    void (*close)(struct virt_driver *driver);
+    bool (*host)(struct virt_driver *driver, struct virt_host *ret_host, struct im_err *err);
+    bool (*start)(struct virt_driver *driver, const struct virt_machine *machine,
+                  struct im_err *err);
+    bool (*shutdown)(struct virt_driver *driver, const char *name, struct im_err *err);
+    bool (*reboot)(struct virt_driver *driver, const char *name, struct im_err *err);
+    bool (*reset)(struct virt_driver *driver, const char *name, struct im_err *err);
+    bool (*destroy)(struct virt_driver *driver, const char *name, struct im_err *err);
+    bool (*state)(struct virt_driver *driver, const char *name, enum virt_state *ret_state,
+                  struct im_err *err);
+    bool (*list)(struct virt_driver *driver, struct virt_listed **ret_list, size_t *ret_count,
+                 struct im_err *err);
+    bool (*info)(struct virt_driver *driver, const char *name, struct virt_info *ret_info,
+                 struct im_err *err);
+    bool (*switch_disk)(struct virt_driver *driver, const char *name, const char *serial,
+                        const char *path, struct im_err *err);
+    bool (*fs_freeze)(struct virt_driver *driver, const char *name, int64_t timeout_ms,
+                      bool *ret_frozen, struct im_err *err);
+    bool (*fs_thaw)(struct virt_driver *driver, const char *name, struct im_err *err);
+    bool (*set_password)(struct virt_driver *driver, const char *name, const char *user,
+                         const char *password, struct im_err *err);
+    bool (*authorized_keys)(struct virt_driver *driver, const char *name, const char *user,
+                            const char *const keys[], size_t count, bool remove,
+                            struct im_err *err);
+    bool (*console_open)(struct virt_driver *driver, const char *name, int *ret_fd,
+                         struct im_err *err);
+    bool (*screenshot)(struct virt_driver *driver, const char *name, char **ret_bytes,
+                       size_t *ret_len, struct im_err *err);
+};
+extern const struct virt_ops virt_memory_ops;
+extern const struct virt_ops virt_libvirt_ops;
+
+/* Files beside the hypervisor; owned by the caller. */
+char *virt_log_path(const char *state_dir, const char *name);
+char *virt_nvram_path(const char *state_dir, const char *name);
+
+/* Drops the older half of a console log that has grown above VIRT_LOG_MAX; safe while QEMU appends
+ * to it. */
+enum { VIRT_LOG_MAX = 1 << 20 };
+bool virt_log_trim(const char *path, struct im_err *err) IM_MUST_CHECK;
+
+/* Total and available bytes of this host's memory. */
+bool virt_meminfo(uint64_t *ret_total, uint64_t *ret_available, struct im_err *err) IM_MUST_CHECK;
+
+/* A machine as libvirt reads it. What differs between hypervisors and hosts: */
+struct virt_xml_options {
+    const char *type;     /* "kvm", "qemu" or "test" */
+    int tb_cache_mib;     /* TCG's translation cache */
+    const char *owner;    /* goes into our mark, by which virt_list() knows machines of ours */
+    const char *log_path; /* console log, NULL = none */
+    const char *loader;   /* UEFI firmware and its variables' template; NULL for BIOS */
+    const char *nvram;    /* the machine's own variables */
+    const char *nvram_template;
+};
+#define VIRT_MARK_URI "https://imprint.internal/libvirt/1"
+/* Owned text. Fails with IM_INTERNAL when a value cannot be said in XML (control characters). */
+bool virt_domain_xml(const struct virt_machine *machine, const struct virt_xml_options *options,
+                     char **ret_xml, struct im_err *err) IM_MUST_CHECK;
+/* The description of a disk-only snapshot that touches the disk `target` of all `count` disks. */
+bool virt_snapshot_xml(const char *target, size_t disk_count, const char *path, char **ret_xml,
+                       struct im_err *err) IM_MUST_CHECK;
+/* "vda", "vdb", … "vdaa" */
+void virt_disk_target(size_t index, char out[8]);
+
+/* Reading back what libvirt says of a running machine: its own output, so plain search will do. */
+int virt_xml_vnc_port(const char *xml);
+bool virt_xml_agent_connected(const char *xml);
+/* Number of disks, and target name and present head of the one with this serial (outputs owned). */
+bool virt_xml_find_disk(const char *xml, const char *serial, size_t *ret_count, char **ret_target,
+                        char **ret_source);
 
 #endif

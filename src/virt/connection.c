@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The connection to libvirt: opened when needed, opened again when lost, its events, and the folder
+ * of an embedded driver. */
+#include "libvirt-private.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <libvirt/virterror.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+enum { TRIM_EVERY_S = 2, RETRY_MS = 5000 };
+
+struct lv_listener {
+    pthread_mutex_t lock; /* held during the callback, so that close() waits for one under way */
+    int refs;
+    virt_event *event; /* NULL once closed */
+    void *arg;
+};
+
+static void listener_unref(void *opaque) {
+    struct lv_listener *listener = opaque;
+    bool last;
+
+    pthread_mutex_lock(&listener->lock);
+    last = --listener->refs == 0;
+    pthread_mutex_unlock(&listener->lock);
+    if (last) {
+        pthread_mutex_destroy(&listener->lock);
+        free(listener);
+    }
+}
+
+/* One event loop for all connections of the process, as libvirt wants it; it never ends. */
+static void *event_loop(void *arg) {
+    (void) arg;
+    for (;;)
+        if (virEventRunDefaultImpl() < 0)
+            im_sleep_ms(100);
+    return NULL;
+}
+
+static void keep_quiet(void *arg, virErrorPtr error) { (void) arg, (void) error; }
+static void no_timer(int timer, void *arg) { (void) timer, (void) arg; }
+
+static void start_events(void) {
+    pthread_t thread;
+
+    virInitialize();
+    virSetErrorFunc(NULL, keep_quiet);
+    if (virEventRegisterDefaultImpl() < 0 || pthread_create(&thread, NULL, event_loop, NULL) != 0)
+        abort();
+    pthread_detach(thread);
+    /* The loop returns with an error while it has nothing to watch; a timer that never fires keeps
+     * it asleep instead. */
+    virEventAddTimeout(-1, no_timer, NULL, NULL);
+}
+
+static int on_lifecycle(virConnectPtr conn, virDomainPtr domain, int event, int detail,
+                        void *opaque) {
+    struct lv_listener *listener = opaque;
+    enum virt_state state;
+
+    (void) conn;
+    switch (event) {
+    case VIR_DOMAIN_EVENT_STARTED:
+    case VIR_DOMAIN_EVENT_RESUMED:
+        state = VIRT_RUNNING;
+        break;
+    case VIR_DOMAIN_EVENT_SUSPENDED:
+    case VIR_DOMAIN_EVENT_PMSUSPENDED:
+        state = VIRT_PAUSED;
+        break;
+    case VIR_DOMAIN_EVENT_STOPPED:
+        state =
+            detail == VIR_DOMAIN_EVENT_STOPPED_CRASHED || detail == VIR_DOMAIN_EVENT_STOPPED_FAILED
+                ? VIRT_CRASHED
+                : VIRT_OFF;
+        break;
+    case VIR_DOMAIN_EVENT_CRASHED:
+        state = VIRT_CRASHED;
+        break;
+    default:
+        return 0;
+    }
+    pthread_mutex_lock(&listener->lock);
+    if (listener->event != NULL)
+        listener->event(listener->arg, virDomainGetName(domain), state);
+    pthread_mutex_unlock(&listener->lock);
+    return 0;
+}
+
+static bool open_conn(struct lv_call *call, struct im_err *err) {
+    call->out_conn = virConnectOpen(call->text);
+    if (call->out_conn == NULL) {
+        const char *message = virGetLastErrorMessage();
+
+        if (strstr(message, "acquire pid file") != NULL)
+            return im_fail(err, IM_UNSUPPORTED,
+                           "%s is in use by another process: an embedded libvirt belongs to one "
+                           "process at a time, stop that one or choose another root",
+                           call->text);
+        return im_fail(err, IM_BUSY,
+                       "libvirt at %s does not answer (%s); see that its daemon runs and that "
+                       "this user may use it",
+                       call->text, message);
+    }
+    return true;
+}
+
+/* With the lock held. */
+static void drop_conn(struct virt_driver *driver) {
+    if (driver->conn == NULL)
+        return;
+    if (driver->callback >= 0)
+        virConnectDomainEventDeregisterAny(driver->conn, driver->callback);
+    virConnectClose(driver->conn);
+    driver->conn = NULL;
+    driver->callback = -1;
+}
+
+static void listen(struct virt_driver *driver) {
+    pthread_mutex_lock(&driver->listener->lock);
+    driver->listener->refs++;
+    pthread_mutex_unlock(&driver->listener->lock);
+    driver->callback = virConnectDomainEventRegisterAny(
+        driver->conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle),
+        driver->listener, listener_unref);
+    if (driver->callback < 0)
+        listener_unref(driver->listener);
+}
+
+/* With the lock held. */
+static bool connect_now(struct virt_driver *driver, struct im_err *err) {
+    IM_AUTO(lv_call_unref_auto) struct lv_call *call = lv_call_new(open_conn);
+
+    if (im_mono_ms() < driver->retry_ms)
+        return im_fail(err, IM_BUSY, "libvirt at %s does not answer; restart its daemon",
+                       driver->uri);
+    call->text = im_strdup(driver->uri);
+    if (!lv_call_run(call, driver->embed ? LV_OPEN_EMBED_MS : LV_OPEN_MS, err)) {
+        if (err->code != IM_TIMEOUT)
+            return false;
+        /* Whoever waits for the lock must not wait as long again, one after the other. */
+        driver->retry_ms = im_mono_ms() + RETRY_MS;
+        return im_fail(err, IM_BUSY, "libvirt at %s does not answer in time; restart its daemon",
+                       driver->uri);
+    }
+    driver->conn = im_steal(&call->out_conn);
+    /* A daemon that hangs is noticed within 20 s, and every call to it ends. */
+    if (!driver->embed)
+        virConnectSetKeepAlive(driver->conn, 5, 3);
+    listen(driver);
+    return true;
+}
+
+virConnectPtr lv_connection(struct virt_driver *driver, struct im_err *err) {
+    virConnectPtr conn = NULL;
+
+    pthread_mutex_lock(&driver->lock);
+    if (driver->conn != NULL && virConnectIsAlive(driver->conn) != 1)
+        drop_conn(driver);
+    if (driver->conn != NULL || connect_now(driver, err)) {
+        conn = driver->conn;
+        virConnectRef(conn);
+    }
+    pthread_mutex_unlock(&driver->lock);
+    return conn;
+}
+
+virDomainPtr lv_domain(struct virt_driver *driver, const char *name, struct im_err *err) {
+    /* A daemon that went away is often noticed only by the call itself: once more, then. */
+    for (int attempt = 0;; attempt++) {
+        IM_AUTO(virConnectClose_auto) virConnectPtr conn = lv_connection(driver, err);
+        virDomainPtr domain;
+
+        if (conn == NULL)
+            return NULL;
+        domain = virDomainLookupByName(conn, name);
+        if (domain != NULL && virDomainIsActive(domain) == 1)
+            return domain;
+        if (domain != NULL) {
+            virDomainFree(domain);
+            im_fail(err, IM_NOT_FOUND, "machine %s is not running", name);
+            return NULL;
+        }
+        if (virGetLastErrorCode() == VIR_ERR_NO_DOMAIN) {
+            im_fail(err, IM_NOT_FOUND, "machine %s is not running", name);
+            return NULL;
+        }
+        if (virConnectIsAlive(conn) == 1 || attempt > 0) {
+            lv_fail(err, "machine %s", name);
+            return NULL;
+        }
+    }
+}
+
+/* "root" of qemu:///embed?root=DIR, owned. */
+static char *embed_root(const char *uri) {
+    const char *at = strstr(uri, "root=");
+
+    if (at == NULL || at[5] != '/')
+        return NULL;
+    return im_strndup(at + 5, strcspn(at + 5, "&"));
+}
+
+/* What makes an embedded driver work beside no daemon: QEMU's output goes to files (there is no
+ * virtlogd), no private /dev (needs mount rights), no owner kept in attributes, no security module
+ * that wants its own daemon. An operator's own file is left as it is. */
+static bool write_embed_conf(const char *root, const char *run_as, struct im_err *err) {
+    IM_AUTO(free_auto) char *folder = im_printf("%s/etc", root);
+    IM_AUTO(free_auto) char *path = im_printf("%s/qemu.conf", folder);
+    IM_AUTO(im_str_done) struct im_str text = {0};
+    struct stat st;
+
+    if (!im_make_dirs(folder, 0711, err))
+        return false;
+    if (stat(path, &st) == 0)
+        return true;
+    im_str_add(&text, "stdio_handler = \"file\"\nsecurity_driver = \"none\"\nnamespaces = []\n"
+                      "remember_owner = 0\n");
+    if (geteuid() == 0) {
+        const struct passwd *user = getpwnam(im_str_empty(run_as) ? "root" : run_as);
+        const struct group *group = user ? getgrgid(user->pw_gid) : NULL;
+
+        if (user == NULL || group == NULL)
+            return im_fail(err, IM_UNSUPPORTED, "there is no user %s to run machines as", run_as);
+        im_str_addf(&text, "user = \"%s\"\ngroup = \"%s\"\n", user->pw_name, group->gr_name);
+    }
+    return im_write_file(path, text.data, text.len, 0644, err);
+}
+
+static bool prepare_embed(const char *uri, const char *run_as, struct im_err *err) {
+    IM_AUTO(free_auto) char *root = embed_root(uri);
+
+    if (root == NULL)
+        return im_fail(err, IM_UNSUPPORTED, "%s: an embedded libvirt needs ?root=/folder", uri);
+    return write_embed_conf(root, run_as, err) || im_within(err, "%s", uri);
+}
+
+static void trim_all(const char *folder) {
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        IM_AUTO(free_auto) char *path = im_printf("%s/%s", folder, entry->d_name);
+        struct im_err err = {0};
+
+        if (im_ends_with(entry->d_name, ".log"))
+            (void) !virt_log_trim(path, &err); /* tried again in two seconds */
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
+/* A guest may write without end: QEMU's log has no bound of its own. */
+static void *keep_logs(void *arg) {
+    struct virt_driver *driver = arg;
+    IM_AUTO(free_auto) char *folder = im_printf("%s/console", driver->state_dir);
+
+    pthread_mutex_lock(&driver->lock);
+    while (!driver->closing) {
+        struct timespec until;
+
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += TRIM_EVERY_S;
+        pthread_cond_timedwait(&driver->wake, &driver->lock, &until);
+        pthread_mutex_unlock(&driver->lock);
+        trim_all(folder);
+        pthread_mutex_lock(&driver->lock);
+    }
+    pthread_mutex_unlock(&driver->lock);
+    return NULL;
+}
+
+static struct lv_listener *listener_new(virt_event *event, void *arg) {
+    struct lv_listener *listener = im_alloc(sizeof(*listener));
+
+    pthread_mutex_init(&listener->lock, NULL);
+    listener->refs = 1;
+    listener->event = event;
+    listener->arg = arg;
+    return listener;
+}
+
+IM_DEFINE_AUTO(struct virt_driver *, lv_close)
+
+struct virt_driver *lv_open(const struct virt_config *config, virt_event *event, void *arg,
+                            struct im_err *err) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    IM_AUTO(lv_close_auto) struct virt_driver *driver = NULL;
+    bool embed = strstr(config->uri, "/embed") != NULL;
+    virConnectPtr conn;
+
+    if (embed && !prepare_embed(config->uri, config->run_as, err))
+        return NULL;
+    pthread_once(&once, start_events);
+    driver = im_alloc(sizeof(*driver));
+    driver->uri = im_strdup(config->uri);
+    driver->state_dir = im_strdup(config->state_dir);
+    snprintf(driver->wanted_accel, sizeof(driver->wanted_accel), "%s",
+             im_str_empty(config->accel) ? "auto" : config->accel);
+    driver->tb_cache_mib = config->tb_cache_mib;
+    driver->embed = embed;
+    driver->test = im_starts_with(config->uri, "test:");
+    driver->listener = listener_new(event, arg);
+    driver->callback = -1;
+    pthread_mutex_init(&driver->lock, NULL);
+    pthread_cond_init(&driver->wake, NULL);
+    pthread_mutex_init(&driver->console_lock, NULL);
+    if (pthread_create(&driver->keeper, NULL, keep_logs, driver) != 0)
+        abort();
+    /* A daemon that is not up yet is no reason to refuse: the next call finds it. Anything else
+     * would never get better. */
+    conn = lv_connection(driver, err);
+    if (conn == NULL && (embed || err->code != IM_BUSY))
+        return NULL;
+    if (conn != NULL && lv_accel(driver, conn, err) == NULL) {
+        virConnectClose(conn);
+        return NULL;
+    }
+    if (conn != NULL)
+        virConnectClose(conn);
+    err->code = IM_OK;
+    return im_steal(&driver);
+}
+
+void lv_close(struct virt_driver *driver) {
+    pthread_mutex_lock(&driver->lock);
+    driver->closing = true;
+    pthread_cond_signal(&driver->wake);
+    pthread_mutex_unlock(&driver->lock);
+    pthread_join(driver->keeper, NULL);
+    lv_consoles_close(driver);
+    pthread_mutex_lock(&driver->listener->lock);
+    driver->listener->event = NULL;
+    pthread_mutex_unlock(&driver->listener->lock);
+    drop_conn(driver);
+    listener_unref(driver->listener);
+    pthread_mutex_destroy(&driver->lock);
+    pthread_mutex_destroy(&driver->console_lock);
+    pthread_cond_destroy(&driver->wake);
+    free(driver->uri);
+    free(driver->state_dir);
+    free(driver);
+}
+
+/* The user that QEMU runs as, from <baselabel type='kvm'>+64055:+64055</baselabel>; -1 when libvirt
+ * does not change it. */
+static uid_t qemu_user(virConnectPtr conn) {
+    IM_AUTO(free_auto) char *xml = virConnectGetCapabilities(conn);
+    const char *dac = xml ? strstr(xml, "<model>dac</model>") : NULL;
+    const char *label = dac ? strstr(dac, "<baselabel type='kvm'>+") : NULL;
+
+    return label ? (uid_t) strtoul(label + strlen("<baselabel type='kvm'>+"), NULL, 10)
+                 : (uid_t) -1;
+}
+
+/* QEMU itself must be able to open /dev/kvm: libvirt does not open it for it. */
+static bool user_may_kvm(uid_t uid) {
+    const struct passwd *user = uid == (uid_t) -1 ? NULL : getpwuid(uid);
+    IM_AUTO(fd_auto) int fd = -1;
+    gid_t groups[64];
+    int count = 64;
+    struct stat st;
+
+    if (uid == (uid_t) -1 || uid == 0 || uid == geteuid()) {
+        fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+        return fd >= 0;
+    }
+    if (stat("/dev/kvm", &st) < 0)
+        return false;
+    if ((st.st_mode & 0006) == 0006)
+        return true;
+    if (user == NULL || getgrouplist(user->pw_name, user->pw_gid, groups, &count) < 0)
+        return false;
+    for (int i = 0; i < count; i++)
+        if (groups[i] == st.st_gid && (st.st_mode & 0060) == 0060)
+            return true;
+    return false;
+}
+
+static bool host_can_kvm(struct virt_driver *driver, virConnectPtr conn) {
+    IM_AUTO(free_auto)
+    char *xml = virConnectGetDomainCapabilities(conn, NULL, "x86_64", "q35", "kvm", 0);
+
+    /* "qemu:///…", "qemu+unix:///…": no host between "//" and "/" means this one. */
+    return xml != NULL && (strstr(driver->uri, ":///") == NULL || user_may_kvm(qemu_user(conn)));
+}
+
+const char *lv_accel(struct virt_driver *driver, virConnectPtr conn, struct im_err *err) {
+    bool kvm;
+
+    pthread_mutex_lock(&driver->lock);
+    if (driver->accel[0] == '\0') {
+        kvm =
+            !driver->test && strcmp(driver->wanted_accel, "tcg") != 0 && host_can_kvm(driver, conn);
+        if (!kvm && strcmp(driver->wanted_accel, "kvm") == 0) {
+            pthread_mutex_unlock(&driver->lock);
+            im_fail(err, IM_UNSUPPORTED,
+                    "KVM is wanted, but machines on this host cannot use /dev/kvm");
+            return NULL;
+        }
+        snprintf(driver->accel, sizeof(driver->accel), "%s", kvm ? "kvm" : "tcg");
+    }
+    pthread_mutex_unlock(&driver->lock);
+    return driver->accel;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The libvirt driver's own: its connection, calls with a deadline, and consoles. */
+#ifndef VIRT_LIBVIRT_PRIVATE_H
+#define VIRT_LIBVIRT_PRIVATE_H
+
+#include <pthread.h>
+
+#include <libvirt/libvirt.h>
+
+#include "base/mem.h"
+#include "virt-private.h"
+
+IM_DEFINE_AUTO(virConnectPtr, virConnectClose)
+IM_DEFINE_AUTO(virDomainPtr, virDomainFree)
+IM_DEFINE_AUTO(virStreamPtr, virStreamFree)
+
+/* How long each kind of call may take. Generous: a busy host without KVM is ten times slower. */
+enum {
+    LV_OPEN_MS = 15000,        /* a daemon that answers at all */
+    LV_OPEN_EMBED_MS = 120000, /* the first time, libvirt asks QEMU for all it can */
+    LV_START_MS = 240000,
+    LV_CALL_MS = 30000,
+    LV_AGENT_MS = 15000,
+    LV_INFO_MS = 1000,
+};
+
+struct lv_listener; /* who hears of events; outlives the driver while libvirt holds it */
+struct lv_console;
+
+struct virt_driver {
+    char *uri;
+    char *state_dir;
+    char wanted_accel[8];
+    int tb_cache_mib;
+    bool embed, test;
+    struct lv_listener *listener;
+
+    pthread_mutex_t lock; /* guards what follows; taken before any lock of libvirt's */
+    virConnectPtr conn;   /* NULL before the first use and after a loss */
+    int callback;         /* of its lifecycle events */
+    int64_t retry_ms;     /* not asked again before, after it timed out */
+    char accel[8];        /* "" until found out */
+    bool closing;
+    pthread_cond_t wake;
+    pthread_t keeper; /* keeps console logs bounded */
+
+    pthread_mutex_t console_lock;
+    struct lv_console *consoles;
+};
+
+/* A connection that is alive, with a reference of the caller's. */
+virConnectPtr lv_connection(struct virt_driver *driver, struct im_err *err) IM_MUST_CHECK;
+/* A running machine; IM_NOT_FOUND if there is none. */
+virDomainPtr lv_domain(struct virt_driver *driver, const char *name,
+                       struct im_err *err) IM_MUST_CHECK;
+/* Translates libvirt's last error of this thread; the sentence follows `format`. Returns false. */
+bool lv_fail(struct im_err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* One call into libvirt on a thread of its own, so that a hung daemon, QEMU or guest agent costs
+ * the caller no more than the deadline. Owned by whoever comes last. Arguments and results live in
+ * the call, for the caller's stack may be gone. */
+struct lv_call {
+    bool (*run)(struct lv_call *call, struct im_err *err);
+    virConnectPtr conn; /* references of the call's own */
+    virDomainPtr domain;
+    char *text, *more; /* arguments; owned */
+    struct im_strings list;
+    unsigned number;
+    char *out; /* results; owned */
+    size_t out_len;
+    virConnectPtr out_conn;
+
+    int refs;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool done, passed;
+    bool abandoned; /* nobody waits any more: undo what should not stay */
+    struct im_err err;
+};
+struct lv_call *lv_call_new(bool (*run)(struct lv_call *call, struct im_err *err));
+void lv_call_unref(struct lv_call *call);
+IM_DEFINE_AUTO(struct lv_call *, lv_call_unref)
+bool lv_call_abandoned(struct lv_call *call);
+/* Runs it and waits; IM_TIMEOUT when it takes longer. */
+bool lv_call_run(struct lv_call *call, int64_t timeout_ms, struct im_err *err) IM_MUST_CHECK;
+/* The same for a running machine, with `run` and the texts (may be NULL) copied. On success the
+ * call is in *ret_call if that is not NULL. */
+bool lv_call_domain(struct virt_driver *driver, const char *name,
+                    bool (*run)(struct lv_call *call, struct im_err *err), const char *text,
+                    const char *more, unsigned number, int64_t timeout_ms,
+                    struct lv_call **ret_call, struct im_err *err) IM_MUST_CHECK;
+
+/* Opening and closing, for the driver's table. */
+struct virt_driver *lv_open(const struct virt_config *config, virt_event *event, void *arg,
+                            struct im_err *err);
+void lv_close(struct virt_driver *driver);
+/* "kvm" or "tcg" (borrowed), found out once. */
+const char *lv_accel(struct virt_driver *driver, virConnectPtr conn,
+                     struct im_err *err) IM_MUST_CHECK;
+
+/* The guest agent, for the driver's table. */
+bool lv_fs_freeze(struct virt_driver *driver, const char *name, int64_t timeout_ms,
+                  bool *ret_frozen, struct im_err *err);
+bool lv_fs_thaw(struct virt_driver *driver, const char *name, struct im_err *err);
+bool lv_set_password(struct virt_driver *driver, const char *name, const char *user,
+                     const char *password, struct im_err *err);
+bool lv_authorized_keys(struct virt_driver *driver, const char *name, const char *user,
+                        const char *const keys[], size_t count, bool remove, struct im_err *err);
+bool lv_info(struct virt_driver *driver, const char *name, struct virt_info *ret_info,
+             struct im_err *err);
+
+bool lv_console_open(struct virt_driver *driver, const char *name, int *ret_fd, struct im_err *err);
+void lv_consoles_close(struct virt_driver *driver);
+
+#endif
