@@ -4,6 +4,7 @@
 #include "libvirt-private.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ struct half {
 /* Referenced by the driver's list, by the stream's callback and by the socket's. */
 struct lv_console {
     pthread_mutex_t lock;
-    int refs;
+    atomic_int refs;
     char name[64];
     virStreamPtr stream; /* NULL once closed */
     int fd, watch;
@@ -29,17 +30,14 @@ struct lv_console {
     struct lv_console *next;
 };
 
+/* Also called by libvirt, at once when a callback is removed: must not take the lock. */
 static void console_unref(void *opaque) {
     struct lv_console *console = opaque;
-    bool last;
 
-    pthread_mutex_lock(&console->lock);
-    last = --console->refs == 0;
-    pthread_mutex_unlock(&console->lock);
-    if (last) {
-        pthread_mutex_destroy(&console->lock);
-        free(console);
-    }
+    if (atomic_fetch_sub(&console->refs, 1) > 1)
+        return;
+    pthread_mutex_destroy(&console->lock);
+    free(console);
 }
 
 /* With the lock held. The far end of the pair sees the end of file. */
@@ -180,7 +178,8 @@ static bool relay(struct virt_driver *driver, const char *name, virStreamPtr *st
     if (console->watch < 0 || virStreamEventAddCallback(console->stream, VIR_STREAM_EVENT_READABLE,
                                                         on_stream, console, console_unref) < 0) {
         lv_fail(err, "machine %s: cannot watch its console", name);
-        console->refs -= console->watch < 0 ? 2 : 1;
+        /* Callbacks that were never added drop nothing. */
+        atomic_fetch_sub(&console->refs, console->watch < 0 ? 2 : 1);
         finish(console);
         pthread_mutex_unlock(&console->lock);
         console_unref(console);
