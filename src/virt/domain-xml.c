@@ -238,8 +238,12 @@ static void add_devices(struct xml *xml, const struct virt_machine *machine,
              "</channel>\n"
              "<input type='mouse' bus='ps2'/>\n<input type='keyboard' bus='ps2'/>\n"
              "<graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1'");
-    if (!im_str_empty(machine->graphics_passwd))
-        add(xml, " passwd='@'", machine->graphics_passwd);
+    if (!im_str_empty(machine->graphics_passwd)) {
+        /* RFB knows eight characters; libvirt refuses more. */
+        IM_AUTO(free_auto) char *known = im_strndup(machine->graphics_passwd, 8);
+
+        add(xml, " passwd='@'", known);
+    }
     add(xml, "/>\n<video><model type='vga' vram='16384'/></video>\n"
              "<memballoon model='virtio' freePageReporting='on'/>\n"
              "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>\n");

@@ -53,7 +53,7 @@ static bool start(struct virt *virt, const char *head, struct im_err *err) {
                                          .disk_count = 1,
                                          .nics = &nic,
                                          .nic_count = 1,
-                                         .graphics_passwd = "pass&<'>"};
+                                         .graphics_passwd = "pass&<'>, and more"};
 
     return virt_start(virt, &machine, err);
 }
