@@ -56,7 +56,7 @@ static char *trim(char *text) {
 
 static bool read_line_of(struct cli_settings *into, const char *path, unsigned number, char *line,
                          struct im_err *err) {
-    char *key = trim(line), *value = strchr(key, '=');
+    char *key = trim(line), *value = strpbrk(key, "=:"); /* "key: value" is what imprintd prints */
 
     if (*key == '\0' || *key == '#' || *key == ';' || *key == '[')
         return true;

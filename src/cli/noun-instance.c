@@ -335,7 +335,7 @@ const struct command instance_commands[] = {
      "Without --keypair, --password-stdin or --no-login the only key pair there is gets let in; of "
      "several, you are asked.",
      "imprint instance run --image debian12 --cpu 2 --memory 2048 --wait\n"
-     "imprint instance run -i web-v1 --count 10 --name web --disk 40 --user-data setup.sh\n"
+     "imprint instance run -i web-v1 --count 10 --disk 40 --user-data setup.sh\n"
      "imprint instance run -i debian12 --password-stdin < password.txt"},
     {"start", "INSTANCE…", 1, 1000, "@instance", GROUP_WAIT, cli_no_options, start,
      "Starts stopped instances.", NULL, "imprint instance start i-4kq0z8pw --wait"},

@@ -287,34 +287,87 @@ static void print_pair(struct cli *cli, const char *key, const char *value, unsi
     fprintf(cli->out, "%s\n", out.data);
 }
 
+struct pairs {
+    struct im_strings keys, values;
+};
+
+static void add_pair(struct pairs *pairs, const char *key, const char *value) {
+    if (*value == '\0')
+        return;
+    im_strings_add(&pairs->keys, key);
+    im_strings_add(&pairs->values, value);
+}
+
+/* "status=done step=3": the members of an object in one line, what is empty or zero left out. */
+static void one_line(struct im_str *out, const struct wire_value *object) {
+    for (size_t i = 0; i < wire_count(object); i++) {
+        IM_AUTO(im_str_done) struct im_str value = {0};
+
+        plain(&value, wire_member_at(object, i));
+        if (value.len > 0 && strcmp(value.data, "0") != 0)
+            im_str_addf(out, "%s%s=%s", out->len > 0 ? " " : "", wire_key_at(object, i),
+                        value.data);
+    }
+}
+
+static bool is_column(const struct listing *listing, const char *path) {
+    for (const struct column *column = listing->columns; column->title != NULL; column++)
+        if (strcmp(column->path, path) == 0)
+            return true;
+    return strcmp(path, "transition_status") == 0;
+}
+
+/* Members that no column shows: nested objects under a dotted name, arrays of objects a line each.
+ * Zeros are told at the top only, where each field is the object's own. */
+static void add_members(struct pairs *pairs, const struct listing *listing, const char *prefix,
+                        const struct wire_value *object) {
+    for (size_t i = 0; i < wire_count(object); i++) {
+        const struct wire_value *value = wire_member_at(object, i);
+        IM_AUTO(free_auto)
+        char *path = im_printf("%s%s%s", prefix, *prefix ? "." : "", wire_key_at(object, i));
+        IM_AUTO(im_str_done) struct im_str text = {0};
+
+        if (is_column(listing, path))
+            continue;
+        if (wire_kind(value) == WIRE_OBJECT) {
+            add_members(pairs, listing, path, value);
+        } else if (wire_kind(wire_at(value, 0)) == WIRE_OBJECT) {
+            for (size_t j = 0; j < wire_count(value); j++) {
+                IM_AUTO(free_auto) char *numbered = im_printf("%s.%zu", path, j);
+                IM_AUTO(im_str_done) struct im_str line = {0};
+
+                one_line(&line, wire_at(value, j));
+                add_pair(pairs, numbered, line.data ? line.data : "");
+            }
+        } else {
+            plain(&text, value);
+            if (*prefix == '\0' || !im_str_equal(text.data, "0"))
+                add_pair(pairs, path, text.data ? text.data : "");
+        }
+    }
+}
+
 /* The columns first, as people read them; then every other member as it is on the wire. */
 static void print_object(struct cli *cli, const struct listing *listing,
                          const struct wire_value *object) {
+    struct pairs pairs = {0};
     unsigned key_width = 0;
 
-    for (size_t i = 0; i < wire_count(object); i++) {
-        unsigned wide = text_width(wire_key_at(object, i));
-
-        if (wide > key_width && wire_kind(wire_member_at(object, i)) != WIRE_NULL)
-            key_width = wide;
-    }
     for (const struct column *column = listing->columns; column->title != NULL; column++) {
         IM_AUTO(free_auto) char *value = column_text(column, object, false);
 
-        if (*value != '\0')
-            print_pair(cli, column->title, value, key_width);
+        add_pair(&pairs, column->title, value);
     }
-    for (size_t i = 0; i < wire_count(object); i++) {
-        const char *key = wire_key_at(object, i);
-        IM_AUTO(im_str_done) struct im_str value = {0};
-        bool known = strcmp(key, "transition_status") == 0;
+    add_members(&pairs, listing, "", object);
+    for (size_t i = 0; i < pairs.keys.count; i++) {
+        unsigned wide = text_width(pairs.keys.items[i]);
 
-        for (const struct column *column = listing->columns; column->title != NULL; column++)
-            known = known || strcmp(column->path, key) == 0;
-        plain(&value, wire_member_at(object, i));
-        if (!known && value.len > 0)
-            print_pair(cli, key, value.data, key_width);
+        key_width = wide > key_width ? wide : key_width;
     }
+    for (size_t i = 0; i < pairs.keys.count; i++)
+        print_pair(cli, pairs.keys.items[i], pairs.values.items[i], key_width);
+    im_strings_done(&pairs.keys);
+    im_strings_done(&pairs.values);
 }
 
 static bool holds_id(const struct wire_value *set, const char *key, const char *id) {

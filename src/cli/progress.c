@@ -8,14 +8,14 @@
 
 #include "base/clock.h"
 
-enum { DRAW_EVERY_MS = 100, BAR_MAX = 30, RATE_OVER_MS = 3000 };
+enum { DRAW_EVERY_MS = 100, BAR_MIN = 6, BAR_MAX = 30, RATE_OVER_MS = 3000 };
 
 struct progress {
     char *what;
     bool terminal, silent, drawn;
     bool named; /* `what` tells the job's action */
     int64_t started_ms, drawn_ms;
-    unsigned frame;
+    unsigned frame, cells;
     int tenth;            /* the last one that was said */
     char *said;           /* the last step that was said */
     uint64_t first_bytes; /* where the bytes stood when the rate was begun to be measured */
@@ -84,6 +84,17 @@ static int64_t measure(struct progress *progress, uint64_t done) {
     return rate;
 }
 
+/* The bar takes what the words leave; it never grows back, or it would jump with them. */
+static unsigned bar_cells(struct progress *progress, unsigned words) {
+    unsigned width = terminal_width(STDERR_FILENO), cells = 0;
+
+    if (width > words + 2 + BAR_MIN)
+        cells = width - words - 3 > BAR_MAX ? BAR_MAX : width - words - 3;
+    if (progress->cells == 0 || cells < progress->cells)
+        progress->cells = cells;
+    return progress->cells;
+}
+
 static void bar(struct im_str *out, unsigned cells, uint64_t done, uint64_t total) {
     unsigned full = (unsigned) ((double) cells * (double) done / (double) total);
 
@@ -95,7 +106,8 @@ void progress_bytes(struct progress *progress, uint64_t done, uint64_t total, in
     IM_AUTO(im_str_done) struct im_str line = {0};
     char done_text[16], total_text[16], rate_text[16], left[32] = "";
     int percent = total == 0 ? 0 : (int) ((double) done * 100 / (double) total);
-    unsigned width = terminal_width(STDERR_FILENO), cells;
+    IM_AUTO(im_str_done) struct im_str words = {0};
+    unsigned cells;
 
     if (progress->silent || total == 0)
         return;
@@ -112,19 +124,19 @@ void progress_bytes(struct progress *progress, uint64_t done, uint64_t total, in
     im_size_text(total, total_text);
     im_size_text(rate > 0 ? (uint64_t) rate : 0, rate_text);
     if (!progress->terminal) {
-        fprintf(stderr, "%s: %d %% (%s of %s%s%s)\n", progress->what, percent, done_text,
-                total_text, rate > 0 ? ", " : "", rate > 0 ? rate_text : "");
+        fprintf(stderr, "%s: %d %% (%s of %s%s%s%s)\n", progress->what, percent, done_text,
+                total_text, rate > 0 ? ", " : "", rate > 0 ? rate_text : "", rate > 0 ? "/s" : "");
         return;
     }
-    cells = width > text_width(progress->what) + 60 ? width - text_width(progress->what) - 60 : 0;
-    cells = cells > BAR_MAX ? BAR_MAX : cells;
+    im_str_addf(&words, "%3d %%  %s of %s", percent, done_text, total_text);
+    if (rate > 0)
+        im_str_addf(&words, "  %s/s", rate_text);
+    if (left[0] != '\0')
+        im_str_addf(&words, "  %s left", left);
+    cells = bar_cells(progress, text_width(progress->what) + 2 + text_width(words.data));
     im_str_addf(&line, "%s  ", progress->what);
     bar(&line, cells, done, total);
-    im_str_addf(&line, "%s%3d %%  %s of %s", cells ? "  " : "", percent, done_text, total_text);
-    if (rate > 0)
-        im_str_addf(&line, "  %s/s", rate_text);
-    if (left[0] != '\0')
-        im_str_addf(&line, "  %s left", left);
+    im_str_addf(&line, "%s%s", cells > 0 ? " " : "", words.data);
     draw(progress, line.data);
 }
 
