@@ -542,14 +542,14 @@ def console(connection, rfile):
             break
         if op == 10:
             ponged = ponged or payload == b"are you there"
-            continue
-        typed += payload
-        send(2, payload)
+        else:
+            typed += payload
+            send(2, payload)
         if b"flood" in typed:
             typed = b""
             send(2, b"x" * 100000 + b"END\r\n")
-        if b"quit" in typed:
-            send(2, b"bye, %s\r\n" % (b"pong was heard" if ponged else b"no pong"))
+        if b"quit" in typed and ponged:
+            send(2, b"bye, pong was heard\r\n")
             send(8, struct.pack("!H", 1000))
             break
 
