@@ -18,6 +18,8 @@
 
 bool enter_sandbox(const struct request *request, struct im_err *err) {
     struct sandbox_policy policy = {.user = request->user,
+                                    /* the image's tables take 8 bytes for each cluster */
+                                    .memory_bytes = (1ull << 30) + request->max_bytes / 8192,
                                     .cpu_s = CPU_S,
                                     .file_bytes = request->max_bytes + request->max_bytes / 512 +
                                                   (64ull << 20)};
