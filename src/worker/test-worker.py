@@ -130,6 +130,21 @@ def test_formats():
     check({m["progress"]["phase"] for m in messages if "progress" in m} == {"copy", "sync"}, "phases copy and sync")
 
 
+def test_far():
+    """Data behind 4 GiB: further tables, and VHDX's entries for bitmaps between the blocks."""
+    with open(path("far.raw"), "wb") as f:
+        f.write(open(path("sound.raw"), "rb").read(512))
+        f.seek(4700 * 2**20)
+        f.write(b"far away" * 10000)
+        f.truncate(5000 * 2**20)
+    for form in ("vhdx", "vmdk", "vdi", "vpc", "qcow2"):
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", form, *(["-o", "force_size=on"] if form == "vpc" else []),
+                        path("far.raw"), path("far")], check=True)
+        result, error, _ = run("import", {}, path("far"), path("out"))
+        check(result and result["data_bytes"] <= 4 * 65536 and same("far.raw"), f"{form}: data far away {error or ''}")
+        os.unlink(path("far"))
+
+
 def test_probe():
     for name in ("sound.raw", "sound.qcow2", "sound.vhdx"):
         result, error, _ = run("probe", {}, path(name))
@@ -321,7 +336,7 @@ try:
             print(f"1..0 # SKIP {tool} is missing")
             sys.exit(0)
     prepare()
-    for test in (test_requests, test_formats, test_probe, test_refused, test_hostile, test_bombs, test_url, test_killed):
+    for test in (test_requests, test_formats, test_far, test_probe, test_refused, test_hostile, test_bombs, test_url, test_killed):
         test()
     print(f"1..{count}")
 finally:
