@@ -12,6 +12,7 @@
 
 #define MAP_TABLES 64u
 #define PACKED_SECTOR 512u
+#define PACKED_WINDOW_LOG 22 /* twice the largest cluster */
 
 IM_DEFINE_AUTO(ZSTD_DCtx *, ZSTD_freeDCtx)
 
@@ -311,6 +312,10 @@ static bool unzstd_cluster(struct qcow2_reader *reader, size_t len) {
     ZSTD_inBuffer in = {.src = reader->packed, .size = len};
     ZSTD_outBuffer out = {.dst = reader->unpacked, .size = reader->cluster};
 
+    /* A frame may ask for a window of 128 MiB; that of a cluster needs no more than the cluster. */
+    if (context &&
+        ZSTD_isError(ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, PACKED_WINDOW_LOG)))
+        return false;
     while (context && out.pos < out.size) {
         size_t before = out.pos, code = ZSTD_decompressStream(context, &out, &in);
 

@@ -439,7 +439,12 @@ static void test_cut_short(void) {
     writer = qcow2_writer_new(out, 4096 * MIB, &fail);
     check_ok(qcow2_writer_data(writer, 0, raw + 96 * KIB, QCOW2_CLUSTER, &err), "a stream begins");
     check_err(qcow2_writer_cut(writer, 8192 * MIB, &err), IM_BAD_MESSAGE, "it does not grow");
-    check_ok(qcow2_writer_cut(writer, QCOW2_CLUSTER, &err) && qcow2_writer_finish(writer, &err),
+    check_ok(qcow2_writer_data(writer, QCOW2_CLUSTER, raw + 96 * KIB, QCOW2_CLUSTER, &err),
+             "it goes on");
+    check_err(qcow2_writer_cut(writer, QCOW2_CLUSTER, &err), IM_BAD_MESSAGE,
+              "it is not cut where it has data");
+    check_ok(qcow2_writer_cut(writer, 2 * QCOW2_CLUSTER - 512, &err) &&
+                 qcow2_writer_finish(writer, &err),
              "and ends early");
     check(RUN("qemu-img", "check", "-q", "-f", "qcow2", image_path), "qemu-img finds no error");
     check_err(qcow2_writer_new(out, 0, &err) != NULL, IM_BAD_MESSAGE, "no size is refused");

@@ -15,13 +15,17 @@
 #define CLUSTER_BITS 16u
 #define L2_ENTRIES (CLUSTER / 8)
 #define COUNTS_PER_BLOCK (CLUSTER / 2)
+/* Entries are kept in pieces of 4 KiB, which stand for 32 MiB of the disk: strewn data costs a
+ * sixteenth of itself, not as much again. */
+#define PIECE_ENTRIES 512u
+#define L2_PIECES (L2_ENTRIES / PIECE_ENTRIES)
 #define COPY_BUFFER (1u << 20)
 
 struct qcow2_writer {
     int fd;
     uint64_t size, next; /* virtual size; where the next cluster of the file goes */
-    uint64_t l1_count;   /* slots of `tables` */
-    uint64_t **tables;   /* by first level index: entries in host order; NULL = nothing there */
+    uint64_t l1_count;
+    uint64_t **pieces; /* l1_count * L2_PIECES: entries in host order; NULL = nothing there */
     bool finished;
 };
 
@@ -39,16 +43,16 @@ struct qcow2_writer *qcow2_writer_new(int fd, uint64_t size_bytes, struct im_err
     writer->size = size_bytes;
     writer->next = CLUSTER;
     writer->l1_count = l1_entries(size_bytes, CLUSTER_BITS);
-    writer->tables = im_alloc(writer->l1_count * sizeof(*writer->tables));
+    writer->pieces = im_alloc(writer->l1_count * L2_PIECES * sizeof(*writer->pieces));
     return writer;
 }
 
 void qcow2_writer_free(struct qcow2_writer *writer) {
     if (writer == NULL)
         return;
-    for (uint64_t i = 0; i < writer->l1_count; i++)
-        free(writer->tables[i]);
-    free(writer->tables);
+    for (uint64_t i = 0; i < writer->l1_count * L2_PIECES; i++)
+        free(writer->pieces[i]);
+    free(writer->pieces);
     free(writer);
 }
 
@@ -63,11 +67,11 @@ static bool range_check(const struct qcow2_writer *writer, uint64_t offset, uint
 }
 
 static uint64_t *entry_of(struct qcow2_writer *writer, uint64_t cluster) {
-    uint64_t **table = &writer->tables[cluster / L2_ENTRIES];
+    uint64_t **piece = &writer->pieces[cluster / PIECE_ENTRIES];
 
-    if (*table == NULL)
-        *table = im_alloc(CLUSTER);
-    return *table + cluster % L2_ENTRIES;
+    if (*piece == NULL)
+        *piece = im_alloc(PIECE_ENTRIES * sizeof(**piece));
+    return *piece + cluster % PIECE_ENTRIES;
 }
 
 bool qcow2_writer_place(struct qcow2_writer *writer, uint64_t guest_offset, uint64_t len,
@@ -136,16 +140,32 @@ bool qcow2_writer_copy(struct qcow2_writer *writer, uint64_t guest_offset, int s
 
 uint64_t qcow2_writer_placed(const struct qcow2_writer *writer) { return writer->next - CLUSTER; }
 
+/* Whether nothing was placed from this cluster on. */
+static bool empty_from(const struct qcow2_writer *writer, uint64_t cluster) {
+    uint64_t first = cluster / PIECE_ENTRIES, count = writer->l1_count * L2_PIECES;
+
+    for (uint64_t k = cluster % PIECE_ENTRIES;
+         first < count && writer->pieces[first] != NULL && k < PIECE_ENTRIES; k++)
+        if (writer->pieces[first][k] != 0)
+            return false;
+    for (uint64_t i = first + 1; i < count; i++)
+        if (writer->pieces[i] != NULL)
+            return false;
+    return true;
+}
+
 bool qcow2_writer_cut(struct qcow2_writer *writer, uint64_t size_bytes, struct im_err *err) {
     uint64_t count = l1_entries(size_bytes, CLUSTER_BITS);
 
     if (size_bytes == 0 || size_bytes % 512 != 0 || size_bytes > writer->size)
         return im_fail(err, IM_BAD_MESSAGE, "the image cannot be cut to %" PRIu64 " bytes",
                        size_bytes);
-    for (uint64_t i = count; i < writer->l1_count; i++)
-        if (writer->tables[i] != NULL)
-            return im_fail(err, IM_BAD_MESSAGE, "something was written beyond %" PRIu64 " bytes",
-                           size_bytes);
+    if (!empty_from(writer, round_up(size_bytes, CLUSTER) / CLUSTER))
+        return im_fail(err, IM_BAD_MESSAGE, "something was written beyond %" PRIu64 " bytes",
+                       size_bytes);
+    /* An empty piece behind the end is of no use, and would not be freed. */
+    for (uint64_t i = count * L2_PIECES; i < writer->l1_count * L2_PIECES; i++)
+        free(writer->pieces[i]);
     writer->size = size_bytes;
     writer->l1_count = count;
     return true;
@@ -153,16 +173,28 @@ bool qcow2_writer_cut(struct qcow2_writer *writer, uint64_t size_bytes, struct i
 
 /* --- The tables ------------------------------------------------------------------------------- */
 
+/* One second level table out of its pieces; false if there is none. */
+static bool gather_table(const struct qcow2_writer *writer, uint64_t index, unsigned char *l2) {
+    uint64_t *const *pieces = writer->pieces + index * L2_PIECES;
+    bool any = false;
+
+    memset(l2, 0, CLUSTER);
+    for (uint64_t i = 0; i < L2_PIECES; i++) {
+        for (uint64_t k = 0; pieces[i] != NULL && k < PIECE_ENTRIES; k++)
+            put64(l2 + 8 * (i * PIECE_ENTRIES + k), pieces[i][k]);
+        any = any || pieces[i] != NULL;
+    }
+    return any;
+}
+
 /* The second level tables that hold something, then the first level table that names them. */
 static bool write_tables(struct qcow2_writer *writer, struct header *header, struct im_err *err) {
     uint64_t l1_bytes = round_up(writer->l1_count * 8, CLUSTER);
     IM_AUTO(free_auto) unsigned char *l1 = im_alloc(l1_bytes), *l2 = im_alloc(CLUSTER);
 
     for (uint64_t i = 0; i < writer->l1_count; i++) {
-        if (writer->tables[i] == NULL)
+        if (!gather_table(writer, i, l2))
             continue;
-        for (uint64_t k = 0; k < L2_ENTRIES; k++)
-            put64(l2 + 8 * k, writer->tables[i][k]);
         if (!im_pwrite_all(writer->fd, l2, CLUSTER, writer->next, "the image's tables", err))
             return false;
         put64(l1 + 8 * i, writer->next | ENTRY_COPIED);
