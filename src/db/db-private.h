@@ -30,9 +30,13 @@ struct db_driver {
     void (*free)(void *result);
     /* Runs several statements separated by semicolons; migrations only. */
     bool (*script)(void *link, const char *sql, struct im_err *err);
-    bool generations; /* this process is the only writer: db_generation may count */
+    /* Keeps other programs out of the schema until the link is closed or asked to let go. NULL: a
+     * write transaction does so already. */
+    bool (*lock_schema)(void *link, bool on, struct im_err *err);
+    /* As db_generation; NULL: the driver can not know. */
+    uint64_t (*generation)(void *shared);
 };
 
-extern const struct db_driver db_sqlite;
+extern const struct db_driver db_sqlite, db_pgsql;
 
 #endif

@@ -6,24 +6,24 @@
 #include <assert.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/id.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "db-private.h"
 #include "schema.h"
 
-enum { IDLE_KEPT = 16, VALUES_MAX = 96, TRIES = 10 };
+enum { IDLE_KEPT = 16, VALUES_MAX = 96, TRIES = 10, PAUSE_MAX_MS = 500 };
 
-static const struct db_driver *const drivers[] = {&db_sqlite};
+static const struct db_driver *const drivers[] = {&db_sqlite, &db_pgsql};
 
 struct db_conn {
     struct db *db;
     void *link;
-    bool open, writes; /* a transaction is open; it may have written */
+    bool open; /* a transaction */
 };
 
 struct db {
@@ -32,7 +32,6 @@ struct db {
     pthread_mutex_t lock; /* guards idle and idle_count */
     struct db_conn *idle[IDLE_KEPT];
     size_t idle_count;
-    atomic_uint_fast64_t generation;
 };
 
 struct db_rows {
@@ -57,10 +56,9 @@ struct db *db_open(const char *uri, struct im_err *err) {
         db->driver = drivers[i];
         db->shared = shared;
         pthread_mutex_init(&db->lock, NULL);
-        atomic_init(&db->generation, 1);
         return db;
     }
-    im_fail(err, IM_BAD_MESSAGE, "record: the URI should begin with sqlite:");
+    im_fail(err, IM_BAD_MESSAGE, "record: the URI should begin with sqlite: or postgresql:");
     return NULL;
 }
 
@@ -82,7 +80,7 @@ void db_close(struct db *db) {
 const char *db_driver(const struct db *db) { return db->driver->name; }
 
 uint64_t db_generation(struct db *db) {
-    return db->driver->generations ? atomic_load(&db->generation) : 0;
+    return db->driver->generation != NULL ? db->driver->generation(db->shared) : 0;
 }
 
 /* --- Connections ------------------------------------------------------------------------------ */
@@ -135,7 +133,6 @@ static bool begin(struct db_conn *conn, bool write, struct im_err *err) {
     if (!conn->db->driver->begin(conn->link, write, err))
         return false;
     conn->open = true;
-    conn->writes = write;
     return true;
 }
 
@@ -150,8 +147,6 @@ bool db_commit(struct db_conn *conn, struct im_err *err) {
         return false;
     }
     conn->open = false;
-    if (conn->writes)
-        atomic_fetch_add(&conn->db->generation, 1);
     return true;
 }
 
@@ -164,20 +159,30 @@ void db_rollback(struct db_conn *conn) {
 
 bool db_in_transaction(const struct db_conn *conn) { return conn->open; }
 
+/* Longer each time, and never the same for two that met each other. */
+static void pause_after(int try) {
+    int64_t most = try < 6 ? 10 << try : PAUSE_MAX_MS
+        ;
+    uint16_t chance;
+
+    im_random(&chance, sizeof(chance));
+    im_sleep_ms(most / 2 + chance % (most / 2));
+}
+
 bool db_transact(struct db *db, bool (*body)(struct db_conn *conn, void *arg, struct im_err *err),
                  void *arg, struct im_err *err) {
     for (int try = 1;; try++) {
-        IM_AUTO(db_give_auto) struct db_conn *conn = db_take(db, err);
+        struct db_conn *conn = db_take(db, err);
+        bool fine =
+            conn != NULL && db_begin(conn, err) && body(conn, arg, err) && db_commit(conn, err);
 
-        if (conn == NULL)
-            return false;
-        if (db_begin(conn, err) && body(conn, arg, err) && db_commit(conn, err))
+        db_give(conn);
+        if (fine)
             return true;
         if (err->code != IM_BUSY || try == TRIES)
             return false;
-        db_rollback(conn);
         *err = (struct im_err){0};
-        im_sleep_ms(try * 10);
+        pause_after(try);
     }
 }
 
@@ -228,8 +233,6 @@ bool db_exec_values(struct db_conn *conn, int64_t *ret_changed, struct im_err *e
             return false;
     if (ret_changed != NULL)
         *ret_changed = conn->db->driver->changed(rows->result);
-    if (!conn->open)
-        atomic_fetch_add(&conn->db->generation, 1);
     return true;
 }
 
@@ -282,8 +285,7 @@ void db_rows_free(struct db_rows *rows) {
     free(rows);
 }
 
-/* --- Migrations: each in its own transaction, so that two programs may run them at once ---------
- */
+/* --- Migrations: each in its own transaction, so that two programs may run them at once ------ */
 
 static const char *const migrations[] = DB_MIGRATIONS;
 enum { MIGRATIONS = sizeof(migrations) / sizeof(migrations[0]) };
@@ -326,10 +328,16 @@ static bool migrate_one(struct db_conn *conn, void *arg, struct im_err *err) {
 }
 
 bool db_migrate(struct db *db, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(db, err);
+    bool (*lock)(void *link, bool on, struct im_err *err) = db->driver->lock_schema;
+    struct im_err ignored = {0};
     int64_t left = 1;
 
-    while (left > 0)
-        if (!db_transact(db, migrate_one, &left, err))
-            return im_within(err, "migration");
-    return true;
+    if (conn == NULL || (lock != NULL && !lock(conn->link, true, err)))
+        return im_within(err, "migration");
+    while (left > 0 && db_transact(db, migrate_one, &left, err))
+        continue;
+    if (lock != NULL)
+        (void) lock(conn->link, false, &ignored);
+    return left == 0 || im_within(err, "migration");
 }

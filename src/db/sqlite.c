@@ -2,28 +2,41 @@
 /* The record in a SQLite file: WAL, synchronous=FULL, statements prepared once per connection. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "db-private.h"
 
-enum { STATEMENTS_KEPT = 128, BUSY_MS = 30000 };
+enum { STATEMENTS_KEPT = 128, BUSY_MS = 30000, INDEX_REGION = 32768, INDEX_WORDS = 12 };
+
+struct link;
 
 struct file {
     char *path;
+    /* Writers of this program queue here: SQLite's own way is to sleep and look again. Held from
+     * BEGIN to COMMIT, or while an autocommitted statement runs. */
+    pthread_mutex_t writer;
+    struct link *first;             /* open as long as we are, so that `index` stays mapped */
+    const volatile uint32_t *index; /* the header of the WAL index, see file_generation */
 };
 
 struct statement {
     char *sql;
+    size_t len;
     sqlite3_stmt *stmt;
     bool busy; /* a result is being read */
 };
 
 struct link {
+    struct file *file;
     sqlite3 *db;
+    bool open;    /* BEGIN was said, and neither COMMIT nor ROLLBACK yet */
+    bool writing; /* we hold file->writer */
     struct statement kept[STATEMENTS_KEPT];
     size_t next; /* the one to be replaced next */
 };
@@ -34,6 +47,7 @@ struct result {
     struct statement *kept; /* NULL: the statement is ours alone */
     int64_t changed;
     int64_t before; /* total changes when it began */
+    bool writing;   /* it took file->writer for itself */
 };
 
 static bool sql_fail(sqlite3 *db, const char *what, struct im_err *err) {
@@ -62,40 +76,13 @@ static bool sql_fail(sqlite3 *db, const char *what, struct im_err *err) {
     return im_fail(err, IM_INTERNAL, "record: cannot %s: %s", what, text);
 }
 
-/* Made by us, as SQLite would take the umask's word for who may read it. Only if it is new:
- * closing a descriptor of a file that SQLite has open would drop the locks it holds on it. */
-static bool make_file(const char *path, struct im_err *err) {
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-
-    if (fd >= 0)
-        close(fd);
-    return fd >= 0 || errno == EEXIST || im_fail_sys(err, errno, "record: cannot open %s", path);
-}
-
-static void *file_open(const char *address, struct im_err *err) {
-    struct file *file;
-
-    if (*address == '\0') {
-        im_fail(err, IM_BAD_MESSAGE, "record: the URI sqlite: names no file");
-        return NULL;
-    }
-    if (!make_file(address, err))
-        return NULL;
-    file = im_alloc(sizeof(*file));
-    file->path = im_strdup(address);
-    return file;
-}
-
-static void file_close(void *shared) {
-    struct file *file = shared;
-
-    free(file->path);
-    free(file);
-}
+/* --- Opening --------------------------------------------------------------------------------- */
 
 static void link_close(void *arg) {
     struct link *link = arg;
 
+    if (link == NULL)
+        return;
     for (size_t i = 0; i < STATEMENTS_KEPT; i++) {
         sqlite3_finalize(link->kept[i].stmt);
         free(link->kept[i].sql);
@@ -108,12 +95,14 @@ static void *link_open(void *shared, struct im_err *err) {
     struct file *file = shared;
     struct link *link = im_alloc(sizeof(*link));
 
+    link->file = file;
     if (sqlite3_open_v2(file->path, &link->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
             SQLITE_OK ||
         sqlite3_busy_timeout(link->db, BUSY_MS) != SQLITE_OK ||
         sqlite3_exec(link->db,
                      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-                     "PRAGMA cache_size=-4096; PRAGMA temp_store=MEMORY",
+                     "PRAGMA cache_size=-2048; PRAGMA temp_store=MEMORY;"
+                     "PRAGMA journal_size_limit=16777216; SELECT COUNT(*) FROM sqlite_master",
                      NULL, NULL, NULL) != SQLITE_OK) {
         sql_fail(link->db, "open it", err);
         im_within(err, "%s", file->path);
@@ -121,6 +110,96 @@ static void *link_open(void *shared, struct im_err *err) {
         return NULL;
     }
     return link;
+}
+
+/* Made by us, as SQLite would take the umask's word for who may read it. Only if it is new:
+ * closing a descriptor of a file that SQLite has open would drop the locks it holds on it. */
+static bool make_file(const char *path, struct im_err *err) {
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 || errno == EEXIST || im_fail_sys(err, errno, "record: cannot open %s", path);
+}
+
+/* Where SQLite has the WAL index mapped; asked through its own interface for file systems. */
+static const volatile uint32_t *map_index(sqlite3 *db) {
+    sqlite3_file *handle = NULL;
+    void volatile *region = NULL;
+
+    if (sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &handle) != SQLITE_OK ||
+        handle == NULL || handle->pMethods == NULL || handle->pMethods->iVersion < 2 ||
+        handle->pMethods->xShmMap(handle, 0, INDEX_REGION, 0, &region) != SQLITE_OK)
+        return NULL;
+    return region;
+}
+
+static void file_close(void *shared) {
+    struct file *file = shared;
+
+    link_close(file->first);
+    pthread_mutex_destroy(&file->writer);
+    free(file->path);
+    free(file);
+}
+
+/* Counting memory takes a lock that all threads share; before the first use of the library. */
+static void configure(void) { (void) sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); }
+
+static void *file_open(const char *address, struct im_err *err) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    struct file *file;
+
+    if (*address == '\0') {
+        im_fail(err, IM_BAD_MESSAGE, "record: the URI sqlite: names no file");
+        return NULL;
+    }
+    (void) pthread_once(&once, configure);
+    if (!make_file(address, err))
+        return NULL;
+    file = im_alloc(sizeof(*file));
+    file->path = im_strdup(address);
+    pthread_mutex_init(&file->writer, NULL);
+    file->first = link_open(file, err);
+    if (file->first == NULL) {
+        file_close(file);
+        return NULL;
+    }
+    file->index = map_index(file->first->db);
+    return file;
+}
+
+/* The header of the WAL index changes at the very moment at which a commit becomes visible, be it
+ * ours or another program's: 12 words, with a counter of commits, the end of the log and a
+ * checksum. Torn by a write at the same time it is a number that never comes again. */
+static uint64_t file_generation(void *shared) {
+    const struct file *file = shared;
+    uint64_t hash = 14695981039346656037u;
+
+    if (file->index == NULL)
+        return 0;
+    for (int i = 0; i < INDEX_WORDS; i++)
+        hash = (hash ^ __atomic_load_n(&file->index[i], __ATOMIC_ACQUIRE)) * 1099511628211u;
+    return hash != 0 ? hash : 1;
+}
+
+/* --- Transactions ---------------------------------------------------------------------------- */
+
+static bool writer_take(struct link *link, struct im_err *err) {
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += BUSY_MS / 1000;
+    if (pthread_mutex_clocklock(&link->file->writer, CLOCK_MONOTONIC, &until) != 0)
+        return im_fail(err, IM_BUSY, "record: other writers hold it for too long");
+    link->writing = true;
+    return true;
+}
+
+static void writer_give(struct link *link) {
+    if (link->writing)
+        pthread_mutex_unlock(&link->file->writer);
+    link->writing = false;
 }
 
 static bool link_alive(void *link) {
@@ -133,12 +212,17 @@ static bool run(struct link *link, const char *sql, const char *what, struct im_
            sql_fail(link->db, what, err);
 }
 
-static bool link_begin(void *link, bool write, struct im_err *err) {
-    return run(link, write ? "BEGIN IMMEDIATE" : "BEGIN", "begin", err);
-}
+static bool link_begin(void *arg, bool write, struct im_err *err) {
+    struct link *link = arg;
 
-static bool link_commit(void *link, struct im_err *err) {
-    return run(link, "COMMIT", "commit", err);
+    if (write && !writer_take(link, err))
+        return false;
+    if (!run(link, write ? "BEGIN IMMEDIATE" : "BEGIN", "begin", err)) {
+        writer_give(link);
+        return false;
+    }
+    link->open = true;
+    return true;
 }
 
 static void link_rollback(void *arg) {
@@ -146,20 +230,43 @@ static void link_rollback(void *arg) {
 
     if (!sqlite3_get_autocommit(link->db))
         sqlite3_exec(link->db, "ROLLBACK", NULL, NULL, NULL);
+    link->open = false;
+    writer_give(link);
+}
+
+/* After a full disk SQLite has rolled back by itself: what follows must not be taken for part of
+ * the transaction, nor be committed on its own. */
+static bool still_open(const struct link *link, struct im_err *err) {
+    return !link->open || !sqlite3_get_autocommit(link->db) ||
+           im_fail(err, IM_INTERNAL, "record: the transaction was rolled back");
+}
+
+static bool link_commit(void *arg, struct im_err *err) {
+    struct link *link = arg;
+
+    if (!still_open(link, err) || !run(link, "COMMIT", "commit", err))
+        return false;
+    link->open = false;
+    writer_give(link);
+    return true;
 }
 
 static bool link_script(void *link, const char *sql, struct im_err *err) {
     return run(link, sql, "migrate", err);
 }
 
+/* --- Statements ------------------------------------------------------------------------------ */
+
 /* A kept statement of this text that is free, else a new one, kept if there is a place. */
 static bool prepare(struct link *link, const char *sql, struct result *result, struct im_err *err) {
     struct statement *place = NULL;
+    size_t len = strlen(sql);
 
     for (size_t i = 0; i < STATEMENTS_KEPT; i++) {
         struct statement *kept = &link->kept[i];
 
-        if (kept->sql != NULL && !kept->busy && strcmp(kept->sql, sql) == 0) {
+        if (kept->len == len && kept->sql != NULL && !kept->busy &&
+            memcmp(kept->sql, sql, len) == 0) {
             kept->busy = true;
             result->kept = kept;
             result->stmt = kept->stmt;
@@ -178,6 +285,7 @@ static bool prepare(struct link *link, const char *sql, struct result *result, s
     if (place != NULL) {
         sqlite3_finalize(place->stmt);
         im_replace(&place->sql, sql);
+        place->len = len;
         place->stmt = result->stmt;
         place->busy = true;
         result->kept = place;
@@ -216,6 +324,7 @@ static bool bind(struct result *result, const struct db_value *values, size_t co
 
 static void result_free(void *arg) {
     struct result *result = arg;
+    struct link *link = result->link;
 
     if (result->kept != NULL) {
         sqlite3_reset(result->stmt);
@@ -224,6 +333,8 @@ static void result_free(void *arg) {
     } else {
         sqlite3_finalize(result->stmt);
     }
+    if (result->writing)
+        writer_give(link);
     free(result);
 }
 
@@ -238,11 +349,16 @@ static void *link_query(void *arg, const char *sql, const struct db_value *value
         free(result);
         return NULL;
     }
-    if (!bind(result, values, count, err)) {
-        result_free(result);
-        return NULL;
+    if (still_open(link, err) && bind(result, values, count, err)) {
+        if (link->writing || sqlite3_stmt_readonly(result->stmt))
+            return result;
+        /* Autocommitted, or the first write of a transaction that began as a reader. */
+        result->writing = writer_take(link, err);
+        if (result->writing)
+            return result;
     }
-    return result;
+    result_free(result);
+    return NULL;
 }
 
 static bool result_next(void *arg, bool *ret_more, struct im_err *err) {
@@ -292,4 +408,4 @@ const struct db_driver db_sqlite = {.name = "sqlite",
                                     .blob = result_blob,
                                     .free = result_free,
                                     .script = link_script,
-                                    .generations = true};
+                                    .generation = file_generation};

@@ -1,28 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The contract of the record, over each driver that is there. */
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/mem.h"
+#include "base/spawn.h"
 #include "base/str.h"
 #include "db/db.h"
+#include "harness/postgres.h"
 #include "harness/test.h"
 
+static bool postgres; /* which driver the suite runs over now */
 static char *uri;
 
+/* An empty record over the driver under test. */
 static struct db *open_fresh(const char *name) {
     struct im_err err = {0};
     struct db *db;
 
     free(uri);
-    uri = im_printf("sqlite:%s/%s", test_folder(), name);
-    db = db_open(uri, &err);
+    uri = postgres ? postgres_database(name) : im_printf("sqlite:%s/%s", test_folder(), name);
+    db = uri ? db_open(uri, &err) : NULL;
     if (db == NULL || !db_migrate(db, &err))
         test_note("%s", err.text);
     return db;
@@ -51,7 +59,10 @@ static void test_values(struct db *db) {
     size_t len = 0;
     int64_t changed = 7;
 
-    check_ok(db_exec(conn, &changed, &err, "CREATE TABLE v (t TEXT, i BIGINT, b BLOB)", ""),
+    check_ok(db_exec(conn, &changed, &err,
+                     postgres ? "CREATE TABLE v (t TEXT, i BIGINT, b BYTEA)"
+                              : "CREATE TABLE v (t TEXT, i BIGINT, b BLOB)",
+                     ""),
              "a table is made");
     check_ok(db_exec(conn, &changed, &err, "INSERT INTO v (t, i, b) VALUES ($1, $2, $3)", "tib",
                      "测试'; DROP TABLE v", INT64_MIN, "a\0b", (size_t) 3),
@@ -85,7 +96,8 @@ static void test_transactions(struct db *db) {
     check(db_generation(db) == generation, "and the generation stays");
     check_ok(db_begin(conn, &err) && add_user(conn, "usr-a", &err) && db_commit(conn, &err),
              "a commit");
-    check(db_generation(db) != generation, "raises the generation");
+    check(postgres ? db_generation(db) == 0 : db_generation(db) != generation,
+          "raises the generation");
     check_err(add_user(conn, "usr-a", &err), IM_EXISTS, "a key that is taken is IM_EXISTS");
     check(count_of(conn, "SELECT COUNT(*) FROM users") == 1, "the row is there once");
     db_give(conn);
@@ -103,6 +115,108 @@ static void *increments(void *db) {
         if (!db_transact(db, increment, NULL, &err))
             return im_strdup(err.text);
     return NULL;
+}
+
+static void *insert_one(void *arg) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(arg, &err);
+
+    return (void *) (uintptr_t) (add_user(conn, "usr-race", &err) ? IM_OK : err.code);
+}
+
+/* Two threads want one key. */
+static void test_unique_race(struct db *db) {
+    int won = 0, refused = 0;
+
+    for (int round = 0; round < 10; round++) {
+        struct im_err err = {0};
+        IM_AUTO(db_give_auto) struct db_conn *conn = db_take(db, &err);
+        pthread_t threads[2];
+
+        for (int i = 0; i < 2; i++)
+            pthread_create(&threads[i], NULL, insert_one, db);
+        for (int i = 0; i < 2; i++) {
+            void *code;
+
+            pthread_join(threads[i], &code);
+            won += (uintptr_t) code == IM_OK;
+            refused += (uintptr_t) code == IM_EXISTS;
+        }
+        check_ok(db_exec(conn, NULL, &err, "DELETE FROM users WHERE user_id = 'usr-race'", ""),
+                 "round %d", round);
+    }
+    check(won == 10 && refused == 10, "one wins, the other is told that the key is taken");
+}
+
+static bool next_number(struct db_conn *conn, void *arg, struct im_err *err) {
+    IM_AUTO(db_rows_free_auto)
+    struct db_rows *rows = db_query(conn, err, "SELECT COUNT(*) FROM users", "");
+    IM_AUTO(free_auto) char *id = NULL;
+    bool more = false;
+
+    if (rows == NULL || !db_next(rows, &more, err))
+        return false;
+    id = im_printf("%s-%d", (const char *) arg, (int) db_int(rows, 0));
+    db_rows_free(im_steal(&rows));
+    return add_user(conn, id, err);
+}
+
+static void *numbers(void *db) {
+    struct im_err err = {0};
+
+    for (int i = 0; i < 10; i++)
+        if (!db_transact(db, next_number, "num", &err))
+            return im_strdup(err.text);
+    return NULL;
+}
+
+/* What is read in a write transaction is still true at its commit: no two take the same number. */
+static void test_serial(struct db *db) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(db, &err);
+    int64_t before = count_of(conn, "SELECT COUNT(*) FROM users");
+    pthread_t threads[3];
+
+    for (int i = 0; i < 3; i++)
+        pthread_create(&threads[i], NULL, numbers, db);
+    for (int i = 0; i < 3; i++) {
+        void *failure = NULL;
+
+        pthread_join(threads[i], &failure);
+        check(failure == NULL, "a thread that counts and inserts: %s",
+              failure ? (char *) failure : "fine");
+        free(failure);
+    }
+    check(count_of(conn, "SELECT COUNT(*) FROM users") == before + 30, "all numbers differ");
+}
+
+/* The same with the order forced: both have read before either writes. */
+static void test_skew(struct db *db) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *one = db_take(db, &err);
+    IM_AUTO(db_give_auto) struct db_conn *two = db_take(db, &err);
+
+    check(db_begin(one, &err) && db_begin(two, &err) &&
+              count_of(one, "SELECT COUNT(*) FROM users") ==
+                  count_of(two, "SELECT COUNT(*) FROM users") &&
+              add_user(one, "skew-1", &err) && add_user(two, "skew-2", &err),
+          "two transactions read and write across: %s", err.text);
+    check_ok(db_commit(one, &err), "the first commits");
+    check_err(db_commit(two, &err), IM_BUSY, "the second has to begin again");
+}
+
+static void test_read_view(struct db *db) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *reader = db_take(db, &err);
+    IM_AUTO(db_give_auto) struct db_conn *writer = db_take(db, &err);
+    int64_t before = 0;
+
+    check_ok(db_begin_read(reader, &err), "a reader begins");
+    before = count_of(reader, "SELECT COUNT(*) FROM users");
+    check_ok(add_user(writer, "usr-view", &err), "a writer does not wait for it");
+    check(count_of(reader, "SELECT COUNT(*) FROM users") == before, "the reader's moment stays");
+    check_ok(db_commit(reader, &err), "it ends");
+    check(count_of(reader, "SELECT COUNT(*) FROM users") == before + 1, "then it sees the row");
 }
 
 static void test_race(struct db *db) {
@@ -128,7 +242,7 @@ static void test_race(struct db *db) {
 
 /* A child writes pairs of rows until it is killed; what is there afterwards must be whole pairs. */
 static void test_kill(void) {
-    struct db *db = open_fresh("kill.db");
+    struct db *db = open_fresh("kill");
     struct db_conn *conn;
     struct im_err err = {0};
 
@@ -139,7 +253,9 @@ static void test_kill(void) {
             struct db *own = db_open(uri, &err);
             struct db_conn *link = own ? db_take(own, &err) : NULL;
 
-            for (int i = 0; link != NULL; i++) {
+            if (link == NULL)
+                _exit(1);
+            for (int i = 0;; i++) {
                 char id[32];
 
                 snprintf(id, sizeof(id), "a-%d-%d", round, i);
@@ -149,7 +265,6 @@ static void test_kill(void) {
                 if (!add_user(link, id, &err) || !db_commit(link, &err))
                     _exit(1);
             }
-            _exit(1);
         }
         usleep(100000);
         kill(pid, SIGKILL);
@@ -164,8 +279,36 @@ static void test_kill(void) {
     db_close(db);
 }
 
+static void *migrate(void *arg) {
+    struct im_err err = {0};
+    struct db *db = db_open(uri, &err);
+    bool fine = db != NULL && db_migrate(db, &err);
+
+    (void) arg;
+    db_close(db);
+    return fine ? NULL : im_strdup(err.text);
+}
+
+/* A new record is met by three programs at once. */
+static void test_migrate_race(void) {
+    pthread_t threads[3];
+
+    free(uri);
+    uri = postgres ? postgres_database("together") : im_printf("sqlite:%s/together", test_folder());
+    for (int i = 0; i < 3; i++)
+        pthread_create(&threads[i], NULL, migrate, NULL);
+    for (int i = 0; i < 3; i++) {
+        void *failure = NULL;
+
+        pthread_join(threads[i], &failure);
+        check(failure == NULL, "a program migrates among others: %s",
+              failure ? (char *) failure : "fine");
+        free(failure);
+    }
+}
+
 static void test_newer(void) {
-    struct db *db = open_fresh("newer.db");
+    struct db *db = open_fresh("newer");
     struct im_err err = {0};
     struct db_conn *conn = db_take(db, &err);
 
@@ -178,30 +321,252 @@ static void test_newer(void) {
     db_close(db);
 }
 
+/* --- SQLite only ----------------------------------------------------------------------------- */
+
 static void test_open(void) {
     struct stat st = {0};
-    struct db *db = open_fresh("mode.db");
+    struct db *db = open_fresh("mode");
 
     check(stat(uri + strlen("sqlite:"), &st) == 0 && (st.st_mode & 0777) == 0600,
           "the file is for us alone");
     db_close(db);
     check_err(db_open("oracle:x", &err) != NULL, IM_BAD_MESSAGE, "an unknown scheme is refused");
     check_err(db_open("sqlite:", &err) != NULL, IM_BAD_MESSAGE, "no file is refused");
-    check_err(db_open("sqlite:/nonexistent/x.db", &err) != NULL, IM_INTERNAL,
+    check_err(db_open("sqlite:/nonexistent/x", &err) != NULL, IM_INTERNAL,
               "a missing folder is an error");
 }
 
-int main(void) {
-    struct db *db = open_fresh("main.db");
+static bool look(struct db_conn *conn) { return count_of(conn, "SELECT COUNT(*) FROM users") >= 0; }
 
-    check(db != NULL && strcmp(db_driver(db), "sqlite") == 0, "the record opens");
+static bool add_from_outside(struct db_conn *conn) {
+    struct im_err err = {0};
+
+    return add_user(conn, "usr-outside", &err);
+}
+
+static bool two_rows(struct db_conn *conn) {
+    return count_of(conn, "SELECT COUNT(*) FROM users") == 2;
+}
+
+static const struct {
+    const char *name;
+    bool (*run)(struct db_conn *conn);
+} outside[] = {{"look", look}, {"add", add_from_outside}, {"two-rows", two_rows}};
+
+/* Another program at the same record: this one, started anew, as a fork would share what SQLite
+ * knows of its locks. */
+static bool neighbour(const char *what) {
+    struct im_err err = {0};
+
+    return im_run((const char *const[]){"/proc/self/exe", what, uri, NULL}, NULL, 30000, NULL,
+                  &err);
+}
+
+static int be_neighbour(const char *what, const char *address) {
+    struct im_err err = {0};
+    struct db *db = db_open(address, &err);
+    struct db_conn *conn = db ? db_take(db, &err) : NULL;
+    bool fine = false;
+
+    for (size_t i = 0; conn != NULL && i < sizeof(outside) / sizeof(outside[0]); i++)
+        if (strcmp(outside[i].name, what) == 0)
+            fine = outside[i].run(conn);
+    db_give(conn);
+    db_close(db);
+    return fine ? 0 : 1;
+}
+
+/* Replies may be kept while it stays the same: it must tell of every commit, ours or not. */
+static void test_generation(void) {
+    struct db *db = open_fresh("generation");
+    struct im_err err = {0};
+    struct db_conn *conn = db_take(db, &err);
+    uint64_t before = db_generation(db), now;
+
+    check(before != 0, "SQLite has generations");
+    check(count_of(conn, "SELECT COUNT(*) FROM users") == 0 && db_generation(db) == before,
+          "reading does not change it");
+    check(neighbour("look") && db_generation(db) == before, "nor does another program that reads");
+    check_ok(add_user(conn, "usr-g", &err), "a statement on its own");
+    now = db_generation(db);
+    check(now != before, "changes it");
+    check(neighbour("add"), "another program writes");
+    check(db_generation(db) != now, "which changes it too");
+    now = db_generation(db);
+    check(db_begin(conn, &err) && add_user(conn, "usr-h", &err) && db_generation(db) == now,
+          "what is not committed does not");
+    check(count_of(conn, "SELECT COUNT(*) FROM users") == 3, "three rows are seen inside");
+    db_give(conn);
+    db_close(db);
+}
+
+/* Another program that comes and goes must not take itself for the last one, and the log with it.
+ */
+static void test_neighbour(void) {
+    struct db *db = open_fresh("neighbour");
+    struct im_err err = {0};
+    struct db_conn *one = db_take(db, &err), *two = db_take(db, &err);
+    IM_AUTO(free_auto) char *log = im_printf("%s-wal", uri + strlen("sqlite:"));
+
+    check(neighbour("add"), "another program writes and ends");
+    check(access(log, F_OK) == 0, "the log stays where it was");
+    check_ok(add_user(one, "usr-after", &err), "we write on");
+    check(neighbour("two-rows"), "and a third program sees both rows");
+    db_give(one);
+    db_give(two);
+    db_close(db);
+}
+
+static bool add_bytes(struct db_conn *conn, struct im_err *err) {
+    static char bytes[100000];
+
+    return db_exec(conn, NULL, err, "INSERT INTO filler (b) VALUES ($1)", "b", bytes,
+                   sizeof(bytes));
+}
+
+/* A file system of 2 MiB of our own, seen by this process only. */
+static bool small_disk(const char *path) {
+    return mkdir(path, 0700) == 0 && unshare(CLONE_NEWNS) == 0 &&
+           mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("none", path, "tmpfs", 0, "size=2m") == 0;
+}
+
+static void test_full(void) {
+    IM_AUTO(free_auto) char *disk = im_printf("%s/small", test_folder());
+    IM_AUTO(free_auto) char *ballast = im_printf("%s/small/ballast", test_folder());
+    static char weight[500000];
+    struct im_err err = {0};
+    struct db *db;
+    struct db_conn *conn;
+    int64_t rows = 0;
+    bool room = true;
+
+    if (!small_disk(disk)) {
+        test_note("no file system of our own can be mounted here: a full disk is not tried");
+        return;
+    }
+    db = open_fresh("small/full");
+    conn = db_take(db, &err);
+    check_ok(db_exec(conn, NULL, &err, "CREATE TABLE filler (b BLOB)", ""), "a small disk");
+    check_ok(im_write_file(ballast, weight, sizeof(weight), 0600, &err), "with ballast");
+    while (rows < 100 && add_bytes(conn, &err))
+        rows++;
+    check(rows > 0 && rows < 100 && err.code == IM_NO_SPACE, "is full after %d rows: %s",
+          (int) rows, err.text);
+    check(count_of(conn, "SELECT COUNT(*) FROM filler") == rows, "what was committed is there");
+    check_ok(db_begin(conn, &err), "a transaction begins");
+    for (int i = 0; i < 100 && room; i++)
+        room = add_bytes(conn, &err);
+    check(!room, "with more rows than memory holds: %s", err.text);
+    check_err(add_user(conn, "usr-behind", &err) && db_commit(conn, &err), IM_INTERNAL,
+              "what follows is not committed by itself");
+    db_rollback(conn);
+    check(unlink(ballast) == 0, "the operator makes room");
+    db_give(conn);
+    conn = db_take(db, &err);
+    check(count_of(conn, "SELECT COUNT(*) FROM users") == 0, "nothing of it was written");
+    check_ok(add_bytes(conn, &err), "and the record works again");
+    check(count_of(conn, "SELECT COUNT(*) FROM filler") == rows + 1, "with all rows");
+    db_give(conn);
+    db_close(db);
+}
+
+/* --- PostgreSQL only ------------------------------------------------------------------------- */
+
+static bool terminate_others(struct db *db) {
+    struct im_err err = {0};
+    struct db *other = db_open(uri, &err);
+    struct db_conn *conn = db_take(other, &err);
+    int64_t ended = count_of(conn, "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                                   " WHERE datname = current_database() AND pid <> "
+                                   "pg_backend_pid()");
+
+    (void) db;
+    db_give(conn);
+    db_close(other);
+    usleep(200000);
+    return ended > 0;
+}
+
+static void test_lost(void) {
+    struct db *db = open_fresh("lost");
+    struct im_err err = {0};
+    struct db_conn *conn = db_take(db, &err);
+
+    db_give(conn);
+    check(terminate_others(db), "idle connections are ended by the server");
+    conn = db_take(db, &err);
+    check_ok(add_user(conn, "usr-1", &err), "the pool gives a new one");
+    check(db_begin(conn, &err) && add_user(conn, "usr-2", &err) && terminate_others(db),
+          "one is ended in a transaction");
+    check_err(add_user(conn, "usr-3", &err), IM_BUSY, "which may be begun again");
+    db_give(conn);
+    conn = db_take(db, &err);
+    check(db_begin(conn, &err) && add_user(conn, "usr-2", &err) && terminate_others(db),
+          "one is ended before its commit");
+    check_err(db_commit(conn, &err), IM_UNKNOWN_COMMIT, "nobody knows how that went");
+    db_give(conn);
+    conn = db_take(db, &err);
+    check(add_user(conn, "usr-4", &err) && terminate_others(db),
+          "one is ended before a statement on its own: %s", err.text);
+    check_err(add_user(conn, "usr-2", &err), IM_UNKNOWN_COMMIT, "that is a commit too");
+    db_give(conn);
+    check(postgres_crash(), "the server is killed and started again");
+    check_ok(db_transact(db, increment, NULL, &err), "the record goes on");
+    conn = db_take(db, &err);
+    check(count_of(conn, "SELECT COUNT(*) FROM users") == 2, "with what was committed");
+    db_give(conn);
+    db_close(db);
+}
+
+static void test_secret(void) {
+    struct im_err err = {0};
+    struct db *db = db_open("postgresql://imprint:geheim@[/x?nonsense=1", &err);
+
+    check(db == NULL && strstr(err.text, "geheim") == NULL, "a bad URI is not repeated: %s",
+          err.text);
+    err = (struct im_err){0};
+    db = db_open("postgresql:host=/nonexistent user=imprint password=geheim", &err);
+    check(db != NULL && db_take(db, &err) == NULL && err.code == IM_BUSY &&
+              strstr(err.text, "geheim") == NULL,
+          "a password is never named: %s", err.text);
+    db_close(db);
+}
+
+static void suite(void) {
+    struct db *db = open_fresh("first");
+
+    check(db != NULL && strcmp(db_driver(db), postgres ? "postgresql" : "sqlite") == 0,
+          "the record opens: %s", db ? db_driver(db) : "not");
     test_values(db);
     test_transactions(db);
     test_race(db);
+    test_unique_race(db);
+    test_serial(db);
+    test_read_view(db);
+    if (postgres)
+        test_skew(db);
     db_close(db);
     test_kill();
     test_newer();
+    test_migrate_race();
+}
+
+int main(int argc, char **argv) {
+    if (argc == 3)
+        return be_neighbour(argv[1], argv[2]);
+    suite();
     test_open();
+    test_generation();
+    test_neighbour();
+    test_secret();
+    if (postgres_start()) {
+        postgres = true;
+        suite();
+        test_lost();
+        postgres = false;
+    }
+    test_full(); /* last: it leaves the others' view of the file system */
     free(uri);
     return test_end();
 }

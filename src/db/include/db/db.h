@@ -10,11 +10,13 @@
  *
  * Threads: `struct db` is shared; a connection belongs to the thread that took it until it is given
  * back. With SQLite any number of readers run beside one writer; a write transaction waits for the
- * other (up to 30 s, then IM_BUSY).
+ * other (up to 30 s, then IM_BUSY). Never write on a second connection while a write transaction of
+ * the same thread is open.
  *
  * Codes: IM_EXISTS for a violated unique constraint, IM_BUSY for a lock or serialisation conflict
  * that the caller may retry from its beginning, IM_NO_SPACE for a full disk, IM_UNKNOWN_COMMIT when
- * the connection was lost while committing, IM_INTERNAL for the rest. */
+ * the connection was lost while committing (a statement outside a transaction commits too),
+ * IM_INTERNAL for the rest. A lost connection or a server that can not be reached is IM_BUSY. */
 #ifndef DB_DB_H
 #define DB_DB_H
 
@@ -44,9 +46,9 @@ bool db_migrate(struct db *db, struct im_err *err) IM_MUST_CHECK;
 int db_schema_version(void);
 
 /* A number that differs whenever a committed change may have happened since it was last asked:
- * replies may be kept while it stays the same. Cheap (no I/O) with SQLite, where this process is
- * the only writer (the file is locked against a second daemon); 0, meaning "never keep", with
- * PostgreSQL. */
+ * replies may be kept while it stays the same. With SQLite it is read from the mapped WAL index (no
+ * I/O, no lock) and tells of other programs' commits too; 0, meaning "never keep", with PostgreSQL.
+ */
 uint64_t db_generation(struct db *db);
 
 /* A connection from the pool, opened anew when the old one was lost. */
