@@ -10,7 +10,7 @@
 
 volatile sig_atomic_t cli_interrupted;
 
-/* --- The next step -------------------------------------------------------------------------- */
+/* --- The next step ---------------------------------------------------------------------------- */
 
 void cli_hint(struct cli *cli, const char *format, ...) {
     char text[1024];

@@ -162,8 +162,7 @@ static const struct option run_options[] = {
     {0},
 };
 
-/* --- Verbs on instances that are there
- * ------------------------------------------------------------ */
+/* --- Verbs on instances that are there -------------------------------------------------------- */
 
 static bool call_on(struct cli *cli, const char *action, struct client_params *params,
                     struct im_err *err) {

@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 
-/* --- Opening -------------------------------------------------------------------------------- */
+/* --- Opening ---------------------------------------------------------------------------------- */
 
 /* Takes "http://host:7200/prefix/iaas/" apart with libcurl's own parser; the scheme may be missing.
  */
@@ -100,7 +100,7 @@ bool client_interrupted(const struct client *client) {
     return client->interrupt != NULL && *client->interrupt != 0;
 }
 
-/* --- Transfers ------------------------------------------------------------------------------ */
+/* --- Transfers -------------------------------------------------------------------------------- */
 
 static int watch(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
     (void) a, (void) b, (void) c, (void) d;
@@ -189,7 +189,7 @@ size_t client_gather(char *bytes, size_t size, size_t count, void *context) {
     return size * count;
 }
 
-/* --- Replies -------------------------------------------------------------------------------- */
+/* --- Replies ---------------------------------------------------------------------------------- */
 
 /* The wire has one number for "not yours" and "not in this state"; the sentence tells them apart.
  */

@@ -127,7 +127,7 @@ bool client_console_log(struct client *client, const char *instance_id, char **r
     return true;
 }
 
-/* --- Opening -------------------------------------------------------------------------------- */
+/* --- Opening ---------------------------------------------------------------------------------- */
 
 static bool request_upgrade(struct client_console *console, const char *id, struct im_err *err) {
     const struct client *client = console->client;
@@ -225,7 +225,7 @@ bool client_console_pending(const struct client_console *console) {
     return console->in.len > console->in_at;
 }
 
-/* --- Frames --------------------------------------------------------------------------------- */
+/* --- Frames ----------------------------------------------------------------------------------- */
 
 /* A frame of ours: always final and masked, as a client's must be. */
 static bool send_frame(struct client_console *console, enum opcode op, const void *bytes,

@@ -203,8 +203,7 @@ bool background_reconcile(struct cloud *cloud, struct im_err *err) {
     return true;
 }
 
-/* --- The thread
- * ----------------------------------------------------------------------------------- */
+/* --- The thread ------------------------------------------------------------------------------- */
 
 /* Waits for something to do; false when it is to end. *ret_events are owned. */
 static bool wait_work(struct cloud *cloud, struct im_strings *ret_events, bool *ret_full) {

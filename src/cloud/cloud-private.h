@@ -50,7 +50,7 @@ struct cloud {
     uint32_t address_cursor; /* where the search for a free address begins */
 };
 
-/* --- access.c: who may see and change what -------------------------------------------------- */
+/* --- access.c: who may see and change what ---------------------------------------------------- */
 
 /* IM_NOT_FOUND also for what the caller may not see, so that nobody learns which ids exist. */
 bool instance_load(struct db_conn *conn, const struct caller *caller, const char *id,
@@ -82,7 +82,7 @@ bool ids_unique(const char *parameter, const struct im_strings *ids, struct im_s
 void query_restrict(const struct caller *caller, struct query *query, const char *key,
                     const char *gone);
 
-/* --- layer.c: rows of the layer graph ------------------------------------------------------- */
+/* --- layer.c: rows of the layer graph --------------------------------------------------------- */
 
 /* A row for a layer that a job is about to make: state MAKING, a fresh name. `parent` may be NULL.
  */
@@ -100,7 +100,7 @@ bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret
 /* Makes the planned head on its parent. Repeatable. */
 bool layer_make_head(struct cloud *cloud, const char *layer_id, struct im_err *err) IM_MUST_CHECK;
 
-/* --- freeze.c: an instance's disk frozen, by the steps of a job ----------------------------- */
+/* --- freeze.c: an instance's disk frozen, by the steps of a job ------------------------------- */
 
 /* Plans the next head of the instance's disk, and tells the item's data of it. */
 bool freeze_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
@@ -114,7 +114,7 @@ bool freeze_step_undo(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
 /* For `undone`: gives the next head up if it never came to life, and ends the transition. */
 bool freeze_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;
 
-/* --- address.c: network cards and their addresses ------------------------------------------- */
+/* --- address.c: network cards and their addresses --------------------------------------------- */
 
 /* Makes the rows of one card per vxnet ("vxnet-0" or "vxnet-0|ip"). */
 bool nics_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
@@ -127,7 +127,7 @@ bool nics_delete(struct db_conn *conn, const char *instance_id, struct im_err *e
 bool nics_assign_ports(struct cloud *cloud, struct nic **nics, size_t count, bool anew,
                        struct im_err *err) IM_MUST_CHECK;
 
-/* --- machine.c: from rows to a running machine ---------------------------------------------- */
+/* --- machine.c: from rows to a running machine ------------------------------------------------ */
 
 /* Writes the seed, plugs the network, starts. Repeatable. */
 bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *err) IM_MUST_CHECK;
@@ -143,7 +143,7 @@ bool machine_fits(struct cloud *cloud, int64_t vcpus, int64_t memory_mib,
 /* Would it fit into the memory that is free now? */
 bool machine_memory_free(struct cloud *cloud, int64_t memory_mib, struct im_err *err) IM_MUST_CHECK;
 
-/* --- instance.c: what the instance verbs share ---------------------------------------------- */
+/* --- instance.c: what the instance verbs share ------------------------------------------------ */
 
 /* One call on several instances that exist: checks each against the verb's rule, lets the verb
  * prepare each, marks them in transition and adds the job, all in one transaction. */
@@ -198,14 +198,14 @@ bool cloud_transact(struct cloud *cloud,
 /* For `undone` and for deleting at once: what the image holds is given up, and it is gone. */
 bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) IM_MUST_CHECK;
 
-/* --- The verbs' tables, gathered in cloud.c ------------------------------------------------- */
+/* --- The verbs' tables, gathered in cloud.c --------------------------------------------------- */
 
 extern const struct job_verb image_import_verb, image_capture_verb, image_clone_verb,
     image_delete_verb, instance_run_verb, instance_start_verb, instance_stop_verb,
     instance_restart_verb, instance_terminate_verb, instance_cease_verb, instance_resize_verb,
     instance_reset_verb, instance_clone_verb, keypair_attach_verb, keypair_detach_verb;
 
-/* --- background.c --------------------------------------------------------------------------- */
+/* --- background.c ----------------------------------------------------------------------------- */
 
 bool background_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 void background_stop(struct cloud *cloud);

@@ -81,8 +81,7 @@ struct db *cloud_db(struct cloud *cloud) {
 
 const char *cloud_zone(const struct cloud *cloud) { return cloud->config.zone_id; }
 
-/* --- Health
- * --------------------------------------------------------------------------------------- */
+/* --- Health ----------------------------------------------------------------------------------- */
 
 static bool count_status(struct db_conn *conn, const struct object_type *type, const char *status,
                          int64_t *ret_count, struct im_err *err) {

@@ -26,8 +26,7 @@ static bool is_url(const char *source) {
     return im_starts_with(source, "http://") || im_starts_with(source, "https://");
 }
 
-/* --- Paths the operator allows
- * -------------------------------------------------------------------- */
+/* --- Paths the operator allows ---------------------------------------------------------------- */
 
 static bool path_below(const char *path, const char *folder) {
     size_t len = strlen(folder);
@@ -77,8 +76,7 @@ static bool open_allowed(const struct cloud *cloud, const char *path, int *ret_f
     return true;
 }
 
-/* --- The request
- * ---------------------------------------------------------------------------------- */
+/* --- The request ------------------------------------------------------------------------------ */
 
 struct import {
     struct cloud *cloud;
@@ -256,8 +254,7 @@ bool cloud_image_import(struct cloud *cloud, const struct caller *caller,
     return true;
 }
 
-/* --- Upload
- * ----------------------------------------------------------------------------------------- */
+/* --- Upload ----------------------------------------------------------------------------------- */
 
 /* The image waits for its bytes: pending, and its wishes lie in `uploads`. *ret_data may be NULL.
  */
@@ -337,8 +334,7 @@ bool cloud_upload_finish(struct cloud *cloud, const struct caller *caller, const
     return true;
 }
 
-/* --- The job
- * ---------------------------------------------------------------------------------------- */
+/* --- The job ---------------------------------------------------------------------------------- */
 
 /* The layer that was planned for the image. */
 static bool planned_layer(struct cloud *cloud, const char *image_id, struct layer **ret_layer,

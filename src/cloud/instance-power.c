@@ -2,7 +2,7 @@
 /* Start, stop and restart. */
 #include "cloud-private.h"
 
-/* --- Start ---------------------------------------------------------------------------------- */
+/* --- Start ------------------------------------------------------------------------------------ */
 
 static bool start_prepare(struct instance_batch *batch, struct db_conn *conn,
                           struct instance *instance, struct wire_writer *data, struct im_err *err) {
@@ -48,7 +48,7 @@ const struct job_verb instance_start_verb = {.action = "StartInstances",
                                              .resumes = true,
                                              .cancels = true};
 
-/* --- Stop ----------------------------------------------------------------------------------- */
+/* --- Stop ------------------------------------------------------------------------------------- */
 
 static bool stop_prepare(struct instance_batch *batch, struct db_conn *conn,
                          struct instance *instance, struct wire_writer *data, struct im_err *err) {

@@ -70,7 +70,7 @@ bool cloud_instances_reset(struct cloud *cloud, const struct caller *caller,
     return added;
 }
 
-/* --- The job: new disk first, then off, rows, and on again ---------------------------------- */
+/* --- The job: new disk first, then off, rows, and on again ------------------------------------ */
 
 static bool disk_run(struct job_run *run, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);

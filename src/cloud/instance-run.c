@@ -11,7 +11,7 @@
 
 enum { HOSTNAME_MAX = 63 };
 
-/* --- What the caller asked for, checked and completed --------------------------------------- */
+/* --- What the caller asked for, checked and completed ----------------------------------------- */
 
 struct run {
     struct cloud *cloud;
@@ -127,7 +127,7 @@ static bool run_check(struct run *run, struct im_err *err) {
            topology_fits(args->cpu_topology, run->vcpus, err) && userdata_fits(run, err);
 }
 
-/* --- Rows ----------------------------------------------------------------------------------- */
+/* --- Rows ------------------------------------------------------------------------------------- */
 
 static bool disk_size(struct run *run, const struct image *image, int64_t *ret_gib,
                       struct im_err *err) {
@@ -272,7 +272,7 @@ bool cloud_instances_run(struct cloud *cloud, const struct caller *caller,
     return true;
 }
 
-/* --- The job -------------------------------------------------------------------------------- */
+/* --- The job ---------------------------------------------------------------------------------- */
 
 static bool load_instance(struct db_conn *conn, const struct job_run *run,
                           struct instance **ret_instance, struct im_err *err) {

@@ -25,7 +25,7 @@ struct wire_doc *item_data(const struct job_run *run, struct im_err *err) {
     return wire_parse(data, strlen(data), err);
 }
 
-/* --- Batches -------------------------------------------------------------------------------- */
+/* --- Batches ---------------------------------------------------------------------------------- */
 
 static bool batch_one(struct instance_batch *batch, struct db_conn *conn, const char *id,
                       char **ret_data, struct im_err *err) {
@@ -82,7 +82,7 @@ bool instance_batch_run(struct instance_batch *batch, char ret_job_id[IM_JOB_ID_
     return true;
 }
 
-/* --- Ends of jobs --------------------------------------------------------------------------- */
+/* --- Ends of jobs ----------------------------------------------------------------------------- */
 
 bool instance_settle(struct db_conn *conn, const char *instance_id, enum instance_status status,
                      struct im_err *err) {
@@ -142,7 +142,7 @@ bool instance_cease(struct cloud *cloud, struct db_conn *conn, struct instance *
     return record_update(conn, &instance_type, instance, err);
 }
 
-/* --- Logins --------------------------------------------------------------------------------- */
+/* --- Logins ----------------------------------------------------------------------------------- */
 
 static bool password_fits(const char *password, struct im_err *err) {
     size_t len = strlen(password);
@@ -215,7 +215,7 @@ bool keypair_link_add(struct db_conn *conn, const char *keypair_id, const char *
         "ttt", id, keypair_id, instance_id);
 }
 
-/* --- Verbs without a job -------------------------------------------------------------------- */
+/* --- Verbs without a job ---------------------------------------------------------------------- */
 
 struct modify {
     const struct caller *caller;

@@ -129,8 +129,7 @@ bool cloud_keypair_modify(struct cloud *cloud, const struct caller *caller, cons
            cloud_transact(cloud, modify_body, &change, err);
 }
 
-/* --- Attach and detach: rows, and the guest's own file where an agent is connected
- * --------------------- */
+/* --- Attach and detach: rows, and the guest's own file where an agent is connected ------------ */
 
 struct attach {
     const struct im_strings *keypairs;

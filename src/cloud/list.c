@@ -122,8 +122,7 @@ void instance_list_done(struct instance_list *list) {
     *list = (struct instance_list){0};
 }
 
-/* --- Key pairs, jobs, access keys
- * ------------------------------------------------------------------ */
+/* --- Key pairs, jobs, access keys ------------------------------------------------------------- */
 
 bool cloud_keypairs(struct cloud *cloud, const struct caller *caller, struct query *query,
                     const char *instance_id, struct keypair_list *ret_list, struct im_err *err) {

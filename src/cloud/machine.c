@@ -67,7 +67,7 @@ static bool parts_load(struct cloud *cloud, const char *instance_id, struct part
            load_keys(conn, instance_id, &parts->keys, err);
 }
 
-/* --- Seed ----------------------------------------------------------------------------------- */
+/* --- Seed ------------------------------------------------------------------------------------- */
 
 static char *seed_path(struct cloud *cloud, const char *instance_id) {
     return im_printf("%s/seeds/%s.iso", cloud->config.state_dir, instance_id);
@@ -129,7 +129,7 @@ static bool write_seed(struct cloud *cloud, const struct parts *parts, const cha
     return seed_write(path, &seed, cloud->config.machine_uid, cloud->config.machine_gid, err);
 }
 
-/* --- Description for the hypervisor --------------------------------------------------------- */
+/* --- Description for the hypervisor ----------------------------------------------------------- */
 
 struct disks {
     struct storage_source *sources; /* of the system disk's chain, the head first */
@@ -292,7 +292,7 @@ bool machine_forget(struct cloud *cloud, const char *instance_id, struct im_err 
     return unplugged;
 }
 
-/* --- Limits --------------------------------------------------------------------------------- */
+/* --- Limits ----------------------------------------------------------------------------------- */
 
 bool machine_fits(struct cloud *cloud, int64_t vcpus, int64_t memory_mib, struct im_err *err) {
     struct virt_host host;

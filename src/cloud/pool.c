@@ -125,8 +125,7 @@ void pool_report_done(struct pool_report *report) {
     im_strings_done(&report->wrong);
 }
 
-/* --- Usage
- * ------------------------------------------------------------------------------------------ */
+/* --- Usage ------------------------------------------------------------------------------------ */
 
 /* Own bytes are those of the layer itself, shared ones those of all its ancestors. */
 static bool usage_of(struct cloud *cloud, struct db_conn *conn, const char *layer_id,

@@ -25,7 +25,7 @@ static bool ssl_fail(struct im_err *err, const char *method) {
     return im_fail(err, IM_INTERNAL, "libcrypto could not make a key pair of type %s", method);
 }
 
-/* --- SSH's wire form: lengths in 4 bytes, big-endian ----------------------------------------- */
+/* --- SSH's wire form: lengths in 4 bytes, big-endian ------------------------------------------ */
 
 static void put_u32(struct im_str *out, uint32_t value) {
     unsigned char bytes[4] = {(unsigned char) (value >> 24), (unsigned char) (value >> 16),

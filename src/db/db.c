@@ -285,7 +285,7 @@ void db_rows_free(struct db_rows *rows) {
     free(rows);
 }
 
-/* --- Migrations: each in its own transaction, so that two programs may run them at once ------ */
+/* --- Migrations: each in its own transaction, so that two programs may run them at once ------- */
 
 static const char *const migrations[] = DB_MIGRATIONS;
 enum { MIGRATIONS = sizeof(migrations) / sizeof(migrations[0]) };

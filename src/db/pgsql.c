@@ -40,7 +40,7 @@ struct result {
     unsigned char *blob; /* the last one that was decoded */
 };
 
-/* --- Errors ---------------------------------------------------------------------------------- */
+/* --- Errors ----------------------------------------------------------------------------------- */
 
 /* SQLSTATEs that mean more than "internal"; a short one is the class of all that begin so. */
 static const struct {
@@ -89,7 +89,7 @@ static bool pg_fail(const struct link *link, const PGresult *result, bool commit
                    state ? state : "", state ? ")" : "");
 }
 
-/* --- Connections ----------------------------------------------------------------------------- */
+/* --- Connections ------------------------------------------------------------------------------ */
 
 static void *server_open(const char *address, struct im_err *err) {
     IM_AUTO(free_auto)
@@ -174,7 +174,7 @@ static bool link_alive(void *arg) {
     return PQstatus(link->pg) == CONNECTION_OK && fd.fd >= 0 && poll(&fd, 1, 0) == 0;
 }
 
-/* --- Transactions ---------------------------------------------------------------------------- */
+/* --- Transactions ----------------------------------------------------------------------------- */
 
 static bool link_begin(void *arg, bool write, struct im_err *err) {
     struct link *link = arg;
@@ -220,7 +220,7 @@ static bool link_lock_schema(void *link, bool on, struct im_err *err) {
     return run(link, sql, err);
 }
 
-/* --- Statements ------------------------------------------------------------------------------ */
+/* --- Statements ------------------------------------------------------------------------------- */
 
 static void name_of(unsigned number, char out[16]) { snprintf(out, 16, "s%u", number); }
 

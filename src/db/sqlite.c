@@ -76,7 +76,7 @@ static bool sql_fail(sqlite3 *db, const char *what, struct im_err *err) {
     return im_fail(err, IM_INTERNAL, "record: cannot %s: %s", what, text);
 }
 
-/* --- Opening --------------------------------------------------------------------------------- */
+/* --- Opening ---------------------------------------------------------------------------------- */
 
 static void link_close(void *arg) {
     struct link *link = arg;
@@ -183,7 +183,7 @@ static uint64_t file_generation(void *shared) {
     return hash != 0 ? hash : 1;
 }
 
-/* --- Transactions ---------------------------------------------------------------------------- */
+/* --- Transactions ----------------------------------------------------------------------------- */
 
 static bool writer_take(struct link *link, struct im_err *err) {
     struct timespec until;
@@ -255,7 +255,7 @@ static bool link_script(void *link, const char *sql, struct im_err *err) {
     return run(link, sql, "migrate", err);
 }
 
-/* --- Statements ------------------------------------------------------------------------------ */
+/* --- Statements ------------------------------------------------------------------------------- */
 
 /* A kept statement of this text that is free, else a new one, kept if there is a place. */
 static bool prepare(struct link *link, const char *sql, struct result *result, struct im_err *err) {

@@ -321,7 +321,7 @@ static void test_newer(void) {
     db_close(db);
 }
 
-/* --- SQLite only ----------------------------------------------------------------------------- */
+/* --- SQLite only ------------------------------------------------------------------------------ */
 
 static void test_open(void) {
     struct stat st = {0};
@@ -471,7 +471,7 @@ static void test_full(void) {
     db_close(db);
 }
 
-/* --- PostgreSQL only ------------------------------------------------------------------------- */
+/* --- PostgreSQL only -------------------------------------------------------------------------- */
 
 static bool terminate_others(struct db *db) {
     struct im_err err = {0};

@@ -142,8 +142,7 @@ void cache_free(struct cache *cache) {
     free(cache);
 }
 
-/* --- Texts that several may hold
- * ------------------------------------------------------------------ */
+/* --- Texts that several may hold -------------------------------------------------------------- */
 
 struct text_ref *text_ref_new(struct im_str *text) {
     struct text_ref *made = im_alloc(sizeof(*made));

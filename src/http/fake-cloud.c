@@ -338,8 +338,7 @@ bool cloud_usage(struct cloud *cloud, const struct caller *caller, struct usage_
 
 void usage_report_done(struct usage_report *report) { free(report->lines); }
 
-/* --- Verbs
- * ---------------------------------------------------------------------------------------- */
+/* --- Verbs ------------------------------------------------------------------------------------ */
 
 #define UNUSED (void) cloud, (void) caller
 

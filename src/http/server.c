@@ -52,8 +52,7 @@ enum MHD_Result reply_error(struct MHD_Connection *connection, unsigned status,
     return reply_text(connection, status, text_ref_new(&writer.text), "application/json");
 }
 
-/* --- The query API
- * -------------------------------------------------------------------------------- */
+/* --- The query API ---------------------------------------------------------------------------- */
 
 static void body_add(struct exchange *exchange, const char *bytes, size_t len) {
     struct http *http = exchange->http;
@@ -103,8 +102,7 @@ static enum MHD_Result serve_api(struct exchange *exchange, const char *bytes, s
                       "application/json");
 }
 
-/* --- Health and figures
- * ----------------------------------------------------------------------------- */
+/* --- Health and figures ----------------------------------------------------------------------- */
 
 static enum MHD_Result serve_healthz(struct exchange *exchange) {
     return reply_string(exchange->connection, MHD_HTTP_OK, "ok\n", "text/plain");
@@ -169,8 +167,7 @@ static enum MHD_Result serve_page(struct exchange *exchange, size_t *len) {
     return reply_error(exchange->connection, MHD_HTTP_NOT_FOUND, &err);
 }
 
-/* --- Taking requests
- * -------------------------------------------------------------------------------- */
+/* --- Taking requests -------------------------------------------------------------------------- */
 
 static enum route route_of(const struct exchange *exchange) {
     const char *path = exchange->path;
@@ -253,8 +250,7 @@ static void on_log(void *arg, const char *format, va_list args) {
     im_debug("http", "libmicrohttpd: %s", line);
 }
 
-/* --- Start and end
- * ----------------------------------------------------------------------------------- */
+/* --- Start and end ---------------------------------------------------------------------------- */
 
 static bool resolve(const struct http_config *config, struct sockaddr_storage *ret_address,
                     struct im_err *err) {

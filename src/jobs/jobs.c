@@ -198,8 +198,7 @@ void jobs_wake(struct jobs *jobs, const char *job_id) {
         enqueue(jobs, items.items[i]);
 }
 
-/* --- Ends of items, and of their job
- * -------------------------------------------------------------- */
+/* --- Ends of items, and of their job ---------------------------------------------------------- */
 
 /* Everything one step of one item touches in the record, for one transaction. */
 struct move {
@@ -291,8 +290,7 @@ static bool move_item(const struct move *move, struct im_err *err) {
     return true;
 }
 
-/* --- Running one item
- * ------------------------------------------------------------------------------ */
+/* --- Running one item ------------------------------------------------------------------------- */
 
 static void forget_scratch(struct job_run *run) {
     free(run->scratch);

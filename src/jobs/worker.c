@@ -43,7 +43,7 @@ struct talk {
     struct im_err error;
 };
 
-/* --- Starting -------------------------------------------------------------------------------- */
+/* --- Starting --------------------------------------------------------------------------------- */
 
 /* What may come along: no variable of ours holds a path or secret that the worker needs. */
 static const char *const kept_variables[] = {"http_proxy",   "https_proxy",   "no_proxy",
@@ -157,7 +157,7 @@ static bool start(const struct worker_call *call, struct child *ret_child, struc
     return true;
 }
 
-/* --- Listening ------------------------------------------------------------------------------- */
+/* --- Listening -------------------------------------------------------------------------------- */
 
 static bool take_message(struct talk *talk, const char *line, size_t len, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
@@ -281,7 +281,7 @@ static bool listen_to(struct talk *talk, struct child *child, struct im_err *err
     return true;
 }
 
-/* --- Ending ---------------------------------------------------------------------------------- */
+/* --- Ending ----------------------------------------------------------------------------------- */
 
 static bool gone(pid_t pid, int64_t within_ms, int *ret_status) {
     int64_t deadline = im_mono_ms() + within_ms;

@@ -21,7 +21,7 @@ const char *instance_status_word(enum instance_status status) {
 }
 const char *transition_word(enum transition transition) { return transition_words[transition]; }
 
-/* --- Field tables: the order is the order of keys in replies -------------------------------- */
+/* --- Field tables: the order is the order of keys in replies ---------------------------------- */
 
 #define TEXT(type, name, flags)                                                                    \
     { #name, FIELD_TEXT, offsetof(struct type, name), flags, NULL }
@@ -214,7 +214,7 @@ static const struct field job_item_fields[] = {
 };
 TYPE(job_item, "job_item", "job_items", "item_id", NULL);
 
-/* --- Rules ---------------------------------------------------------------------------------- */
+/* --- Rules ------------------------------------------------------------------------------------ */
 
 #define ON(status) (1u << (status))
 #define ALIVE (ON(INSTANCE_RUNNING) | ON(INSTANCE_STOPPED))

@@ -115,7 +115,7 @@ static void local_set_owner(void *handle, uint32_t uid, uint32_t gid) {
     local->owned = true;
 }
 
-/* --- Files ---------------------------------------------------------------------------------- */
+/* --- Files ------------------------------------------------------------------------------------ */
 
 struct file_name {
     char text[STORAGE_NAME_MAX + 8];
@@ -190,7 +190,7 @@ static bool publish(struct local *local, const char *name, struct im_err *err) {
     return sync_folder(local, name, err);
 }
 
-/* --- Verbs ---------------------------------------------------------------------------------- */
+/* --- Verbs ------------------------------------------------------------------------------------ */
 
 /* Writes the empty image under its half-made name; on failure nothing stays. */
 static bool write_part(struct local *local, const char *name, const char *backing, uint64_t size,

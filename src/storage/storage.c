@@ -51,7 +51,7 @@ void storage_set_owner(struct storage_pool *pool, uint32_t uid, uint32_t gid) {
     pool->ops->set_owner(pool->handle, uid, gid);
 }
 
-/* --- Faults --------------------------------------------------------------------------------- */
+/* --- Faults ----------------------------------------------------------------------------------- */
 
 struct storage_pool *storage_faulty(struct storage_pool *inner) {
     inner->faulty = true;
@@ -95,7 +95,7 @@ static bool told(bool done, const char *verb, const char *name, const struct im_
              (verb), (name), (err));                                                               \
     })
 
-/* --- Checks --------------------------------------------------------------------------------- */
+/* --- Checks ----------------------------------------------------------------------------------- */
 
 static bool name_fits(const char *name, size_t max, struct im_err *err) {
     size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-@");
@@ -119,7 +119,7 @@ static bool size_fits(uint64_t size, struct im_err *err) {
     return true;
 }
 
-/* --- Verbs ---------------------------------------------------------------------------------- */
+/* --- Verbs ------------------------------------------------------------------------------------ */
 
 bool storage_create(struct storage_pool *pool, const char *name, uint64_t size_bytes,
                     struct im_err *err) {

@@ -45,7 +45,7 @@ const char *client_endpoint(const struct client *client);
 enum client_fault client_fault(const struct client *client);
 int client_ret_code(const struct client *client);
 
-/* --- Parameters of a call. Zero-initialise. ------------------------------------------------- */
+/* --- Parameters of a call. Zero-initialise. --------------------------------------------------- */
 
 struct client_params {
     struct im_strings names, values;
@@ -58,7 +58,7 @@ void client_param_list(struct client_params *params, const char *name,
                        const struct im_strings *values);
 void client_params_done(struct client_params *params);
 
-/* --- Calls ---------------------------------------------------------------------------------- */
+/* --- Calls ------------------------------------------------------------------------------------ */
 
 /* One action, signed with HmacSHA256: GET, or POST when the query is longer than 8 KiB. Tried a
  * second time only when nothing had been sent. On success *ret_doc is the whole reply and the
@@ -97,7 +97,7 @@ bool client_wait_job(struct client *client, const char *job_id, client_job_seen 
                      int64_t timeout_ms, struct wire_doc **ret_doc,
                      struct im_err *err) IM_MUST_CHECK;
 
-/* --- Serial console: a WebSocket at /instances/{id}/console --------------------------------- */
+/* --- Serial console: a WebSocket at /instances/{id}/console ----------------------------------- */
 
 /* What the console showed so far, as it is kept by the server (bounded there). *ret_bytes is the
  * caller's and ends with a NUL that is not counted. */

@@ -69,7 +69,7 @@ void cloud_machine_event(struct cloud *cloud, const char *name, enum virt_state 
 struct db *cloud_db(struct cloud *cloud);
 const char *cloud_zone(const struct cloud *cloud);
 
-/* --- Who asks ------------------------------------------------------------------------------- */
+/* --- Who asks --------------------------------------------------------------------------------- */
 
 struct caller {
     char user_id[IM_ID_MAX];
@@ -161,7 +161,7 @@ bool cloud_access_keys(struct cloud *cloud, const struct caller *caller, struct 
                        struct access_key_list *ret_list, struct im_err *err) IM_MUST_CHECK;
 void access_key_list_done(struct access_key_list *list);
 
-/* --- Images --------------------------------------------------------------------------------- */
+/* --- Images ----------------------------------------------------------------------------------- */
 
 struct image_import_args {
     const char *image_name, *description;
@@ -207,7 +207,7 @@ bool cloud_image_modify(struct cloud *cloud, const struct caller *caller, const 
                         const char *image_name, const char *description,
                         struct im_err *err) IM_MUST_CHECK;
 
-/* --- Instances ------------------------------------------------------------------------------ */
+/* --- Instances -------------------------------------------------------------------------------- */
 
 struct instance_run_args {
     const char *image_id; /* id, symbolic id, or family */
@@ -286,7 +286,7 @@ bool cloud_instance_console_log(struct cloud *cloud, const struct caller *caller
                                 char **ret_bytes, size_t *ret_len,
                                 struct im_err *err) IM_MUST_CHECK;
 
-/* --- Key pairs ------------------------------------------------------------------------------ */
+/* --- Key pairs -------------------------------------------------------------------------------- */
 
 /* public_key NULL: a pair is made and ret_private_key is its private half (owned); else
  * ret_private_key is "". */
@@ -305,7 +305,7 @@ bool cloud_keypairs_attach(struct cloud *cloud, const struct caller *caller,
                            bool detach, char ret_job_id[IM_JOB_ID_MAX],
                            struct im_err *err) IM_MUST_CHECK;
 
-/* --- Jobs, pool ----------------------------------------------------------------------------- */
+/* --- Jobs, pool ------------------------------------------------------------------------------- */
 
 bool cloud_jobs_cancel(struct cloud *cloud, const struct caller *caller,
                        const struct im_strings *ids, struct im_err *err) IM_MUST_CHECK;

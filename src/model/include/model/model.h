@@ -12,7 +12,7 @@
 #include "base/err.h"
 #include "model/object.h"
 
-/* --- States --------------------------------------------------------------------------------- */
+/* --- States ----------------------------------------------------------------------------------- */
 
 /* clang-format off */
 #define IMAGE_STATUS_TABLE(X)                                                                      \
@@ -111,7 +111,7 @@ extern const struct verb_rule instance_rules[], image_rules[]; /* end with a NUL
 /* NULL if the table has no such action. */
 const struct verb_rule *verb_rule_find(const struct verb_rule *rules, const char *action);
 
-/* --- Objects -------------------------------------------------------------------------------- */
+/* --- Objects ---------------------------------------------------------------------------------- */
 
 #define SYSTEM_OWNER "system" /* owner of system images */
 #define VXNET_BASIC "vxnet-0"
@@ -249,7 +249,7 @@ MODEL_DEFINE_FREE(keypair_link)
 MODEL_DEFINE_FREE(job)
 MODEL_DEFINE_FREE(job_item)
 
-/* --- Instance types ------------------------------------------------------------------------- */
+/* --- Instance types --------------------------------------------------------------------------- */
 
 struct instance_preset {
     char name[24];

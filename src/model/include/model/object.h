@@ -63,7 +63,7 @@ const char *field_word(const struct field *field, const void *object);
 /* -1 if `word` is none of the field's words. */
 int field_word_value(const struct field *field, const char *word);
 
-/* --- Asking for a list of objects ----------------------------------------------------------- */
+/* --- Asking for a list of objects ------------------------------------------------------------- */
 
 enum condition_op {
     CONDITION_IN, /* the field is one of the values */

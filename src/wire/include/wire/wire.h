@@ -39,7 +39,7 @@ void wire_raw(struct wire_writer *writer, const char *key, const char *json);
 /* The members of an object that are not private, in the order of the table (no braces). */
 void wire_fields(struct wire_writer *writer, const struct object_type *type, const void *object);
 
-/* --- Reading -------------------------------------------------------------------------------- */
+/* --- Reading ---------------------------------------------------------------------------------- */
 
 struct wire_value; /* part of a document; valid as long as the document */
 struct wire_doc;
@@ -76,7 +76,7 @@ int64_t wire_get_int(const struct wire_value *value, const char *key, int64_t ot
 /* JSON text of any part, owned: compact, or indented by 2 for people. */
 char *wire_dump(const struct wire_value *value, bool indent);
 
-/* --- Messages between imprintd and imprint-worker: one JSON object per line ----------------- */
+/* --- Messages between imprintd and imprint-worker: one JSON object per line ------------------- */
 
 enum worker_message_kind { WORKER_PROGRESS, WORKER_RESULT, WORKER_ERROR, WORKER_LOG };
 struct worker_message {

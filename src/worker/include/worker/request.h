@@ -30,7 +30,8 @@
  * of import:
  *
  *     {"format":"raw","compression":"xz","size_bytes":2147483648,"digest":"sha256:…",
- *      "received_bytes":104857600,"data_bytes":1073741824,"partition_table":"gpt","firmware":"bios"}
+ *      "received_bytes":104857600,"data_bytes":1073741824,"partition_table":"gpt",
+ *      "firmware":"bios"}
  *
  * format is what came in (the image at descriptor 4 is always qcow2, and durable); compression is
  * "", "gz", "xz", "zst" or "bz2"; size_bytes is virtual, a multiple of 512; data_bytes is what is

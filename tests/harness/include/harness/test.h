@@ -9,8 +9,8 @@
 
 /* Prints "ok N - claim" or "not ok N - claim" with the place; returns what was claimed. */
 #define check(claim, ...) test_check((claim), __FILE__, __LINE__, __VA_ARGS__)
-/* The call must have returned false with this code; it uses the variable `err`, which these two make
- * for it alone, so an `err` of the function around is meant to be shadowed. */
+/* The call must have returned false with this code; it uses the variable `err`, which these
+ * two make for it alone, so an `err` of the function around is meant to be shadowed. */
 #define check_err(call, wanted, ...)                                                               \
     TEST_WITH_ERR(call, test_check_err(passed_, &err, (wanted), __FILE__, __LINE__, __VA_ARGS__))
 /* The call must have returned true; prints the error otherwise. */
