@@ -562,8 +562,8 @@ static void test_frames(void) {
                                "\x89\x80\x01\x01\x01\x01"
                                "\x80\xfe\x00\x02\x00\x00\x00\x00"
                                "de";
-    static const char *const bad[] = {"\x82\x03"
-                                      "abc",
+    static const char *const bad[] = {("\x82\x03"
+                                       "abc"),
                                       "\xc2\x80",
                                       "\x83\x80\x00\x00\x00\x00",
                                       "\x09\x80\x00\x00\x00\x00",

@@ -162,8 +162,8 @@ static void suite_refuse(struct storage_pool *pool) {
                                         "a.b",
                                         "-a",
                                         "a@b",
-                                        "aaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-                                        "aaaaaaaaaaaaaaaaaaaaa"};
+                                        ("aaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                                         "aaaaaaaaaaaaaaaaaaaaa")};
     static const uint64_t sizes[] = {0, 1, 513, STORAGE_SIZE_MAX + 512, UINT64_MAX};
     size_t before = count_of(pool);
     int fd;
