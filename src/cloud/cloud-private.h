@@ -22,11 +22,12 @@ enum {
 };
 #define GIB (1ll << 30)
 
-/* One access key in memory; forgotten after a few seconds, as another process may change it. */
+/* One access key in memory, for one generation of the record: another program may change it. */
 struct secret_entry {
     char access_key_id[IM_ID_MAX];
     char *secret;
     struct caller caller;
+    uint64_t generation;
     int64_t until_ms;
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Users and access keys; secrets are sealed in the record and kept in memory for a few seconds. */
+/* Users and access keys; secrets are sealed in the record and kept in memory while it stays as it
+ * is. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,14 +8,16 @@
 #include "base/clock.h"
 #include "cloud-private.h"
 
-static const int64_t secret_kept_ms = 5000;
+/* Where the record can not tell of other programs' changes, a key that one of them disabled is
+ * good for so long. */
+static const int64_t secret_kept_ms = 1000;
 enum { KEY_ID_LETTERS = 20, SECRET_LETTERS = 40 };
 
 /* --- Secrets ------------------------------------------------------------------------------------
  */
 
-static bool secret_kept(struct cloud *cloud, const char *id, struct caller *ret_caller,
-                        char **ret_secret) {
+static bool secret_kept(struct cloud *cloud, const char *id, uint64_t generation,
+                        struct caller *ret_caller, char **ret_secret) {
     bool found = false;
     int64_t now = im_mono_ms();
 
@@ -22,7 +25,8 @@ static bool secret_kept(struct cloud *cloud, const char *id, struct caller *ret_
     for (size_t i = 0; i < SECRETS_KEPT && !found; i++) {
         const struct secret_entry *entry = &cloud->secrets[i];
 
-        if (entry->until_ms < now || strcmp(entry->access_key_id, id) != 0)
+        if (entry->generation != generation || entry->until_ms < now ||
+            strcmp(entry->access_key_id, id) != 0)
             continue;
         *ret_caller = entry->caller;
         *ret_secret = im_strdup(entry->secret);
@@ -32,18 +36,25 @@ static bool secret_kept(struct cloud *cloud, const char *id, struct caller *ret_
     return found;
 }
 
-static void secret_keep(struct cloud *cloud, const char *id, const struct caller *caller,
-                        const char *secret) {
-    struct secret_entry *entry;
+/* Takes the place of what is kept of the same key, so that a busy writer does not drive out the
+ * keys of others. */
+static void secret_keep(struct cloud *cloud, const char *id, uint64_t generation,
+                        const struct caller *caller, const char *secret) {
+    struct secret_entry *entry = NULL;
 
     if (strlen(id) >= sizeof(entry->access_key_id))
         return;
     pthread_mutex_lock(&cloud->secrets_lock);
-    entry = &cloud->secrets[cloud->secrets_next++ % SECRETS_KEPT];
+    for (size_t i = 0; i < SECRETS_KEPT && entry == NULL; i++)
+        if (strcmp(cloud->secrets[i].access_key_id, id) == 0)
+            entry = &cloud->secrets[i];
+    if (entry == NULL)
+        entry = &cloud->secrets[cloud->secrets_next++ % SECRETS_KEPT];
     strcpy(entry->access_key_id, id);
     im_replace(&entry->secret, secret);
     entry->caller = *caller;
-    entry->until_ms = im_mono_ms() + secret_kept_ms;
+    entry->generation = generation;
+    entry->until_ms = generation != 0 ? INT64_MAX : im_mono_ms() + secret_kept_ms;
     pthread_mutex_unlock(&cloud->secrets_lock);
 }
 
@@ -66,8 +77,10 @@ bool cloud_secret(struct cloud *cloud, const char *access_key_id, struct caller 
     IM_AUTO(free_auto) char *secret = NULL;
     IM_AUTO(db_give_auto) struct db_conn *conn = NULL;
     struct caller caller = {0};
+    /* Asked before the record is read: a change in between only makes what is kept look older. */
+    uint64_t generation = db_generation(cloud->config.db);
 
-    if (secret_kept(cloud, access_key_id, ret_caller, ret_secret))
+    if (secret_kept(cloud, access_key_id, generation, ret_caller, ret_secret))
         return true;
     conn = db_take(cloud->config.db, err);
     if (conn == NULL)
@@ -81,7 +94,7 @@ bool cloud_secret(struct cloud *cloud, const char *access_key_id, struct caller 
         return im_within(err, "access key %s", access_key_id);
     snprintf(caller.user_id, sizeof(caller.user_id), "%s", user->user_id);
     caller.admin = user->role == ROLE_ADMIN;
-    secret_keep(cloud, access_key_id, &caller, secret);
+    secret_keep(cloud, access_key_id, generation, &caller, secret);
     *ret_caller = caller;
     *ret_secret = im_steal(&secret);
     return true;

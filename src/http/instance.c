@@ -76,6 +76,7 @@ static void write_absent(struct wire_writer *writer, const struct instance *inst
     wire_text(writer, "alarm_status", "");
     wire_text(writer, "repl", "rpp-00000002");
     wire_text(writer, "device", "");
+    wire_null(writer, "eip");
     wire_raw(writer, "eips", "[]");
     wire_raw(writer, "security_groups", "[]");
     wire_raw(writer, "volume_ids", "[]");
@@ -104,6 +105,8 @@ static void write_instance(struct wire_writer *writer, const struct instance_vie
         wire_text(writer, "security_group_name", view->nics[0]->security_group);
         wire_int(writer, "is_default", 0);
         wire_object_end(writer);
+    } else {
+        wire_null(writer, "security_group");
     }
     wire_strings(writer, "keypair_ids", &view->keypair_ids);
     write_extra(writer, instance);
