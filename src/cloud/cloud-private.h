@@ -181,11 +181,14 @@ void graphics_password(char ret_password[GRAPHICS_PASSWORD + 1]);
 /* Everything an instance has besides its row is given up. */
 bool instance_cease(struct cloud *cloud, struct db_conn *conn, struct instance *instance,
                     struct im_err *err) IM_MUST_CHECK;
-/* Checks login_mode with its key pair or password against the rules. ret_hash is owned, "" without
- * password. */
-bool login_check(struct cloud *cloud, const struct caller *caller, const char *platform,
-                 const char *mode, const char *keypair, const char *password, char **ret_hash,
+/* Checks login_mode with its key pair or password against the rules, and hashes the password, which
+ * takes too long for a transaction. ret_hash is owned, "" without password. */
+bool login_check(const char *mode, const char *keypair, const char *password, char **ret_hash,
                  struct im_err *err) IM_MUST_CHECK;
+/* The half that needs the record: the key pair (NULL and "" are fine) is the caller's, and of use
+ * on that platform. */
+bool login_fits(struct db_conn *conn, const struct caller *caller, const char *platform,
+                const char *keypair, struct im_err *err) IM_MUST_CHECK;
 bool keypair_link_add(struct db_conn *conn, const char *keypair_id, const char *instance_id,
                       struct im_err *err) IM_MUST_CHECK;
 
@@ -195,6 +198,13 @@ struct wire_doc *item_data(const struct job_run *run, struct im_err *err) IM_MUS
 bool cloud_transact(struct cloud *cloud,
                     bool (*body)(struct db_conn *conn, void *arg, struct im_err *err), void *arg,
                     struct im_err *err) IM_MUST_CHECK;
+
+/* The same for a body that adds a job, whose id it writes to `job_id` (part of *arg, "" if none):
+ * afterwards the job runs, and its id is told. */
+bool cloud_order(struct cloud *cloud,
+                 bool (*body)(struct db_conn *conn, void *arg, struct im_err *err), void *arg,
+                 const char *job_id, char ret_job_id[IM_JOB_ID_MAX],
+                 struct im_err *err) IM_MUST_CHECK;
 
 /* For `undone` and for deleting at once: what the image holds is given up, and it is gone. */
 bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) IM_MUST_CHECK;

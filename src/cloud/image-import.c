@@ -245,12 +245,10 @@ bool cloud_image_import(struct cloud *cloud, const struct caller *caller,
                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
     struct import import = {.cloud = cloud, .caller = caller, .args = args};
 
-    if (!import_check(&import, err) || !cloud_transact(cloud, import_body, &import, err))
+    if (!import_check(&import, err) ||
+        !cloud_order(cloud, import_body, &import, import.job_id, ret_job_id, err))
         return false;
     memcpy(ret_image_id, import.image_id, IM_ID_MAX);
-    memcpy(ret_job_id, import.job_id, IM_JOB_ID_MAX);
-    if (import.job_id[0] != '\0')
-        jobs_wake(cloud->jobs, import.job_id);
     return true;
 }
 
@@ -296,8 +294,46 @@ struct finish {
     struct cloud *cloud;
     const struct caller *caller;
     const char *image_id;
+    uint64_t total_bytes;
     char job_id[IM_JOB_ID_MAX];
+    char earlier[IM_JOB_ID_MAX]; /* the job of an earlier call; that one was told to run */
 };
+
+/* The job of an upload that was finished before; "" while it waits for its bytes. IM_WRONG_STATE
+ * when there is neither. */
+static bool finished_job(struct db_conn *conn, const struct finish *finish, char **ret_data,
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    struct im_err waits = {0};
+    IM_AUTO(db_rows_free_auto) struct db_rows *rows = NULL;
+    bool more = false;
+
+    ret_job_id[0] = '\0';
+    if (upload_waits(conn, finish->caller, finish->image_id, ret_data, &waits))
+        return true;
+    *err = waits;
+    if (waits.code != IM_WRONG_STATE)
+        return false;
+    rows = db_query(conn, err,
+                    "SELECT job_id FROM jobs WHERE resource_ids = $1"
+                    " AND job_action = 'ImportImage' ORDER BY create_time DESC LIMIT 1",
+                    "t", finish->image_id);
+    if (rows == NULL || !db_next(rows, &more, err))
+        return false;
+    if (more)
+        snprintf(ret_job_id, IM_JOB_ID_MAX, "%s", db_text(rows, 0));
+    return more;
+}
+
+static bool upload_complete(const struct finish *finish, struct im_err *err) {
+    IM_AUTO(free_auto) char *path = upload_path(finish->cloud, finish->image_id);
+    struct stat st = {0};
+
+    if (stat(path, &st) == 0 && (uint64_t) st.st_size == finish->total_bytes)
+        return true;
+    return im_fail(err, IM_WRONG_STATE,
+                   "upload of image [%s] is not complete: %" PRIu64 " of %" PRIu64 " bytes",
+                   finish->image_id, (uint64_t) st.st_size, finish->total_bytes);
+}
 
 static bool finish_body(struct db_conn *conn, void *arg, struct im_err *err) {
     struct finish *finish = arg;
@@ -306,8 +342,11 @@ static bool finish_body(struct db_conn *conn, void *arg, struct im_err *err) {
     struct image image = {.image_id = (char *) finish->image_id, .layer_id = layer_id};
     struct job_order order = {.resource_id = finish->image_id};
 
-    if (!upload_waits(conn, finish->caller, finish->image_id, &data, err) ||
-        !layer_plan(finish->cloud, conn, NULL, 0, layer_id, err) ||
+    if (!finished_job(conn, finish, &data, finish->earlier, err))
+        return false;
+    if (finish->earlier[0] != '\0')
+        return true;
+    if (!upload_complete(finish, err) || !layer_plan(finish->cloud, conn, NULL, 0, layer_id, err) ||
         !record_update_fields(conn, &image_type, &image, (const char *const[]){"layer_id", NULL},
                               err) ||
         !db_exec(conn, NULL, err, "DELETE FROM uploads WHERE image_id = $1", "t", finish->image_id))
@@ -319,18 +358,13 @@ static bool finish_body(struct db_conn *conn, void *arg, struct im_err *err) {
 
 bool cloud_upload_finish(struct cloud *cloud, const struct caller *caller, const char *image_id,
                          uint64_t total_bytes, char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
-    IM_AUTO(free_auto) char *path = upload_path(cloud, image_id);
-    struct finish finish = {.cloud = cloud, .caller = caller, .image_id = image_id};
-    struct stat st = {0};
+    struct finish finish = {
+        .cloud = cloud, .caller = caller, .image_id = image_id, .total_bytes = total_bytes};
 
-    if (stat(path, &st) < 0 || (uint64_t) st.st_size != total_bytes)
-        return im_fail(err, IM_WRONG_STATE,
-                       "upload of image [%s] is not complete: %" PRIu64 " of %" PRIu64 " bytes",
-                       image_id, (uint64_t) st.st_size, total_bytes);
-    if (!cloud_transact(cloud, finish_body, &finish, err))
+    if (!cloud_order(cloud, finish_body, &finish, finish.job_id, ret_job_id, err))
         return false;
-    memcpy(ret_job_id, finish.job_id, IM_JOB_ID_MAX);
-    jobs_wake(cloud->jobs, finish.job_id);
+    if (finish.earlier[0] != '\0')
+        memcpy(ret_job_id, finish.earlier, IM_JOB_ID_MAX);
     return true;
 }
 

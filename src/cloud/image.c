@@ -201,12 +201,8 @@ bool cloud_image_clone(struct cloud *cloud, const struct caller *caller, const c
     if (clone.count > CLONES_MAX)
         return im_fail(err, IM_BAD_MESSAGE, "count [%" PRId64 "] should be between 1 and %d",
                        clone.count, CLONES_MAX);
-    if (!text_fits("image_name", image_name, 255, err) ||
-        !cloud_transact(cloud, clone_body, &clone, err))
-        return false;
-    memcpy(ret_job_id, clone.job_id, IM_JOB_ID_MAX);
-    jobs_wake(cloud->jobs, clone.job_id);
-    return true;
+    return text_fits("image_name", image_name, 255, err) &&
+           cloud_order(cloud, clone_body, &clone, clone.job_id, ret_job_id, err);
 }
 
 static bool clone_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
@@ -272,12 +268,8 @@ bool cloud_images_delete(struct cloud *cloud, const struct caller *caller,
     struct delete delete = {
         .cloud = cloud, .caller = caller, .ids = &unique, .direct_cease = direct_cease};
 
-    if (!ids_unique("images", image_ids, &unique, err) ||
-        !cloud_transact(cloud, delete_body, &delete, err))
-        return false;
-    memcpy(ret_job_id, delete.job_id, IM_JOB_ID_MAX);
-    jobs_wake(cloud->jobs, delete.job_id);
-    return true;
+    return ids_unique("images", image_ids, &unique, err) &&
+           cloud_order(cloud, delete_body, &delete, delete.job_id, ret_job_id, err);
 }
 
 static bool delete_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {

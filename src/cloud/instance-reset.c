@@ -35,7 +35,9 @@ static bool reset_prepare(struct instance_batch *batch, struct db_conn *conn,
     char layer_id[IM_ID_MAX];
 
     if (!image_load(conn, batch->caller, image_id, &image, err) ||
-        !image_allows(image, "ResetInstances", err) || !reset_login(reset, conn, instance, err))
+        !image_allows(image, "ResetInstances", err) ||
+        !login_fits(conn, batch->caller, image->platform, reset->args->login_keypair, err) ||
+        !reset_login(reset, conn, instance, err))
         return false;
     if (gib < image->size)
         gib = image->size;
@@ -62,8 +64,8 @@ bool cloud_instances_reset(struct cloud *cloud, const struct caller *caller,
                                    .ids = ids,
                                    .prepare = reset_prepare,
                                    .arg = &reset};
-    bool added = login_check(cloud, caller, NULL, args->login_mode, args->login_keypair,
-                             args->login_passwd, &reset.passwd_hash, err) &&
+    bool added = login_check(args->login_mode, args->login_keypair, args->login_passwd,
+                             &reset.passwd_hash, err) &&
                  instance_batch_run(&batch, ret_job_id, err);
 
     free(reset.passwd_hash);

@@ -124,7 +124,9 @@ static bool run_check(struct run *run, struct im_err *err) {
                                run->count);
     return text_fits("instance_name", args->instance_name, 255, err) &&
            hostname_fits(args->hostname, err) && sized(run, err) &&
-           topology_fits(args->cpu_topology, run->vcpus, err) && userdata_fits(run, err);
+           topology_fits(args->cpu_topology, run->vcpus, err) && userdata_fits(run, err) &&
+           login_check(args->login_mode, args->login_keypair, args->login_passwd, &run->passwd_hash,
+                       err);
 }
 
 /* --- Rows ------------------------------------------------------------------------------------- */
@@ -229,7 +231,8 @@ static bool run_body(struct db_conn *conn, void *arg, struct im_err *err) {
 
     im_strings_done(run->ret_ids); /* a transaction may be tried again */
     if (!image_load(conn, run->caller, run->args->image_id, &image, err) ||
-        !image_allows(image, "RunInstances", err) || !disk_size(run, image, &disk_gib, err))
+        !image_allows(image, "RunInstances", err) || !disk_size(run, image, &disk_gib, err) ||
+        !login_fits(conn, run->caller, image->platform, run->args->login_keypair, err))
         return false;
     for (int64_t i = 0; i < run->count; i++) {
         if (!add_instance(run, conn, image, disk_gib, i, err))
@@ -241,35 +244,16 @@ static bool run_body(struct db_conn *conn, void *arg, struct im_err *err) {
                     (size_t) run->count, run->job_id, err);
 }
 
-static bool image_platform(struct cloud *cloud, const struct caller *caller, const char *image_id,
-                           char **ret_platform, struct im_err *err) {
-    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
-    IM_AUTO(image_free_auto) struct image *image = NULL;
-
-    if (conn == NULL || !image_load(conn, caller, image_id, &image, err))
-        return false;
-    *ret_platform = im_steal(&image->platform);
-    return true;
-}
-
 bool cloud_instances_run(struct cloud *cloud, const struct caller *caller,
                          const struct instance_run_args *args, struct im_strings *ret_instance_ids,
                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
     IM_AUTO(run_done)
     struct run run = {.cloud = cloud, .caller = caller, .args = args, .ret_ids = ret_instance_ids};
-    IM_AUTO(free_auto) char *platform = NULL;
 
-    if (!run_check(&run, err) || !image_platform(cloud, caller, args->image_id, &platform, err) ||
-        !login_check(cloud, caller, platform, args->login_mode, args->login_keypair,
-                     args->login_passwd, &run.passwd_hash, err))
-        return false;
-    if (!cloud_transact(cloud, run_body, &run, err)) {
-        im_strings_done(ret_instance_ids);
-        return false;
-    }
-    memcpy(ret_job_id, run.job_id, IM_JOB_ID_MAX);
-    jobs_wake(cloud->jobs, run.job_id);
-    return true;
+    if (run_check(&run, err) && cloud_order(cloud, run_body, &run, run.job_id, ret_job_id, err))
+        return true;
+    im_strings_done(ret_instance_ids);
+    return false;
 }
 
 /* --- The job ---------------------------------------------------------------------------------- */

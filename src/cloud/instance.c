@@ -19,6 +19,19 @@ bool cloud_transact(struct cloud *cloud,
     return db_transact(cloud->config.db, body, arg, err);
 }
 
+bool cloud_order(struct cloud *cloud,
+                 bool (*body)(struct db_conn *conn, void *arg, struct im_err *err), void *arg,
+                 const char *job_id, char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    bool ordered = cloud_transact(cloud, body, arg, err);
+
+    /* Where nobody knows whether it was committed, the job is there or not: if so, it runs. */
+    if ((ordered || err->code == IM_UNKNOWN_COMMIT) && job_id[0] != '\0')
+        jobs_wake(cloud->jobs, job_id);
+    if (ordered)
+        memcpy(ret_job_id, job_id, IM_JOB_ID_MAX);
+    return ordered;
+}
+
 struct wire_doc *item_data(const struct job_run *run, struct im_err *err) {
     const char *data = im_str_empty(run->item->data) ? "{}" : run->item->data;
 
@@ -73,13 +86,9 @@ bool instance_batch_run(struct instance_batch *batch, char ret_job_id[IM_JOB_ID_
     if (!ids_unique("instances", given, &unique, err))
         return false;
     batch->ids = &unique;
-    added = cloud_transact(batch->cloud, batch_body, batch, err);
+    added = cloud_order(batch->cloud, batch_body, batch, batch->job_id, ret_job_id, err);
     batch->ids = given;
-    if (!added)
-        return false;
-    jobs_wake(batch->cloud->jobs, batch->job_id);
-    memcpy(ret_job_id, batch->job_id, IM_JOB_ID_MAX);
-    return true;
+    return added;
 }
 
 /* --- Ends of jobs ----------------------------------------------------------------------------- */
@@ -163,38 +172,26 @@ static bool password_fits(const char *password, struct im_err *err) {
     return true;
 }
 
-static bool keypair_known(struct cloud *cloud, const struct caller *caller, const char *keypair_id,
-                          struct im_err *err) {
-    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
-    IM_AUTO(keypair_free_auto) struct keypair *keypair = NULL;
-
-    return conn != NULL && keypair_load(conn, caller, keypair_id, &keypair, err);
+static const char *login_mode(const char *mode, const char *keypair, const char *password) {
+    if (!im_str_empty(mode))
+        return mode;
+    return !im_str_empty(keypair) ? "keypair" : !im_str_empty(password) ? "passwd" : "";
 }
 
-bool login_check(struct cloud *cloud, const struct caller *caller, const char *platform,
-                 const char *mode, const char *keypair, const char *password, char **ret_hash,
+bool login_check(const char *mode, const char *keypair, const char *password, char **ret_hash,
                  struct im_err *err) {
+    mode = login_mode(mode, keypair, password);
     *ret_hash = NULL;
-    if (im_str_empty(mode))
-        mode = !im_str_empty(keypair) ? "keypair" : !im_str_empty(password) ? "passwd" : "";
-    if (*mode == '\0') {
-        *ret_hash = im_strdup("");
-        return true;
-    }
-    if (strcmp(mode, "keypair") == 0) {
-        if (im_str_equal(platform, "windows"))
-            return im_fail(err, IM_BAD_MESSAGE,
-                           "login_mode [keypair] does not work with Windows, use [passwd]");
-        if (im_str_empty(keypair))
+    if (strcmp(mode, "passwd") != 0) {
+        if (strcmp(mode, "keypair") == 0 && im_str_empty(keypair))
             return im_fail(err, IM_BAD_MESSAGE,
                            "parameter [login_keypair] is missing, login_mode is [keypair]");
-        if (!keypair_known(cloud, caller, keypair, err))
-            return false;
+        if (strcmp(mode, "keypair") != 0 && *mode != '\0')
+            return im_fail(err, IM_BAD_MESSAGE, "login_mode [%.64s] should be keypair or passwd",
+                           mode);
         *ret_hash = im_strdup("");
         return true;
     }
-    if (strcmp(mode, "passwd") != 0)
-        return im_fail(err, IM_BAD_MESSAGE, "login_mode [%.64s] should be keypair or passwd", mode);
     if (im_str_empty(password))
         return im_fail(err, IM_BAD_MESSAGE,
                        "parameter [login_passwd] is missing, login_mode is [passwd]");
@@ -202,6 +199,18 @@ bool login_check(struct cloud *cloud, const struct caller *caller, const char *p
         return false;
     *ret_hash = crypto_password_hash(password);
     return true;
+}
+
+bool login_fits(struct db_conn *conn, const struct caller *caller, const char *platform,
+                const char *keypair, struct im_err *err) {
+    IM_AUTO(keypair_free_auto) struct keypair *found = NULL;
+
+    if (im_str_empty(keypair))
+        return true;
+    if (im_str_equal(platform, "windows"))
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "login_mode [keypair] does not work with Windows, use [passwd]");
+    return keypair_load(conn, caller, keypair, &found, err);
 }
 
 bool keypair_link_add(struct db_conn *conn, const char *keypair_id, const char *instance_id,

@@ -219,21 +219,6 @@ static enum MHD_Result serve_state(struct exchange *exchange) {
     return result;
 }
 
-/* The job of an upload that is complete, for a client that missed the answer to its last piece. */
-static bool find_job(struct exchange *exchange, char job_id[IM_JOB_ID_MAX]) {
-    IM_AUTO(query_done) struct query query = {.limit = 1};
-    IM_AUTO(job_list_done) struct job_list list = {0};
-    struct im_err ignored = {0};
-
-    query_add(&query, "resource_ids", CONDITION_IN, exchange->id);
-    query_add(&query, "job_action", CONDITION_IN, "ImportImage");
-    if (!cloud_jobs(exchange->http->cloud, &exchange->caller, &query, &list, &ignored) ||
-        list.count == 0)
-        return false;
-    snprintf(job_id, IM_JOB_ID_MAX, "%s", list.items[0].job->job_id);
-    return true;
-}
-
 /* How far the upload is. When all is there, the question does what the last piece would have done:
  * clients need the job. */
 static enum MHD_Result serve_question(struct exchange *exchange) {
@@ -241,15 +226,14 @@ static enum MHD_Result serve_question(struct exchange *exchange) {
     struct upload upload = {0};
     char job_id[IM_JOB_ID_MAX] = "";
 
-    if (cloud_upload_begin(cloud, &exchange->caller, exchange->id, &upload, &exchange->err)) {
+    exchange->offset = exchange->total;
+    if (cloud_upload_begin(cloud, &exchange->caller, exchange->id, &upload, &exchange->err))
         exchange->offset = upload.received_bytes;
-        if (upload.received_bytes == exchange->total)
-            (void) !cloud_upload_finish(cloud, &exchange->caller, exchange->id, exchange->total,
-                                        job_id, &exchange->err);
-    } else if (exchange->err.code == IM_WRONG_STATE && find_job(exchange, job_id)) {
-        exchange->err = (struct im_err){0};
-        exchange->offset = exchange->total;
-    }
+    else if (exchange->err.code == IM_WRONG_STATE)
+        exchange->err = (struct im_err){0}; /* perhaps it was finished before */
+    if (exchange->err.code == IM_OK && exchange->offset == exchange->total)
+        (void) !cloud_upload_finish(cloud, &exchange->caller, exchange->id, exchange->total, job_id,
+                                    &exchange->err);
     return reply_upload(exchange, job_id[0] != '\0' ? job_id : NULL);
 }
 

@@ -187,7 +187,7 @@ struct upload {
 };
 bool cloud_upload_begin(struct cloud *cloud, const struct caller *caller, const char *image_id,
                         struct upload *ret_upload, struct im_err *err) IM_MUST_CHECK;
-/* All bytes are there: makes the import job. Repeatable. */
+/* All bytes are there: makes the import job. Repeatable: later calls tell the same job. */
 bool cloud_upload_finish(struct cloud *cloud, const struct caller *caller, const char *image_id,
                          uint64_t total_bytes, char ret_job_id[IM_JOB_ID_MAX],
                          struct im_err *err) IM_MUST_CHECK;

@@ -1,0 +1,462 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opens the cloud for tests, and compares record, pool and hypervisor afterwards. */
+#include "test-rig.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "qcow2/qcow2.h"
+
+static void need(bool fine, const struct im_err *err) {
+    if (fine)
+        return;
+    printf("Bail out! %s\n", err->text);
+    fflush(stdout);
+    abort();
+}
+
+/* --- Opening -------------------------------------------------------------------------------- */
+
+/* What imprint-worker would write, without looking at a byte. */
+static void write_worker(struct rig *rig) {
+    IM_AUTO(free_auto) char *disk = im_printf("%s/disk.qcow2", rig->folder);
+    IM_AUTO(free_auto)
+    char *script = im_printf("#!/bin/sh\nread request\ncat '%s' >&4\n"
+                             "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
+                             "echo '{\"result\":{\"size_bytes\":%lld,\"digest\":\"sha256:00\","
+                             "\"firmware\":\"bios\"}}'\n",
+                             disk, RIG_IMAGE_GIB * GIB);
+    struct im_err err = {0};
+    IM_AUTO(fd_auto) int fd = -1;
+
+    rig->worker = im_printf("%s/worker", rig->folder);
+    if (access(rig->worker, X_OK) == 0)
+        return;
+    fd = open(disk, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    need(fd >= 0 && qcow2_overlay_write(fd, NULL, NULL, (uint64_t) RIG_IMAGE_GIB << 30, &err) &&
+             im_write_file(rig->worker, script, strlen(script), 0755, &err),
+         &err);
+}
+
+static void on_machine(void *arg, const char *name, enum virt_state state) {
+    struct rig *rig = arg;
+    struct cloud *cloud = __atomic_load_n(&rig->cloud, __ATOMIC_ACQUIRE);
+
+    if (cloud != NULL)
+        cloud_machine_event(cloud, name, state);
+}
+
+static void open_rooms(struct rig *rig, struct im_err *err) {
+    IM_AUTO(free_auto) char *record = im_printf("sqlite:%s/record", rig->folder);
+    IM_AUTO(free_auto) char *secret = im_printf("%s/secret.key", rig->folder);
+    struct virt_config virt = {.uri = "memory:", .accel = "auto", .state_dir = rig->folder};
+    struct net_config net = {.mode = "user", .state_dir = rig->folder};
+
+    rig->db = db_open(record, err);
+    need(rig->db != NULL && db_migrate(rig->db, err), err);
+    rig->pool = storage_open(rig->pool_uri, err);
+    need(rig->pool != NULL, err);
+    rig->virt = virt_open(&virt, on_machine, rig, err);
+    need(rig->virt != NULL, err);
+    rig->net = net_open(&net, err);
+    need(rig->net != NULL, err);
+    rig->key = crypto_key_open(secret, err);
+    need(rig->key != NULL, err);
+}
+
+/* The users of an earlier rig_open in the same folder are found again. */
+static void open_user(struct rig *rig, const char *name, bool admin, struct caller *ret_caller) {
+    struct im_err err = {0};
+    struct user **users = NULL;
+    size_t count = 0;
+    bool found = false;
+
+    ret_caller->admin = admin;
+    need(cloud_user_list(rig->cloud, &users, &count, &err), &err);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(users[i]->user_name, name) == 0) {
+            snprintf(ret_caller->user_id, sizeof(ret_caller->user_id), "%s", users[i]->user_id);
+            found = true;
+        }
+    record_list_free(&user_type, (void **) users, count);
+    if (!found)
+        need(cloud_user_add(rig->cloud, name, NULL, admin, ret_caller->user_id, &err), &err);
+}
+
+void rig_open(struct rig *rig, const char *folder, const struct rig_options *options) {
+    struct im_err err = {0};
+    struct cloud_config config = {.zone_id = "test1",
+                                  .worker_user = "",
+                                  .instance_name = "rig",
+                                  .machine_uid = geteuid(),
+                                  .machine_gid = getegid(),
+                                  .job_threads = 4,
+                                  .max_vcpus = 64,
+                                  .min_memory_mib = 64,
+                                  .max_memory_mib = 65536,
+                                  .max_disk_gib = RIG_DISK_MAX_GIB,
+                                  .import_max_bytes = 1ll << 40,
+                                  .import_max_ratio = 1000};
+    struct cloud *cloud;
+
+    im_log_set_level(getenv("IMPRINT_DEBUG") ? IM_LOG_DEBUG : IM_LOG_ERROR);
+    *rig = (struct rig){.folder = im_strdup(folder)};
+    need(im_make_dirs(folder, 0755, &err), &err);
+    rig->pool_uri = options->local ? im_printf("local:%s/pool", folder) : im_strdup("memory:");
+    write_worker(rig);
+    open_rooms(rig, &err);
+    config.db = rig->db;
+    config.pool = rig->pool;
+    config.virt = rig->virt;
+    config.net = rig->net;
+    config.key = rig->key;
+    config.state_dir = config.import_paths = rig->folder;
+    config.worker_program = rig->worker;
+    config.stop_timeout_ms = options->stop_timeout_ms ? options->stop_timeout_ms : 2000;
+    config.recycle_s = options->recycle_s ? options->recycle_s : 3600;
+    cloud = cloud_open(&config, &err);
+    need(cloud != NULL, &err);
+    __atomic_store_n(&rig->cloud, cloud, __ATOMIC_RELEASE);
+    open_user(rig, "root", true, &rig->admin);
+    open_user(rig, "alice", false, &rig->alice);
+    open_user(rig, "bob", false, &rig->bob);
+    if (!options->not_started)
+        need(cloud_start(cloud, &err), &err);
+}
+
+void rig_close(struct rig *rig) {
+    struct cloud *cloud = rig->cloud;
+
+    __atomic_store_n(&rig->cloud, NULL, __ATOMIC_RELEASE);
+    virt_close(rig->virt); /* no event comes after this */
+    cloud_close(cloud);
+    net_close(rig->net);
+    storage_close(rig->pool);
+    crypto_key_close(rig->key);
+    db_close(rig->db);
+    free(rig->folder);
+    free(rig->pool_uri);
+    free(rig->worker);
+    *rig = (struct rig){0};
+}
+
+/* --- Making things -------------------------------------------------------------------------- */
+
+void rig_image(struct rig *rig, const char *image_id, const char *owner, bool public) {
+    IM_AUTO(free_auto) char *layer_id = im_printf("l-%s", image_id);
+    struct layer layer = {.layer_id = layer_id,
+                          .name = layer_id,
+                          .pool = rig->pool_uri,
+                          .state = LAYER_FROZEN,
+                          .size_bytes = RIG_IMAGE_GIB * GIB,
+                          .depth = 1,
+                          .create_time = im_now_s()};
+    struct image image = {.image_id = (char *) image_id,
+                          .image_name = (char *) image_id,
+                          .size = RIG_IMAGE_GIB,
+                          .size_bytes = RIG_IMAGE_GIB * GIB,
+                          .processor_type = "64bit",
+                          .platform = "linux",
+                          .os_family = "debian",
+                          .visibility = public ? "public" : "private",
+                          .provider = public ? "system" : "self",
+                          .owner = (char *) (public ? SYSTEM_OWNER : owner),
+                          .status = IMAGE_AVAILABLE,
+                          .ui_type = "tui",
+                          .hypervisor = "kvm",
+                          .default_user = "root",
+                          .firmware = "bios",
+                          .layer_id = layer_id,
+                          .create_time = im_now_s(),
+                          .status_time = im_now_s()};
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(rig->db, &err);
+    IM_AUTO(fd_auto) int fd = -1;
+
+    need(conn != NULL && storage_import_begin(rig->pool, layer_id, &fd, &err) &&
+             qcow2_overlay_write(fd, NULL, NULL, (uint64_t) layer.size_bytes, &err) &&
+             storage_import_end(rig->pool, layer_id, fd, &err) &&
+             record_insert(conn, &layer_type, &layer, &err) &&
+             record_insert(conn, &image_type, &image, &err),
+         &err);
+}
+
+struct instance_run_args rig_run_args(const char *image_id) {
+    return (struct instance_run_args){.image_id = image_id,
+                                      .cpu = 1,
+                                      .memory = RIG_MEMORY_MIB,
+                                      .os_disk_size = -1,
+                                      .count = -1,
+                                      .instance_class = -1,
+                                      .cpu_max = -1,
+                                      .mem_max = -1,
+                                      .nic_mqueue = -1,
+                                      .need_userdata = -1};
+}
+
+void rig_instance(struct rig *rig, const struct caller *caller, const char *image_id, bool running,
+                  char ret_id[IM_ID_MAX]) {
+    struct instance_run_args args = rig_run_args(image_id);
+    IM_AUTO(im_strings_done) struct im_strings ids = {0}, vxnets = rig_ids(VXNET_BASIC);
+    struct im_err err = {0};
+    char job_id[IM_JOB_ID_MAX];
+
+    args.no_start = !running;
+    args.vxnets = &vxnets;
+    ret_id[0] = '\0';
+    if (!cloud_instances_run(rig->cloud, caller, &args, &ids, job_id, &err))
+        test_note("RunInstances: %s", err.text);
+    else if (rig_done(rig, job_id))
+        snprintf(ret_id, IM_ID_MAX, "%s", ids.items[0]);
+}
+
+struct im_strings rig_ids(const char *id) {
+    struct im_strings ids = {0};
+
+    im_strings_add(&ids, id);
+    return ids;
+}
+
+/* --- Looking -------------------------------------------------------------------------------- */
+
+static void *row(struct rig *rig, const struct object_type *type, const char *id) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(rig->db, &err);
+    void *object = NULL;
+
+    need(conn != NULL, &err);
+    need(record_get(conn, type, id, &object, &err) || err.code == IM_NOT_FOUND, &err);
+    return object;
+}
+
+struct job *rig_job(struct rig *rig, const char *job_id) {
+    struct im_err err = {0};
+
+    if (!jobs_wait(rig->cloud->jobs, job_id, RIG_WAIT_MS, &err)) {
+        test_note("%s", err.text);
+        return NULL;
+    }
+    return row(rig, &job_type, job_id);
+}
+
+bool rig_done(struct rig *rig, const char *job_id) {
+    IM_AUTO(job_free_auto) struct job *job = rig_job(rig, job_id);
+
+    if (job != NULL && job->status != JOB_SUCCESSFUL)
+        test_note("%s: %s", job->job_action, job->error_message);
+    return job != NULL && job->status == JOB_SUCCESSFUL;
+}
+
+struct instance *rig_instance_row(struct rig *rig, const char *id) {
+    return row(rig, &instance_type, id);
+}
+
+struct image *rig_image_row(struct rig *rig, const char *id) {
+    return row(rig, &image_type, id);
+}
+
+bool rig_instance_is(struct rig *rig, const char *id, enum instance_status status) {
+    IM_AUTO(instance_free_auto) struct instance *instance = rig_instance_row(rig, id);
+    bool is = instance != NULL && instance->status == status &&
+              instance->transition_status == TRANSITION_NONE;
+
+    if (!is)
+        test_note("%s is %s %s", id, instance ? instance_status_word(instance->status) : "gone",
+                  instance ? transition_word(instance->transition_status) : "");
+    return is;
+}
+
+bool rig_image_is(struct rig *rig, const char *id, enum image_status status) {
+    IM_AUTO(image_free_auto) struct image *image = rig_image_row(rig, id);
+    bool is =
+        image != NULL && image->status == status && image->transition_status == TRANSITION_NONE;
+
+    if (!is)
+        test_note("%s is %s %s", id, image ? image_status_word(image->status) : "gone",
+                  image ? transition_word(image->transition_status) : "");
+    return is;
+}
+
+size_t rig_machines(struct rig *rig) {
+    IM_AUTO(free_auto) struct virt_listed *list = NULL;
+    struct im_err err = {0};
+    size_t count = 0;
+
+    need(virt_list(rig->virt, &list, &count, &err), &err);
+    return count;
+}
+
+bool rig_runs(struct rig *rig, const char *id) {
+    enum virt_state state = VIRT_OFF;
+    struct im_err err = {0};
+
+    need(virt_state(rig->virt, id, &state, &err), &err);
+    return state == VIRT_RUNNING;
+}
+
+int64_t rig_number(struct rig *rig, const char *sql) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(rig->db, &err);
+    IM_AUTO(db_rows_free_auto) struct db_rows *rows = NULL;
+    bool more = false;
+
+    need(conn != NULL, &err);
+    rows = db_query(conn, &err, sql, "");
+    need(rows != NULL && db_next(rows, &more, &err) && more, &err);
+    return db_int(rows, 0);
+}
+
+void rig_round(struct rig *rig) {
+    pthread_mutex_lock(&rig->cloud->lock);
+    rig->cloud->events_lost = true;
+    pthread_cond_signal(&rig->cloud->wake);
+    pthread_mutex_unlock(&rig->cloud->lock);
+}
+
+/* --- Is anything left behind? --------------------------------------------------------------- */
+
+/* Layers that the background collects, in two rounds of it. */
+#define UNREAD                                                                                     \
+    "SELECT COUNT(*) FROM layers l WHERE l.state = 'frozen' AND NOT EXISTS (SELECT 1 FROM images " \
+    "i"                                                                                            \
+    " WHERE i.layer_id = l.layer_id AND i.status <> 'ceased') AND NOT EXISTS"                      \
+    " (SELECT 1 FROM layers c WHERE c.parent_id = l.layer_id)"
+
+/* Each counts what must not be once no job is at work. */
+static const struct {
+    const char *what, *sql;
+} strays[] = {
+    {"jobs not finished", "SELECT COUNT(*) FROM jobs WHERE status IN ('pending', 'working')"},
+    {"items not finished", "SELECT COUNT(*) FROM job_items WHERE state NOT IN ('done', 'failed')"},
+    {"failed items without a sentence",
+     "SELECT COUNT(*) FROM job_items WHERE state = 'failed'"
+     " AND (COALESCE(error_message, '') = '' OR COALESCE(error_code, '') = '')"},
+    {"failed jobs without a sentence",
+     "SELECT COUNT(*) FROM jobs WHERE status = 'failed'"
+     " AND (COALESCE(error_message, '') = '' OR COALESCE(error_codes, '') = '')"},
+    {"instances in transition or pending",
+     "SELECT COUNT(*) FROM instances WHERE transition_status <> '' OR status = 'pending'"},
+    {"images in transition",
+     "SELECT COUNT(*) FROM images WHERE (transition_status <> '' OR status = 'pending')"
+     " AND image_id NOT IN (SELECT image_id FROM uploads)"},
+    {"uploads whose image does not wait",
+     "SELECT COUNT(*) FROM uploads WHERE image_id NOT IN"
+     " (SELECT image_id FROM images WHERE status = 'pending')"},
+    {"layers planned or given up", "SELECT COUNT(*) FROM layers WHERE state NOT IN"
+                                   " ('head', 'frozen')"},
+    {"instances without a head of their own",
+     "SELECT COUNT(*) FROM instances i WHERE i.status <> 'ceased' AND NOT EXISTS"
+     " (SELECT 1 FROM layers l WHERE l.layer_id = i.layer_id AND l.state = 'head')"},
+    {"heads that are no instance's",
+     "SELECT COUNT(*) FROM layers l WHERE l.state = 'head' AND 1 <>"
+     " (SELECT COUNT(*) FROM instances i WHERE i.layer_id = l.layer_id AND i.status <> 'ceased')"},
+    {"images without a frozen layer",
+     "SELECT COUNT(*) FROM images i WHERE i.status NOT IN ('ceased', 'pending') AND NOT EXISTS"
+     " (SELECT 1 FROM layers l WHERE l.layer_id = i.layer_id AND l.state = 'frozen')"},
+    {"frozen layers that nobody reads", UNREAD},
+    {"layers whose parent is gone or writable",
+     "SELECT COUNT(*) FROM layers l WHERE l.parent_id IS NOT NULL AND NOT EXISTS"
+     " (SELECT 1 FROM layers p WHERE p.layer_id = l.parent_id AND p.state = 'frozen')"},
+    {"network cards of nobody", "SELECT COUNT(*) FROM nics WHERE instance_id NOT IN"
+                                " (SELECT instance_id FROM instances WHERE status <> 'ceased')"},
+    {"key pair links of nobody", "SELECT COUNT(*) FROM keypair_links WHERE instance_id NOT IN"
+                                 " (SELECT instance_id FROM instances WHERE status <> 'ceased')"
+                                 " OR keypair_id NOT IN (SELECT keypair_id FROM keypairs)"},
+};
+
+static void add_lines(struct im_str *text, const struct im_strings *lines) {
+    for (size_t i = 0; i < lines->count; i++)
+        im_str_addf(text, "%s; ", lines->items[i]);
+}
+
+static void compare_pool(struct rig *rig, struct im_str *text) {
+    IM_AUTO(pool_report_done) struct pool_report report = {0};
+    struct im_err err = {0};
+
+    need(cloud_pool_check(rig->cloud, &rig->admin, &report, &err), &err);
+    add_lines(text, &report.orphans);
+    add_lines(text, &report.missing);
+    add_lines(text, &report.wrong);
+    if (report.busy != 0)
+        im_str_addf(text, "%" PRId64 " layers are busy; ", report.busy);
+}
+
+static void compare_machines(struct rig *rig, struct im_str *text) {
+    IM_AUTO(free_auto) struct virt_listed *list = NULL;
+    struct im_err err = {0};
+    size_t count = 0;
+
+    need(virt_list(rig->virt, &list, &count, &err), &err);
+    for (size_t i = 0; i < count; i++) {
+        IM_AUTO(instance_free_auto) struct instance *instance = rig_instance_row(rig, list[i].name);
+
+        if (instance == NULL || instance->status != INSTANCE_RUNNING)
+            im_str_addf(text, "machine %s runs, its instance is %s; ", list[i].name,
+                        instance ? instance_status_word(instance->status) : "unknown");
+    }
+    if ((int64_t) count <
+        rig_number(rig, "SELECT COUNT(*) FROM instances WHERE status = 'running'"))
+        im_str_addf(text, "an instance is called running, but has no machine; ");
+}
+
+/* Files that are named after instances which are over. */
+static void compare_folder(struct rig *rig, const char *folder, const char *ending,
+                           struct im_str *text) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/%s", rig->folder, folder);
+    DIR *dir = opendir(path);
+
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        IM_AUTO(free_auto) char *id = im_strdup(entry->d_name);
+        IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+
+        if (id[0] == '.')
+            continue;
+        if (im_ends_with(id, ending))
+            id[strlen(id) - strlen(ending)] = '\0';
+        instance = rig_instance_row(rig, id);
+        if (instance == NULL || instance->status >= INSTANCE_TERMINATED)
+            im_str_addf(text, "%s/%s stays; ", folder, entry->d_name);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
+char *rig_faults(struct rig *rig) {
+    IM_AUTO(im_str_done) struct im_str text = {0};
+    int64_t deadline = im_mono_ms() + RIG_WAIT_MS;
+
+    while (rig_number(rig, "SELECT COUNT(*) FROM layers WHERE state = 'dropping'") +
+                   rig_number(rig, UNREAD) >
+               0 &&
+           im_mono_ms() < deadline) {
+        background_collect(rig->cloud);
+        im_sleep_ms(10);
+    }
+    for (size_t i = 0; i < sizeof(strays) / sizeof(strays[0]); i++) {
+        int64_t count = rig_number(rig, strays[i].sql);
+
+        if (count != 0)
+            im_str_addf(&text, "%" PRId64 " %s; ", count, strays[i].what);
+    }
+    compare_pool(rig, &text);
+    compare_machines(rig, &text);
+    compare_folder(rig, "seeds", ".iso", &text);
+    compare_folder(rig, "console", ".log", &text);
+    return im_str_take(&text);
+}
+
+void rig_check_clean(struct rig *rig, const char *when) {
+    IM_AUTO(free_auto) char *faults = rig_faults(rig);
+
+    if (!check(faults[0] == '\0', "%s: record, pool and machines agree", when))
+        test_note("%s", faults);
+}
