@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -98,7 +100,47 @@ static const char *worker_user(const struct config *config) {
     return "nobody";
 }
 
-static bool open_state(struct house *house, struct im_err *err) {
+/* Signals are blocked while we open: those that end us are looked at here. */
+static bool told_to_stop(void) {
+    const struct timespec second = {.tv_sec = 1};
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    return sigtimedwait(&set, NULL, &second) > 0;
+}
+
+/* A server may come up later than we do, as hosts start in any order. */
+static bool wait_for_record(struct house *house, struct im_err *err) {
+    int64_t until = im_mono_ms() + house->config->record_wait_s * 1000;
+    bool told = false;
+
+    for (;;) {
+        if (db_migrate(house->db, err))
+            return true;
+        if (err->code != IM_NO_RECORD || strcmp(db_driver(house->db), "sqlite") == 0 ||
+            im_mono_ms() >= until)
+            return false;
+        if (!told)
+            im_warn("imprintd", "%s; trying for %d s", err->text,
+                    (int) house->config->record_wait_s);
+        told = true;
+        *err = (struct im_err){0};
+        if (told_to_stop())
+            return im_fail(err, IM_CANCELLED, "told to stop while the record could not be reached");
+    }
+}
+
+/* The one that serves: nobody else's jobs are in the record, nobody else collects its layers. */
+static bool claim_record(struct house *house, struct im_err *err) {
+    IM_AUTO(free_auto)
+    char *name = im_printf("imprintd on %s, process %d", house->config->name, (int) getpid());
+
+    return wait_for_record(house, err) && db_claim(house->db, name, err);
+}
+
+static bool open_state(struct house *house, bool serving, struct im_err *err) {
     const struct config *config = house->config;
     IM_AUTO(free_auto) char *key_path = im_printf("%s/secret.key", config->state_dir);
 
@@ -106,8 +148,8 @@ static bool open_state(struct house *house, struct im_err *err) {
     if (!im_make_dirs(config->state_dir, 0711, err))
         return false;
     house->db = db_open(config->record_uri, err);
-    if (house->db == NULL || !db_migrate(house->db, err))
-        return im_within(err, "record");
+    if (house->db == NULL || !(serving ? claim_record(house, err) : db_migrate(house->db, err)))
+        return false;
     house->key = crypto_key_open(key_path, err);
     return house->key != NULL;
 }
@@ -209,7 +251,7 @@ static bool open_all(struct house *house, struct im_err *err) {
         im_warn("imprintd", "there is no user %s; workers run as %s", house->config->worker_user,
                 user);
     return im_make_dirs(house->config->state_dir, 0711, err) && lock_state(house, err) &&
-           machine_owner(house->config, &uid, &gid, err) && open_state(house, err) &&
+           machine_owner(house->config, &uid, &gid, err) && open_state(house, true, err) &&
            open_world(house, uid, gid, err) && open_cloud(house, uid, gid, err) &&
            cloud_start(house->cloud, err) && open_http(house, err);
 }
@@ -224,7 +266,7 @@ bool house_open(struct house *house, struct config *config, struct im_err *err) 
 
 bool house_open_record(struct house *house, struct config *config, struct im_err *err) {
     *house = (struct house){.config = config, .lock_fd = -1};
-    if (open_state(house, err) && open_cloud(house, 0, 0, err))
+    if (open_state(house, false, err) && open_cloud(house, 0, 0, err))
         return true;
     house_close(house);
     return false;

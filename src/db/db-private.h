@@ -33,6 +33,8 @@ struct db_driver {
     /* Keeps other programs out of the schema until the link is closed or asked to let go. NULL: a
      * write transaction does so already. */
     bool (*lock_schema)(void *link, bool on, struct im_err *err);
+    /* As db_claim. */
+    bool (*claim)(void *shared, const char *name, struct im_err *err);
     /* As db_generation; NULL: the driver can not know. */
     uint64_t (*generation)(void *shared);
 };

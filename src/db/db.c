@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "db-private.h"
+#include "db/fault.h"
 #include "schema.h"
 
 enum { IDLE_KEPT = 16, VALUES_MAX = 96, TRIES = 10, PAUSE_MAX_MS = 500 };
@@ -29,9 +30,11 @@ struct db_conn {
 struct db {
     const struct db_driver *driver;
     void *shared;
-    pthread_mutex_t lock; /* guards idle and idle_count */
+    pthread_mutex_t lock; /* guards all below */
     struct db_conn *idle[IDLE_KEPT];
     size_t idle_count;
+    enum db_fault fault;
+    unsigned fine, failing; /* see db_fault_commits */
 };
 
 struct db_rows {
@@ -78,6 +81,10 @@ void db_close(struct db *db) {
 }
 
 const char *db_driver(const struct db *db) { return db->driver->name; }
+
+bool db_claim(struct db *db, const char *name, struct im_err *err) {
+    return db->driver->claim(db->shared, name, err);
+}
 
 uint64_t db_generation(struct db *db) {
     return db->driver->generation != NULL ? db->driver->generation(db->shared) : 0;
@@ -140,14 +147,50 @@ bool db_begin(struct db_conn *conn, struct im_err *err) { return begin(conn, tru
 
 bool db_begin_read(struct db_conn *conn, struct im_err *err) { return begin(conn, false, err); }
 
+static enum db_fault fault_now(struct db *db) {
+    enum db_fault fault = DB_FAULT_NONE;
+
+    pthread_mutex_lock(&db->lock);
+    if (db->fine > 0) {
+        db->fine--;
+    } else if (db->failing > 0) {
+        db->failing--;
+        fault = db->fault;
+    }
+    pthread_mutex_unlock(&db->lock);
+    return fault;
+}
+
+void db_fault_commits(struct db *db, enum db_fault kind, unsigned fine, unsigned failing) {
+    pthread_mutex_lock(&db->lock);
+    db->fault = kind;
+    db->fine = fine;
+    db->failing = failing;
+    pthread_mutex_unlock(&db->lock);
+}
+
+unsigned db_fault_left(struct db *db) {
+    unsigned left;
+
+    pthread_mutex_lock(&db->lock);
+    left = db->failing;
+    pthread_mutex_unlock(&db->lock);
+    return left;
+}
+
 bool db_commit(struct db_conn *conn, struct im_err *err) {
+    enum db_fault fault = fault_now(conn->db);
+
     assert(conn->open);
-    if (!conn->db->driver->commit(conn->link, err)) {
+    if (fault == DB_FAULT_FULL)
+        im_fail(err, IM_NO_RECORD, "record: a commit fails on purpose");
+    if (fault == DB_FAULT_FULL || !conn->db->driver->commit(conn->link, err)) {
         db_rollback(conn);
         return false;
     }
     conn->open = false;
-    return true;
+    return fault != DB_FAULT_ANSWER ||
+           im_fail(err, IM_UNKNOWN_COMMIT, "record: the answer to a commit is lost on purpose");
 }
 
 void db_rollback(struct db_conn *conn) {
@@ -175,11 +218,15 @@ bool db_transact(struct db *db, bool (*body)(struct db_conn *conn, void *arg, st
         struct db_conn *conn = db_take(db, err);
         bool fine =
             conn != NULL && db_begin(conn, err) && body(conn, arg, err) && db_commit(conn, err);
+        bool again;
 
-        db_give(conn);
-        if (fine)
+        if (fine) {
+            db_give(conn);
             return true;
-        if (err->code != IM_BUSY || try == TRIES)
+        }
+        again = err->code == IM_BUSY || (conn == NULL && err->code == IM_NO_RECORD);
+        db_give(conn);
+        if (!again || try == TRIES)
             return false;
         *err = (struct im_err){0};
         pause_after(try);
@@ -315,16 +362,27 @@ static bool migrate_one(struct db_conn *conn, void *arg, struct im_err *err) {
         return false;
     if (version > MIGRATIONS)
         return im_fail(err, IM_UNSUPPORTED,
-                       "record has schema %lld, this program knows up to %d; upgrade imprintd",
+                       "record: its schema %lld is newer than this program, which knows up to %d; "
+                       "upgrade imprintd",
                        (long long) version, MIGRATIONS);
     *left = MIGRATIONS - version;
     if (*left == 0)
         return true;
     --*left;
-    return conn->db->driver->script(conn->link, migrations[version], err) &&
-           db_exec(conn, NULL, err,
-                   "INSERT INTO schema_migrations (version, applied_time) VALUES ($1, $2)", "ii",
-                   version + 1, im_now_s());
+    return (conn->db->driver->script(conn->link, migrations[version], err) &&
+            db_exec(conn, NULL, err,
+                    "INSERT INTO schema_migrations (version, applied_time) VALUES ($1, $2)", "ii",
+                    version + 1, im_now_s())) ||
+           im_within(err, "migration %lld", (long long) version + 1);
+}
+
+/* Whether a migration was committed is read from the record at the next try. */
+static bool unknown(int64_t *ret_left, struct im_err *err) {
+    if (err->code != IM_UNKNOWN_COMMIT)
+        return false;
+    *err = (struct im_err){0};
+    *ret_left = 1;
+    return true;
 }
 
 bool db_migrate(struct db *db, struct im_err *err) {
@@ -334,10 +392,10 @@ bool db_migrate(struct db *db, struct im_err *err) {
     int64_t left = 1;
 
     if (conn == NULL || (lock != NULL && !lock(conn->link, true, err)))
-        return im_within(err, "migration");
-    while (left > 0 && db_transact(db, migrate_one, &left, err))
+        return false;
+    while (left > 0 && (db_transact(db, migrate_one, &left, err) || unknown(&left, err)))
         continue;
     if (lock != NULL)
         (void) lock(conn->link, false, &ignored);
-    return left == 0 || im_within(err, "migration");
+    return left == 0;
 }

@@ -5,19 +5,35 @@
 #include <inttypes.h>
 #include <libpq-fe.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/id.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "db-private.h"
 
-enum { STATEMENTS_KEPT = 128, TRIES = 10, SCHEMA_LOCK = 1229801552 };
+enum {
+    STATEMENTS_KEPT = 128,
+    TRIES = 10,
+    SCHEMA_LOCK = 1229801552,
+    CLAIM_LOCK,
+    CLAIM_WAIT_MS = 5000, /* for the server to see that a killed imprintd is gone */
+    ASK_MS = 30000,       /* for the server to come back and tell of a commit */
+    MARKS_KEPT_S = 3600,
+    SWEEP_EVERY = 4096 /* commits */
+};
 
 struct server {
     char *info; /* as libpq takes it */
+    bool marks; /* the table of commits is there */
+    unsigned commits;
+    pthread_mutex_t lock; /* guards all below */
+    char *name;           /* in which the record is claimed; NULL: it is not */
+    PGconn *claim;        /* whose session holds the lock */
 };
 
 struct statement {
@@ -27,8 +43,10 @@ struct statement {
 };
 
 struct link {
+    struct server *server;
     PGconn *pg;
-    bool open; /* in a transaction */
+    bool open;  /* in a transaction */
+    bool wrote; /* which has more than SELECTs in it */
     struct statement kept[STATEMENTS_KEPT];
     size_t next; /* the one to be replaced next */
     unsigned last_number;
@@ -46,14 +64,19 @@ struct result {
 static const struct {
     const char *state;
     enum im_code code;
+    const char *next; /* what the operator should do */
 } states[] = {
-    {"40001", IM_BUSY},   /* serialisation failure */
-    {"40P01", IM_BUSY},   /* deadlock */
-    {"55P03", IM_BUSY},   /* lock_timeout */
-    {"53300", IM_BUSY},   /* too many connections */
-    {"57P", IM_BUSY},     /* the server shuts down, crashed, or starts up */
-    {"23505", IM_EXISTS}, /* unique constraint */
-    {"53100", IM_NO_SPACE}, {"40003", IM_UNKNOWN_COMMIT},
+    {"40003", IM_UNKNOWN_COMMIT, ""},
+    {"40", IM_BUSY, ""},    /* serialisation failure, deadlock */
+    {"55P03", IM_BUSY, ""}, /* lock_timeout */
+    {"57P", IM_BUSY, ""},   /* the server shuts down, crashed, or starts up */
+    {"23505", IM_EXISTS, ""},
+    {"53100", IM_NO_RECORD, "; make room on the disk of PostgreSQL"},
+    {"53", IM_NO_RECORD, "; PostgreSQL needs more of it, see its configuration"},
+    {"25006", IM_NO_RECORD, "; uri in [record] should name a server that is no stand-by"},
+    {"42501", IM_NO_RECORD, "; the user of [record] uri should own the database"},
+    {"58", IM_NO_RECORD, "; look at the disk and the log of PostgreSQL"},
+    {"XX", IM_NO_RECORD, "; look at the disk and the log of PostgreSQL"},
 };
 
 /* One line of what libpq says. */
@@ -62,29 +85,17 @@ static const char *first_line(const char *text, char out[300]) {
     return out;
 }
 
-/* The connection is lost: whether a commit was under way decides what that means. */
-static bool lost(const struct link *link, bool committing, struct im_err *err) {
-    char line[300];
-
-    first_line(PQerrorMessage(link->pg), line);
-    if (committing)
-        return im_fail(err, IM_UNKNOWN_COMMIT, "record: PostgreSQL was lost while committing: %s",
-                       line);
-    return im_fail(err, IM_BUSY, "record: the connection to PostgreSQL was lost: %s", line);
-}
-
-static bool pg_fail(const struct link *link, const PGresult *result, bool committing,
-                    struct im_err *err) {
+static bool pg_fail(const PGconn *pg, const PGresult *result, struct im_err *err) {
     const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
     const char *text = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     char line[300];
 
-    if (PQstatus(link->pg) != CONNECTION_OK)
-        return lost(link, committing, err);
-    first_line(text ? text : PQerrorMessage(link->pg), line);
+    first_line(text ? text : PQerrorMessage(pg), line);
+    if (PQstatus(pg) != CONNECTION_OK)
+        return im_fail(err, IM_BUSY, "record: the connection to PostgreSQL was lost: %s", line);
     for (size_t i = 0; state != NULL && i < sizeof(states) / sizeof(states[0]); i++)
         if (im_starts_with(state, states[i].state))
-            return im_fail(err, states[i].code, "record: %s", line);
+            return im_fail(err, states[i].code, "record: %s%s", line, states[i].next);
     return im_fail(err, IM_INTERNAL, "record: %s%s%s%s", line, state ? " (SQLSTATE " : "",
                    state ? state : "", state ? ")" : "");
 }
@@ -104,13 +115,17 @@ static void *server_open(const char *address, struct im_err *err) {
     PQconninfoFree(options);
     server = im_alloc(sizeof(*server));
     server->info = im_steal(&info);
+    pthread_mutex_init(&server->lock, NULL);
     return server;
 }
 
 static void server_close(void *shared) {
     struct server *server = shared;
 
+    PQfinish(server->claim);
+    free(server->name);
     free(server->info);
+    pthread_mutex_destroy(&server->lock);
     free(server);
 }
 
@@ -125,53 +140,160 @@ static void link_close(void *arg) {
 
 static void be_quiet(void *arg, const PGresult *notice) { (void) arg, (void) notice; }
 
-static bool run(struct link *link, const char *sql, struct im_err *err) {
-    PGresult *result = PQexec(link->pg, sql);
+static bool run(PGconn *pg, const char *sql, struct im_err *err) {
+    PGresult *result = PQexec(pg, sql);
     ExecStatusType status = PQresultStatus(result);
-    bool fine = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK ||
-                pg_fail(link, result, false, err);
+    bool fine = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK || pg_fail(pg, result, err);
 
     PQclear(result);
     return fine;
 }
 
-static void *link_open(void *shared, struct im_err *err) {
-    struct server *server = shared;
+/* The first column of the first row, copied; NULL if there is none or the statement fails. */
+static char *one_value(PGconn *pg, const char *sql, struct im_err *err) {
+    PGresult *result = PQexec(pg, sql);
+    char *value = NULL;
+
+    if (PQresultStatus(result) != PGRES_TUPLES_OK)
+        pg_fail(pg, result, err);
+    else if (PQntuples(result) > 0 && !PQgetisnull(result, 0, 0))
+        value = im_strdup(PQgetvalue(result, 0, 0));
+    PQclear(result);
+    return value;
+}
+
+/* Both ends notice within half a minute that the other is gone: what it holds is needed. Durable
+ * means durable, should the server's own default be another. */
+static const char session[] =
+    "SET default_transaction_isolation = 'serializable'; SET lock_timeout = '30s';"
+    "SET idle_in_transaction_session_timeout = '120s'; SET standard_conforming_strings = on;"
+    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') = 'off'";
+
+static PGconn *dial(const struct server *server, const char *name, struct im_err *err) {
     /* What stands before dbname is a default, what stands behind it overrules. */
     static const char *const names[] = {
-        "connect_timeout", "tcp_user_timeout",          "gssencmode", "dbname",
-        "client_encoding", "fallback_application_name", NULL};
-    const char *const values[] = {"10", "30000", "disable", server->info, "UTF8", "imprintd", NULL};
-    struct link *link = im_alloc(sizeof(*link));
+        "connect_timeout", "tcp_user_timeout", "keepalives_idle",           "gssencmode",
+        "dbname",          "client_encoding",  "fallback_application_name", NULL};
+    const char *const values[] = {"10", "30000", "15", "disable", server->info, "UTF8", name, NULL};
+    PGconn *pg = PQconnectdbParams(names, values, 1);
     char line[300];
 
-    link->pg = PQconnectdbParams(names, values, 1);
-    if (PQstatus(link->pg) != CONNECTION_OK) {
-        im_fail(err, IM_BUSY, "record: cannot connect to PostgreSQL: %s",
-                first_line(PQerrorMessage(link->pg), line));
-        link_close(link);
+    if (PQstatus(pg) != CONNECTION_OK) {
+        im_fail(err, IM_NO_RECORD,
+                "record: cannot connect to PostgreSQL: %s; see that it runs and lets us in, and "
+                "that uri in [record] is right",
+                first_line(PQerrorMessage(pg), line));
+        PQfinish(pg);
         return NULL;
     }
-    PQsetNoticeReceiver(link->pg, be_quiet, NULL);
-    /* Durable means durable, should the server's own default be another. */
-    if (!run(link,
-             "SET default_transaction_isolation = 'serializable'; SET lock_timeout = '30s';"
-             "SET standard_conforming_strings = on;"
-             "SELECT set_config('synchronous_commit', 'on', false)"
-             " WHERE current_setting('synchronous_commit') = 'off'",
-             err)) {
-        link_close(link);
+    PQsetNoticeReceiver(pg, be_quiet, NULL);
+    if (!run(pg, session, err)) {
+        PQfinish(pg);
         return NULL;
     }
-    return link;
+    return pg;
 }
 
 /* An idle connection has nothing to say; when it does, it most likely says that it ends. */
+static bool quiet(const PGconn *pg) {
+    struct pollfd fd = {PQsocket(pg), POLLIN, 0};
+
+    return PQstatus(pg) == CONNECTION_OK && fd.fd >= 0 && poll(&fd, 1, 0) == 0;
+}
+
+/* --- The claim: a lock that belongs to a session of its own, so that it ends with us ---------- */
+
+static bool claim_failed(PGconn *pg, struct im_err *err) {
+    static const char ask[] =
+        "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.granted AND l.objid = %d AND l.database ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database())";
+    IM_AUTO(free_auto) char *sql = im_printf(ask, CLAIM_LOCK);
+    struct im_err ignored = {0};
+    IM_AUTO(free_auto) char *holder = one_value(pg, sql, &ignored);
+
+    return im_fail(err, IM_BUSY,
+                   "record: another program (%s) serves from this database; stop it, or let uri in "
+                   "[record] name another database",
+                   holder ? holder : "unknown");
+}
+
+/* Under the lock. */
+static bool claim_take(struct server *server, struct im_err *err) {
+    IM_AUTO(free_auto) char *sql = im_printf("SELECT pg_try_advisory_lock(%d)", CLAIM_LOCK);
+    int64_t until = im_mono_ms() + CLAIM_WAIT_MS;
+    PGconn *pg = dial(server, server->name, err);
+
+    for (; pg != NULL; im_sleep_ms(100)) {
+        IM_AUTO(free_auto) char *got = one_value(pg, sql, err);
+
+        if (got != NULL && *got == 't') {
+            server->claim = pg;
+            return true;
+        }
+        if (got == NULL || im_mono_ms() > until)
+            break;
+    }
+    if (pg != NULL && err->code == IM_OK)
+        claim_failed(pg, err);
+    PQfinish(pg);
+    return false;
+}
+
+static bool claim_holds(struct server *server) {
+    bool holds;
+
+    pthread_mutex_lock(&server->lock);
+    holds = server->name == NULL || (server->claim != NULL && quiet(server->claim));
+    pthread_mutex_unlock(&server->lock);
+    return holds;
+}
+
+/* A server that was away has let the lock go: nobody writes before it is ours again. */
+static bool claim_keep(struct server *server, struct im_err *err) {
+    bool kept = true;
+
+    pthread_mutex_lock(&server->lock);
+    if (server->name != NULL && (server->claim == NULL || !quiet(server->claim))) {
+        PQfinish(server->claim);
+        server->claim = NULL;
+        kept = claim_take(server, err);
+    }
+    pthread_mutex_unlock(&server->lock);
+    return kept;
+}
+
+static bool server_claim(void *shared, const char *name, struct im_err *err) {
+    struct server *server = shared;
+
+    im_replace(&server->name, name);
+    if (claim_keep(server, err))
+        return true;
+    free(im_steal(&server->name));
+    return false;
+}
+
+/* --- Links ----------------------------------------------------------------------------------- */
+
+static void *link_open(void *shared, struct im_err *err) {
+    struct server *server = shared;
+    PGconn *pg = claim_keep(server, err) ? dial(server, "imprintd", err) : NULL;
+    struct link *link;
+
+    if (pg == NULL)
+        return NULL;
+    link = im_alloc(sizeof(*link));
+    link->server = server;
+    link->pg = pg;
+    return link;
+}
+
 static bool link_alive(void *arg) {
     struct link *link = arg;
-    struct pollfd fd = {PQsocket(link->pg), POLLIN, 0};
 
-    return PQstatus(link->pg) == CONNECTION_OK && fd.fd >= 0 && poll(&fd, 1, 0) == 0;
+    return quiet(link->pg) && claim_holds(link->server);
 }
 
 /* --- Transactions ----------------------------------------------------------------------------- */
@@ -179,7 +301,8 @@ static bool link_alive(void *arg) {
 static bool link_begin(void *arg, bool write, struct im_err *err) {
     struct link *link = arg;
 
-    link->open = run(link,
+    link->wrote = false;
+    link->open = run(link->pg,
                      write ? "BEGIN ISOLATION LEVEL SERIALIZABLE"
                            : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
                      err);
@@ -194,30 +317,127 @@ static void link_rollback(void *arg) {
         PQclear(PQexec(link->pg, "ROLLBACK"));
 }
 
-/* The answer to COMMIT may be ROLLBACK: an earlier statement failed, and the caller went on. */
-static bool link_commit(void *arg, struct im_err *err) {
-    struct link *link = arg;
-    PGresult *result = PQexec(link->pg, "COMMIT");
+/* Whoever writes the mark second meets the first: if the old session is still at its COMMIT, the
+ * insert waits for its end; if it has not begun, our mark makes it fail. So the answer is final. */
+static bool ask_after(const struct server *server, const char *mark, bool *ret_committed,
+                      struct im_err *err) {
+    IM_AUTO(free_auto)
+    char *put = im_printf("SET default_transaction_isolation = 'read committed';"
+                          "INSERT INTO commits (commit_id, void, commit_time)"
+                          " VALUES ('%s', 1, %" PRId64 ") ON CONFLICT DO NOTHING",
+                          mark, im_now_s());
+    IM_AUTO(free_auto)
+    char *get = im_printf("SELECT void FROM commits WHERE commit_id = '%s'", mark);
+    IM_AUTO(free_auto) char *answer = NULL;
+    PGconn *pg = dial(server, "imprintd", err);
+
+    if (pg != NULL && run(pg, put, err))
+        answer = one_value(pg, get, err);
+    PQfinish(pg);
+    if (answer != NULL)
+        *ret_committed = *answer == '0';
+    return answer != NULL;
+}
+
+/* The answer to COMMIT was lost: a server that is back tells how it went. */
+static bool resolve(const struct link *link, const char *mark, struct im_err *err) {
+    int64_t until = im_mono_ms() + ASK_MS;
+    bool committed = false;
+
+    for (int64_t pause_ms = 10; im_mono_ms() < until;
+         pause_ms = pause_ms < 500 ? pause_ms * 2 : 500) {
+        struct im_err ignored = {0};
+
+        if (ask_after(link->server, mark, &committed, &ignored))
+            return committed ||
+                   im_fail(err, IM_BUSY, "record: PostgreSQL was lost before a commit");
+        im_sleep_ms(pause_ms);
+    }
+    return im_fail(err, IM_UNKNOWN_COMMIT,
+                   "record: PostgreSQL was lost while committing, and does not come back to tell "
+                   "how that went; see that it runs");
+}
+
+/* The table of marks comes with a migration; those before it read the schema again instead. */
+static bool has_marks(struct link *link) {
+    struct im_err ignored = {0};
+
+    if (!__atomic_load_n(&link->server->marks, __ATOMIC_RELAXED)) {
+        IM_AUTO(free_auto)
+        char *found = one_value(link->pg, "SELECT to_regclass('commits')", &ignored);
+
+        if (found != NULL)
+            __atomic_store_n(&link->server->marks, true, __ATOMIC_RELAXED);
+    }
+    return __atomic_load_n(&link->server->marks, __ATOMIC_RELAXED);
+}
+
+/* Now and then old marks go; not SERIALIZABLE, as that would be in everybody's way. */
+static void sweep_marks(struct link *link) {
+    IM_AUTO(free_auto)
+    char *sql = im_printf("BEGIN ISOLATION LEVEL READ COMMITTED;"
+                          "DELETE FROM commits WHERE commit_time < %" PRId64 "; COMMIT",
+                          im_now_s() - MARKS_KEPT_S);
+    struct im_err ignored = {0};
+
+    if (__atomic_fetch_add(&link->server->commits, 1, __ATOMIC_RELAXED) % SWEEP_EVERY == 0 &&
+        !run(link->pg, sql, &ignored))
+        link_rollback(link);
+}
+
+/* COMMIT, and the mark in the same message: it costs no round trip. The answer to COMMIT may be
+ * ROLLBACK: an earlier statement failed, and the caller went on. */
+static bool commit(struct link *link, const char *mark, struct im_err *err) {
+    IM_AUTO(free_auto)
+    char *sql = mark ? im_printf("INSERT INTO commits (commit_id, void, commit_time)"
+                                 " VALUES ('%s', 0, %" PRId64 "); COMMIT",
+                                 mark, im_now_s())
+                     : im_strdup("COMMIT");
+    PGresult *result = PQexec(link->pg, sql);
     bool fine = true;
 
-    link->open = false;
     if (PQresultStatus(result) != PGRES_COMMAND_OK)
-        fine = pg_fail(link, result, true, err);
+        fine = pg_fail(link->pg, result, err);
     else if (strcmp(PQcmdStatus(result), "COMMIT") != 0)
         fine = im_fail(err, IM_INTERNAL, "record: the transaction was rolled back");
     PQclear(result);
     return fine;
 }
 
-static bool link_script(void *link, const char *sql, struct im_err *err) {
-    return run(link, sql, err);
+static bool link_commit(void *arg, struct im_err *err) {
+    struct link *link = arg;
+    bool marked = link->wrote && has_marks(link);
+    char mark[IM_ID_MAX];
+
+    link->open = false;
+    im_id_make(mark, "c-", 24);
+    if (commit(link, marked ? mark : NULL, err)) {
+        if (marked)
+            sweep_marks(link);
+        return true;
+    }
+    if (PQstatus(link->pg) == CONNECTION_OK && err->code != IM_UNKNOWN_COMMIT)
+        return false;
+    *err = (struct im_err){0};
+    if (marked)
+        return resolve(link, mark, err);
+    return im_fail(err, link->wrote ? IM_UNKNOWN_COMMIT : IM_BUSY,
+                   "record: PostgreSQL was lost at the end of a transaction");
 }
 
-static bool link_lock_schema(void *link, bool on, struct im_err *err) {
+static bool link_script(void *arg, const char *sql, struct im_err *err) {
+    struct link *link = arg;
+
+    link->wrote = true;
+    return run(link->pg, sql, err);
+}
+
+static bool link_lock_schema(void *arg, bool on, struct im_err *err) {
+    struct link *link = arg;
     char sql[64];
 
     snprintf(sql, sizeof(sql), "SELECT pg_advisory_%slock(%d)", on ? "" : "un", SCHEMA_LOCK);
-    return run(link, sql, err);
+    return run(link->pg, sql, err);
 }
 
 /* --- Statements ------------------------------------------------------------------------------- */
@@ -255,7 +475,7 @@ static bool prepare(struct link *link, const char *sql, char ret_name[16], struc
     place = place_for(link);
     name_of(++link->last_number, ret_name);
     result = PQprepare(link->pg, ret_name, sql, 0, NULL);
-    fine = PQresultStatus(result) == PGRES_COMMAND_OK || pg_fail(link, result, false, err);
+    fine = PQresultStatus(result) == PGRES_COMMAND_OK || pg_fail(link->pg, result, err);
     PQclear(result);
     if (fine)
         *place = (struct statement){.sql = im_strdup(sql), .len = len, .number = link->last_number};
@@ -307,11 +527,29 @@ static PGresult *execute(struct link *link, const char *sql, const struct db_val
 
     if (!prepare(link, sql, name, err))
         return NULL;
+    link->wrote = link->wrote || !reads_only(sql);
     result = execute_prepared(link, name, values, count);
     if (PQresultStatus(result) == PGRES_COMMAND_OK || PQresultStatus(result) == PGRES_TUPLES_OK)
         return result;
-    pg_fail(link, result, !link->open && !reads_only(sql), err);
+    pg_fail(link->pg, result, err);
     PQclear(result);
+    return NULL;
+}
+
+/* A statement that writes outside a transaction gets one, so that its commit has a mark too. */
+static PGresult *execute_alone(struct link *link, const char *sql, const struct db_value *values,
+                               size_t count, struct im_err *err) {
+    PGresult *rows;
+
+    if (reads_only(sql))
+        return execute(link, sql, values, count, err);
+    if (!link_begin(link, true, err))
+        return NULL;
+    rows = execute(link, sql, values, count, err);
+    if (rows != NULL && link_commit(link, err))
+        return rows;
+    PQclear(rows);
+    link_rollback(link);
     return NULL;
 }
 
@@ -320,7 +558,8 @@ static PGresult *execute(struct link *link, const char *sql, const struct db_val
 static void *link_query(void *arg, const char *sql, const struct db_value *values, size_t count,
                         struct im_err *err) {
     struct link *link = arg;
-    PGresult *rows = execute(link, sql, values, count, err);
+    PGresult *rows = link->open ? execute(link, sql, values, count, err)
+                                : execute_alone(link, sql, values, count, err);
     struct result *result;
 
     for (int try = 1; rows == NULL && err->code == IM_BUSY && !link->open && try < TRIES &&
@@ -328,7 +567,7 @@ static void *link_query(void *arg, const char *sql, const struct db_value *value
          try++) {
         im_sleep_ms(try * 5);
         *err = (struct im_err){0};
-        rows = execute(link, sql, values, count, err);
+        rows = execute_alone(link, sql, values, count, err);
     }
     if (rows == NULL)
         return NULL;
@@ -399,4 +638,5 @@ const struct db_driver db_pgsql = {.name = "postgresql",
                                    .blob = result_blob,
                                    .free = result_free,
                                    .script = link_script,
-                                   .lock_schema = link_lock_schema};
+                                   .lock_schema = link_lock_schema,
+                                   .claim = server_claim};

@@ -6,10 +6,13 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "db-private.h"
 
 enum { STATEMENTS_KEPT = 128, BUSY_MS = 30000, INDEX_REGION = 32768, INDEX_WORDS = 12 };
@@ -18,6 +21,8 @@ struct link;
 
 struct file {
     char *path;
+    struct stat identity; /* of the file when it was opened */
+    int claim_fd;         /* see file_claim; -1: none */
     /* Writers of this program queue here: SQLite's own way is to sleep and look again. Held from
      * BEGIN to COMMIT, or while an autocommitted statement runs. */
     pthread_mutex_t writer;
@@ -50,6 +55,36 @@ struct result {
     bool writing;   /* it took file->writer for itself */
 };
 
+/* What an operator should do about a record that is the trouble itself. */
+static const struct {
+    int code;
+    const char *what, *next;
+} troubles[] = {
+    {SQLITE_FULL, "has no room left", "make room on its disk"},
+    {SQLITE_IOERR, "cannot be read or written", "look at its disk"},
+    {SQLITE_READONLY, "is read-only", "let imprintd's user write to it and its folder"},
+    {SQLITE_PERM, "is not ours", "let imprintd's user write to it and its folder"},
+    {SQLITE_CANTOPEN, "cannot be opened", "see that it and its folder are there and writable"},
+    {SQLITE_CORRUPT, "is damaged", "stop imprintd and bring back a copy"},
+    {SQLITE_NOTADB, "is no SQLite database",
+     "let uri in [record] name another, or bring back a copy"},
+};
+
+static bool trouble_fail(sqlite3 *db, int code, struct im_err *err) {
+    const char *path = sqlite3_db_filename(db, "main");
+    int sys = sqlite3_system_errno(db);
+
+    if (code == SQLITE_IOERR && (sys == ENOSPC || sys == EDQUOT))
+        code = SQLITE_FULL;
+    for (size_t i = 0; i < sizeof(troubles) / sizeof(troubles[0]); i++)
+        if (troubles[i].code == code)
+            return im_fail(
+                err, IM_NO_RECORD, "record: %s %s (%s); %s", path ? path : "it", troubles[i].what,
+                code == SQLITE_IOERR && sys != 0 ? strerrordesc_np(sys) : sqlite3_errmsg(db),
+                troubles[i].next);
+    return true;
+}
+
 static bool sql_fail(sqlite3 *db, const char *what, struct im_err *err) {
     int code = db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM;
     const char *text = db ? sqlite3_errmsg(db) : "out of memory";
@@ -64,16 +99,10 @@ static bool sql_fail(sqlite3 *db, const char *what, struct im_err *err) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         return im_fail(err, IM_BUSY, "record is locked by another writer: %s", text);
-    case SQLITE_FULL:
-        return im_fail(err, IM_NO_SPACE, "record: the disk is full");
-    case SQLITE_IOERR:
-        if (sqlite3_system_errno(db) == ENOSPC)
-            return im_fail(err, IM_NO_SPACE, "record: the disk is full");
-        break;
     default:
-        break;
+        return (db == NULL || trouble_fail(db, code & 0xff, err)) &&
+               im_fail(err, IM_INTERNAL, "record: cannot %s: %s", what, text);
     }
-    return im_fail(err, IM_INTERNAL, "record: cannot %s: %s", what, text);
 }
 
 /* --- Opening ---------------------------------------------------------------------------------- */
@@ -105,7 +134,6 @@ static void *link_open(void *shared, struct im_err *err) {
                      "PRAGMA journal_size_limit=16777216; SELECT COUNT(*) FROM sqlite_master",
                      NULL, NULL, NULL) != SQLITE_OK) {
         sql_fail(link->db, "open it", err);
-        im_within(err, "%s", file->path);
         link_close(link);
         return NULL;
     }
@@ -119,7 +147,11 @@ static bool make_file(const char *path, struct im_err *err) {
 
     if (fd >= 0)
         close(fd);
-    return fd >= 0 || errno == EEXIST || im_fail_sys(err, errno, "record: cannot open %s", path);
+    return fd >= 0 || errno == EEXIST ||
+           im_fail(err, IM_NO_RECORD,
+                   "record: %s cannot be made (%s); see that its folder is there "
+                   "and writable",
+                   path, strerrordesc_np(errno));
 }
 
 /* Where SQLite has the WAL index mapped; asked through its own interface for file systems. */
@@ -138,9 +170,53 @@ static void file_close(void *shared) {
     struct file *file = shared;
 
     link_close(file->first);
+    if (file->claim_fd >= 0)
+        close(file->claim_fd);
     pthread_mutex_destroy(&file->writer);
     free(file->path);
     free(file);
+}
+
+static bool identify(const struct file *file, struct stat *ret_st, struct im_err *err) {
+    return stat(file->path, ret_st) == 0 ||
+           im_fail(err, IM_NO_RECORD, "record: %s is gone (%s); stop imprintd and bring it back",
+                   file->path, strerrordesc_np(errno));
+}
+
+/* A file that was removed or replaced can still be written to: into nothing. */
+static bool still_there(const struct file *file, struct im_err *err) {
+    struct stat st;
+
+    if (!identify(file, &st, err))
+        return false;
+    return (st.st_dev == file->identity.st_dev && st.st_ino == file->identity.st_ino) ||
+           im_fail(err, IM_NO_RECORD,
+                   "record: %s was replaced while it is in use; start imprintd again", file->path);
+}
+
+/* A lock on a file beside: it ends with the process, and never meets SQLite's own. */
+static bool file_claim(void *shared, const char *name, struct im_err *err) {
+    struct file *file = shared;
+    IM_AUTO(free_auto) char *path = im_printf("%s-claim", file->path);
+    char holder[128] = "";
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return im_fail(err, IM_NO_RECORD, "record: %s cannot be opened (%s)", path,
+                       strerrordesc_np(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        ssize_t len = pread(fd, holder, sizeof(holder) - 1, 0);
+
+        close(fd);
+        return im_fail(err, IM_BUSY,
+                       "record: another program (%s) serves from %s; stop it, or let uri in "
+                       "[record] name another file",
+                       len > 0 ? holder : "unknown", file->path);
+    }
+    if (ftruncate(fd, 0) == 0 && pwrite(fd, name, strlen(name), 0) < 0)
+        (void) ftruncate(fd, 0); /* only who asks for our name misses it */
+    file->claim_fd = fd;
+    return true;
 }
 
 /* Counting memory takes a lock that all threads share; before the first use of the library. */
@@ -159,9 +235,10 @@ static void *file_open(const char *address, struct im_err *err) {
         return NULL;
     file = im_alloc(sizeof(*file));
     file->path = im_strdup(address);
+    file->claim_fd = -1;
     pthread_mutex_init(&file->writer, NULL);
     file->first = link_open(file, err);
-    if (file->first == NULL) {
+    if (file->first == NULL || !identify(file, &file->identity, err)) {
         file_close(file);
         return NULL;
     }
@@ -188,6 +265,8 @@ static uint64_t file_generation(void *shared) {
 static bool writer_take(struct link *link, struct im_err *err) {
     struct timespec until;
 
+    if (!still_there(link->file, err))
+        return false;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += BUSY_MS / 1000;
     if (pthread_mutex_clocklock(&link->file->writer, CLOCK_MONOTONIC, &until) != 0)
@@ -408,4 +487,5 @@ const struct db_driver db_sqlite = {.name = "sqlite",
                                     .blob = result_blob,
                                     .free = result_free,
                                     .script = link_script,
+                                    .claim = file_claim,
                                     .generation = file_generation};

@@ -17,7 +17,9 @@
 #include "base/spawn.h"
 #include "base/str.h"
 #include "db/db.h"
+#include "db/fault.h"
 #include "harness/postgres.h"
+#include "harness/proxy.h"
 #include "harness/test.h"
 
 static bool postgres; /* which driver the suite runs over now */
@@ -307,6 +309,94 @@ static void test_migrate_race(void) {
     }
 }
 
+static bool look(struct db_conn *conn) { return count_of(conn, "SELECT COUNT(*) FROM users") >= 0; }
+
+static bool add_from_outside(struct db_conn *conn) {
+    struct im_err err = {0};
+
+    return add_user(conn, "usr-outside", &err);
+}
+
+/* The refusal is what is wanted. */
+static bool claim_from_outside(struct db_conn *conn) {
+    struct im_err err = {0};
+    struct db *db = db_open(getenv("TEST_URI"), &err);
+    bool refused = !db_claim(db, "second", &err) && err.code == IM_BUSY &&
+                   strstr(err.text, "first (process 1)") != NULL;
+
+    (void) conn;
+    fprintf(stderr, "%s\n", err.text);
+    db_close(db);
+    return refused;
+}
+
+static bool two_rows(struct db_conn *conn) {
+    return count_of(conn, "SELECT COUNT(*) FROM users") == 2;
+}
+
+static const struct {
+    const char *name;
+    bool (*run)(struct db_conn *conn);
+} outside[] = {{"look", look},
+               {"add", add_from_outside},
+               {"two-rows", two_rows},
+               {"claim", claim_from_outside}};
+
+/* Another program at the same record: this one, started anew, as a fork would share what SQLite
+ * knows of its locks. */
+static bool neighbour(const char *what) {
+    struct im_err err = {0};
+
+    return im_run((const char *const[]){"/proc/self/exe", what, uri, NULL}, NULL, 30000, NULL,
+                  &err);
+}
+
+static int be_neighbour(const char *what, const char *address) {
+    struct im_err err = {0};
+    struct db *db = db_open(address, &err);
+    struct db_conn *conn = setenv("TEST_URI", address, 1) == 0 && db ? db_take(db, &err) : NULL;
+    bool fine = false;
+
+    for (size_t i = 0; conn != NULL && i < sizeof(outside) / sizeof(outside[0]); i++)
+        if (strcmp(outside[i].name, what) == 0)
+            fine = outside[i].run(conn);
+    db_give(conn);
+    db_close(db);
+    return fine ? 0 : 1;
+}
+
+/* One program serves from a record; others may look. */
+static void test_claim(void) {
+    struct db *db = open_fresh("claim");
+    struct im_err err = {0};
+
+    check_ok(db_claim(db, "first (process 1)", &err), "a program claims the record");
+    check(neighbour("claim"), "a second one is refused, with the first one's name");
+    check(neighbour("look"), "but may look");
+    db_close(db);
+    db = db_open(uri, &err);
+    check_ok(db_claim(db, "third", &err), "the claim ends with its owner");
+    db_close(db);
+}
+
+/* A commit that fails on purpose is one that failed. */
+static void test_faults(struct db *db) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(db, &err);
+
+    db_fault_commits(db, DB_FAULT_FULL, 1, 1);
+    check(db_begin(conn, &err) && add_user(conn, "usr-f1", &err) && db_commit(conn, &err),
+          "the first commit is fine");
+    check(db_begin(conn, &err) && add_user(conn, "usr-f2", &err), "the second");
+    check_err(db_commit(conn, &err), IM_NO_RECORD, "is not");
+    db_fault_commits(db, DB_FAULT_ANSWER, 0, 1);
+    check(db_begin(conn, &err) && add_user(conn, "usr-f3", &err), "the third is");
+    check_err(db_commit(conn, &err), IM_UNKNOWN_COMMIT, "but nobody is told");
+    check(count_of(conn, "SELECT COUNT(*) FROM users WHERE user_id LIKE 'usr-f%'") == 2 &&
+              db_fault_left(db) == 0,
+          "what was committed is there");
+}
+
 static void test_newer(void) {
     struct db *db = open_fresh("newer");
     struct im_err err = {0};
@@ -332,48 +422,100 @@ static void test_open(void) {
     db_close(db);
     check_err(db_open("oracle:x", &err) != NULL, IM_BAD_MESSAGE, "an unknown scheme is refused");
     check_err(db_open("sqlite:", &err) != NULL, IM_BAD_MESSAGE, "no file is refused");
-    check_err(db_open("sqlite:/nonexistent/x", &err) != NULL, IM_INTERNAL,
+    check_err(db_open("sqlite:/nonexistent/x", &err) != NULL, IM_NO_RECORD,
               "a missing folder is an error");
 }
 
-static bool look(struct db_conn *conn) { return count_of(conn, "SELECT COUNT(*) FROM users") >= 0; }
-
-static bool add_from_outside(struct db_conn *conn) {
-    struct im_err err = {0};
-
-    return add_user(conn, "usr-outside", &err);
+static bool says(const struct im_err *err, enum im_code code, const char *words) {
+    if (err->code == code && strstr(err->text, words) != NULL)
+        return true;
+    test_note("%s: %s", im_code_name(err->code), err->text);
+    return false;
 }
 
-static bool two_rows(struct db_conn *conn) {
-    return count_of(conn, "SELECT COUNT(*) FROM users") == 2;
-}
-
-static const struct {
-    const char *name;
-    bool (*run)(struct db_conn *conn);
-} outside[] = {{"look", look}, {"add", add_from_outside}, {"two-rows", two_rows}};
-
-/* Another program at the same record: this one, started anew, as a fork would share what SQLite
- * knows of its locks. */
-static bool neighbour(const char *what) {
+/* What became of the file is said with what to do about it. */
+static void test_troubles(void) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/trouble", test_folder());
+    IM_AUTO(free_auto) char *aside = im_printf("%s/aside", test_folder());
+    static const char junk[8192] = "this is no database";
     struct im_err err = {0};
+    struct db *db = open_fresh("trouble");
+    struct db_conn *conn = db_take(db, &err);
 
-    return im_run((const char *const[]){"/proc/self/exe", what, uri, NULL}, NULL, 30000, NULL,
-                  &err);
-}
-
-static int be_neighbour(const char *what, const char *address) {
-    struct im_err err = {0};
-    struct db *db = db_open(address, &err);
-    struct db_conn *conn = db ? db_take(db, &err) : NULL;
-    bool fine = false;
-
-    for (size_t i = 0; conn != NULL && i < sizeof(outside) / sizeof(outside[0]); i++)
-        if (strcmp(outside[i].name, what) == 0)
-            fine = outside[i].run(conn);
+    check_ok(add_user(conn, "usr-1", &err), "a row");
+    check(rename(path, aside) == 0 && !add_user(conn, "usr-2", &err) &&
+              says(&err, IM_NO_RECORD, "is gone"),
+          "nothing is written into a file that was removed");
+    err = (struct im_err){0};
+    check_ok(im_write_file(path, junk, 0, 0600, &err), "another file comes in its place");
+    check(!add_user(conn, "usr-2", &err) && says(&err, IM_NO_RECORD, "was replaced"),
+          "nor into one that was replaced");
+    err = (struct im_err){0};
+    check(rename(aside, path) == 0, "the file is brought back");
+    check_ok(add_user(conn, "usr-2", &err), "and written to");
     db_give(conn);
     db_close(db);
-    return fine ? 0 : 1;
+    check_ok(im_write_file(path, junk, sizeof(junk), 0600, &err), "junk");
+    check(db_open(uri, &err) == NULL && says(&err, IM_NO_RECORD, "is no SQLite database"),
+          "is no database");
+}
+
+/* Page by page in the middle: what is readable is read, what is not is told. */
+static void test_damaged(void) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/damaged", test_folder());
+    struct im_err err = {0};
+    struct db *db = open_fresh("damaged");
+    struct db_conn *conn = db_take(db, &err);
+    static char junk[4096];
+    int fd, pages = 0;
+
+    check_ok(add_user(conn, "usr-1", &err), "a row");
+    db_give(conn);
+    db_close(db);
+    memset(junk, 0x5a, sizeof(junk));
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    for (off_t at = 4096; at < lseek(fd, 0, SEEK_END); at += 4096, pages++)
+        check(pwrite(fd, junk, sizeof(junk), at) == sizeof(junk), "page %d is damaged", pages);
+    close(fd);
+    db = db_open(uri, &err);
+    conn = db ? db_take(db, &err) : NULL;
+    check((conn == NULL || !add_user(conn, "usr-2", &err)) &&
+              says(&err, IM_NO_RECORD, "is damaged"),
+          "a damaged file is told from others");
+    db_give(conn);
+    db_close(db);
+}
+
+/* Read-only for this process: root may write to any file, but not to a file system without. */
+static void test_read_only(void) {
+    IM_AUTO(free_auto) char *disk = im_printf("%s/small", test_folder());
+    IM_AUTO(free_auto) char *full = im_printf("%s/full", disk);
+    IM_AUTO(free_auto) char *log = im_printf("%s/full-wal", disk);
+    struct im_err err = {0};
+    struct db_conn *conn;
+    struct db *db;
+
+    unlink(log); /* if there was no room for what it holds */
+    check(unlink(full) == 0, "room is made");
+    db = open_fresh("small/locked");
+    conn = db_take(db, &err);
+    check_ok(add_user(conn, "usr-1", &err), "a row");
+    db_give(conn);
+    db_close(db);
+    check(mount(NULL, disk, NULL, MS_REMOUNT | MS_RDONLY, "size=2m") == 0, "the disk is read-only");
+    db = db_open(uri, &err);
+    conn = db ? db_take(db, &err) : NULL;
+    check((conn == NULL || !add_user(conn, "usr-2", &err)) && err.code == IM_NO_RECORD,
+          "a read-only record says so: %s", err.text);
+    db_give(conn);
+    db_close(db);
+    check(mount(NULL, disk, NULL, MS_REMOUNT, "size=2m") == 0, "it is mounted anew");
+    err = (struct im_err){0};
+    db = db_open(uri, &err);
+    conn = db_take(db, &err);
+    check_ok(add_user(conn, "usr-2", &err), "and the record works");
+    db_give(conn);
+    db_close(db);
 }
 
 /* Replies may be kept while it stays the same: it must tell of every commit, ours or not. */
@@ -451,8 +593,8 @@ static void test_full(void) {
     check_ok(im_write_file(ballast, weight, sizeof(weight), 0600, &err), "with ballast");
     while (rows < 100 && add_bytes(conn, &err))
         rows++;
-    check(rows > 0 && rows < 100 && err.code == IM_NO_SPACE, "is full after %d rows: %s",
-          (int) rows, err.text);
+    check(rows > 0 && rows < 100 && says(&err, IM_NO_RECORD, "make room"),
+          "is full after %d rows: %s", (int) rows, err.text);
     check(count_of(conn, "SELECT COUNT(*) FROM filler") == rows, "what was committed is there");
     check_ok(db_begin(conn, &err), "a transaction begins");
     for (int i = 0; i < 100 && room; i++)
@@ -469,6 +611,7 @@ static void test_full(void) {
     check(count_of(conn, "SELECT COUNT(*) FROM filler") == rows + 1, "with all rows");
     db_give(conn);
     db_close(db);
+    test_read_only();
 }
 
 /* --- PostgreSQL only -------------------------------------------------------------------------- */
@@ -504,12 +647,12 @@ static void test_lost(void) {
     conn = db_take(db, &err);
     check(db_begin(conn, &err) && add_user(conn, "usr-2", &err) && terminate_others(db),
           "one is ended before its commit");
-    check_err(db_commit(conn, &err), IM_UNKNOWN_COMMIT, "nobody knows how that went");
+    check_err(db_commit(conn, &err), IM_BUSY, "which did not happen");
     db_give(conn);
     conn = db_take(db, &err);
     check(add_user(conn, "usr-4", &err) && terminate_others(db),
           "one is ended before a statement on its own: %s", err.text);
-    check_err(add_user(conn, "usr-2", &err), IM_UNKNOWN_COMMIT, "that is a commit too");
+    check_err(add_user(conn, "usr-2", &err), IM_BUSY, "which did not happen either");
     db_give(conn);
     check(postgres_crash(), "the server is killed and started again");
     check_ok(db_transact(db, increment, NULL, &err), "the record goes on");
@@ -527,9 +670,90 @@ static void test_secret(void) {
           err.text);
     err = (struct im_err){0};
     db = db_open("postgresql:host=/nonexistent user=imprint password=geheim", &err);
-    check(db != NULL && db_take(db, &err) == NULL && err.code == IM_BUSY &&
+    check(db != NULL && db_take(db, &err) == NULL && err.code == IM_NO_RECORD &&
               strstr(err.text, "geheim") == NULL,
           "a password is never named: %s", err.text);
+    db_close(db);
+}
+
+/* --- PostgreSQL, the connection cut around a commit ------------------------------------------- */
+
+static int64_t user_count(const char *direct, const char *id) {
+    struct im_err err = {0};
+    struct db *db = db_open(direct, &err);
+    struct db_conn *conn = db_take(db, &err);
+    IM_AUTO(free_auto)
+    char *sql = im_printf("SELECT COUNT(*) FROM users WHERE user_id = '%s'", id);
+    int64_t count = count_of(conn, sql);
+
+    db_give(conn);
+    db_close(db);
+    return count;
+}
+
+static bool add_named(struct db_conn *conn, void *arg, struct im_err *err) {
+    return add_user(conn, arg, err);
+}
+
+static void cut_one(struct db *db, const char *direct, enum proxy_cut cut, bool committed,
+                    const char *id) {
+    struct im_err err = {0};
+    struct db_conn *conn = db_take(db, &err);
+    bool told;
+
+    check(db_begin(conn, &err) && add_user(conn, id, &err), "%s is written", id);
+    proxy_next(cut);
+    told = db_commit(conn, &err);
+    db_give(conn);
+    check(told == committed && (told || err.code == IM_BUSY), "and its end is known: %s",
+          told ? "committed" : err.text);
+    if (cut == PROXY_CUT_LATE)
+        usleep(700000);
+    check(user_count(direct, id) == committed, "as it is");
+}
+
+static void *back_in_a_moment(void *arg) {
+    (void) arg;
+    usleep(1500000);
+    proxy_next(PROXY_PASS);
+    return NULL;
+}
+
+static void test_cut(void) {
+    struct db *db = open_fresh("cut");
+    IM_AUTO(free_auto) char *direct = im_strdup(uri);
+    IM_AUTO(free_auto) char *cut = proxy_start(direct);
+    struct im_err err = {0};
+    struct db_conn *conn;
+    pthread_t thread;
+
+    db_close(db);
+    db = cut ? db_open(cut, &err) : NULL;
+    if (!check(db != NULL, "a proxy stands between"))
+        return;
+    cut_one(db, direct, PROXY_CUT_BEFORE, false, "cut-before");
+    cut_one(db, direct, PROXY_CUT_AFTER, true, "cut-after");
+    cut_one(db, direct, PROXY_CUT_LATE, false, "cut-late");
+    pthread_create(&thread, NULL, back_in_a_moment, NULL);
+    cut_one(db, direct, PROXY_CUT_STAY, false, "cut-stay");
+    pthread_join(thread, NULL);
+    proxy_next(PROXY_CUT_AFTER);
+    conn = db_take(db, &err);
+    check_ok(add_user(conn, "cut-alone", &err), "a statement on its own, its answer cut");
+    db_give(conn);
+    check(user_count(direct, "cut-alone") == 1, "is there once");
+    proxy_next(PROXY_CUT_BEFORE);
+    check_ok(db_transact(db, add_named, "cut-again", &err), "a cut transaction is done again");
+    proxy_next(PROXY_CUT_AFTER);
+    check_ok(db_transact(db, add_named, "cut-done", &err), "a committed one is not");
+    check(user_count(direct, "cut-again") == 1 && user_count(direct, "cut-done") == 1,
+          "both are there");
+    check_ok(db_claim(db, "here", &err), "the record is claimed");
+    free(uri);
+    uri = im_strdup(direct);
+    check(terminate_others(db), "all connections are ended, the claim's too");
+    check_ok(db_transact(db, add_named, "cut-claim", &err), "and made anew");
+    check(user_count(direct, "cut-claim") == 1, "the record goes on");
     db_close(db);
 }
 
@@ -546,7 +770,9 @@ static void suite(void) {
     test_read_view(db);
     if (postgres)
         test_skew(db);
+    test_faults(db);
     db_close(db);
+    test_claim();
     test_kill();
     test_newer();
     test_migrate_race();
@@ -559,11 +785,14 @@ int main(int argc, char **argv) {
     test_open();
     test_generation();
     test_neighbour();
+    test_troubles();
+    test_damaged();
     test_secret();
     if (postgres_start()) {
         postgres = true;
         suite();
         test_lost();
+        test_cut();
         postgres = false;
     }
     test_full(); /* last: it leaves the others' view of the file system */

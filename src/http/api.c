@@ -54,7 +54,8 @@ const struct http_action *action_find(const char *name) {
 
 void error_reply(struct wire_writer *writer, const char *request_id, const struct im_err *err) {
     IM_AUTO(free_auto) char *message = NULL;
-    bool hidden = err->code == IM_INTERNAL || err->code == IM_UNKNOWN_COMMIT;
+    bool hidden =
+        err->code == IM_INTERNAL || err->code == IM_UNKNOWN_COMMIT || err->code == IM_NO_RECORD;
 
     if (hidden) {
         im_error("http", "request %s: %s%s%s", request_id, err->text, err->sys ? ", errno " : "",

@@ -31,6 +31,7 @@
     X(CANCELLED,      5000, "Cancelled",            "cancelled")                                   \
     X(UNSUPPORTED,    5000, "NotSupported",         "not supported here")                          \
     X(BUSY,           5100, "ServerBusy",           "the server is busy")                          \
+    X(NO_RECORD,      5100, "ServerBusy",           "the record cannot be reached or written now") \
     X(TIMEOUT,        5100, "ServerBusy",           "timed out")                                   \
     X(NO_SPACE,       5200, "InsufficientResource", "the storage pool is full")                    \
     X(NO_RESOURCE,    5200, "InsufficientResource", "not enough resources on the host")

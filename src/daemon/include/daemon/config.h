@@ -18,7 +18,7 @@ struct config {
     char *virt_uri, *accel, *run_as;
     int64_t tb_cache_mib;
     char *net_mode, *bridge, *subnet, *domain;
-    int64_t nat;
+    int64_t nat, record_wait_s;
     char *address, *tls_certificate, *tls_key;
     int64_t port, threads, max_connections, max_connections_per_ip, idle_timeout_s;
     int64_t time_tolerance_s, body_max_bytes, cache_bytes;

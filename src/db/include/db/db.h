@@ -13,10 +13,13 @@
  * other (up to 30 s, then IM_BUSY). Never write on a second connection while a write transaction of
  * the same thread is open.
  *
- * Codes: IM_EXISTS for a violated unique constraint, IM_BUSY for a lock or serialisation conflict
- * that the caller may retry from its beginning, IM_NO_SPACE for a full disk, IM_UNKNOWN_COMMIT when
- * the connection was lost while committing (a statement outside a transaction commits too),
- * IM_INTERNAL for the rest. A lost connection or a server that can not be reached is IM_BUSY. */
+ * Codes: IM_EXISTS for a violated unique constraint; IM_BUSY for a lock, a serialisation conflict
+ * or a lost connection: nothing was committed, and the caller may begin again; IM_NO_RECORD when
+ * the record itself is the trouble (a full or read-only disk, a damaged file, a server that cannot
+ * be reached): nothing was committed, an operator is needed, the sentence says for what;
+ * IM_INTERNAL for the rest. IM_UNKNOWN_COMMIT, when the server was lost while committing and stayed
+ * away for half a minute: only reading again tells whether the commit happened. If it comes back in
+ * that time it is asked, and the commit succeeds or is IM_BUSY. */
 #ifndef DB_DB_H
 #define DB_DB_H
 
@@ -44,6 +47,12 @@ const char *db_driver(const struct db *db); /* "sqlite" or "postgresql" */
 bool db_migrate(struct db *db, struct im_err *err) IM_MUST_CHECK;
 /* Number of the newest migration this program knows. */
 int db_schema_version(void);
+
+/* From now until db_close this program is the only one that serves from the record; IM_BUSY naming
+ * the other one if there is. `name` tells others who we are. Should PostgreSQL end the connection
+ * that holds the claim, every connection is opened anew, and only with the claim regained. Programs
+ * that look, or add a user, need no claim. */
+bool db_claim(struct db *db, const char *name, struct im_err *err) IM_MUST_CHECK;
 
 /* A number that differs whenever a committed change may have happened since it was last asked:
  * replies may be kept while it stays the same. With SQLite it is read from the mapped WAL index (no
@@ -98,9 +107,9 @@ bool db_is_null(struct db_rows *rows, int column);
 void db_rows_free(struct db_rows *rows);
 IM_DEFINE_AUTO(struct db_rows *, db_rows_free)
 
-/* Runs `body` in a write transaction and commits; when that meets IM_BUSY or a serialisation
- * conflict, again from the beginning, up to 10 times. `body` must have no effects but on the record
- * and its own *arg, which it sets anew each time. */
+/* Runs `body` in a write transaction and commits; when that meets IM_BUSY, or no connection is to
+ * be had, again from the beginning, up to 10 times (some 3 s). `body` must have no effects but on
+ * the record and its own *arg, which it sets anew each time. */
 bool db_transact(struct db *db, bool (*body)(struct db_conn *conn, void *arg, struct im_err *err),
                  void *arg, struct im_err *err) IM_MUST_CHECK;
 
