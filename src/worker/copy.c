@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One pass from what came in to a sparse qcow2 image: raw disks in large buffers that are hashed
- * and written at once, other formats through their tables, compressed ones as a stream. */
+/* One pass from what came in to a sparse qcow2 image: plain data from the file's own pages to the
+ * disk, the rest through a buffer, compressed files as a stream; the digest is made beside it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,8 +17,8 @@
 #include "worker-private.h"
 
 #define WINDOW HASH_BUFFER_BYTES
+#define PROGRESS_BYTES (32u << 20)
 #define RATIO_FLOOR (1ull << 30)
-#define WRITEBACK_BYTES (32ull << 20)
 
 struct copy {
     const struct request *request;
@@ -27,7 +27,7 @@ struct copy {
     struct copy_result *result;
     struct hash *hash;
     struct qcow2_writer *writer;
-    uint64_t flushed; /* of what the writer placed, how much was sent to the disk */
+    struct store store;
 };
 
 /* glibc's memcmp runs at the speed of memory. */
@@ -46,20 +46,25 @@ static bool check_ratio(const struct copy *copy, struct im_err *err) {
     return true;
 }
 
-/* Lets the disk begin early, so that the fsync at the end is short. */
-static void start_writeback(struct copy *copy) {
-    uint64_t placed = qcow2_writer_placed(copy->writer);
+/* As far as both the copy and the digest are. */
+static void show(const struct copy *copy, uint64_t offset) {
+    uint64_t hashed = hash_shown(copy->hash);
 
-    if (placed - copy->flushed < WRITEBACK_BYTES)
-        return;
-    copy->flushed = placed;
-    (void) sync_file_range(copy->out, 0, 0, SYNC_FILE_RANGE_WRITE);
+    report_progress("copy", offset < hashed ? offset : hashed, copy->result->size_bytes);
+}
+
+static bool write_run(struct copy *copy, uint64_t offset, const uint8_t *bytes, size_t len,
+                      bool in_place, struct im_err *err) {
+    uint64_t at;
+
+    return qcow2_writer_place(copy->writer, offset, len, &at, err) &&
+           store_write(&copy->store, bytes, len, at, in_place, err);
 }
 
 /* Writes what is not zeros, cluster by cluster, joined to runs. `bytes` has room up to the next
  * multiple of 512, filled with zeros. */
 static bool write_window(struct copy *copy, uint64_t offset, const uint8_t *bytes, size_t len,
-                         struct im_err *err) {
+                         bool in_place, struct im_err *err) {
     size_t begin = 0;
 
     while (begin < len) {
@@ -73,11 +78,10 @@ static bool write_window(struct copy *copy, uint64_t offset, const uint8_t *byte
             end += now;
         }
         if (end > begin &&
-            !qcow2_writer_data(copy->writer, offset + begin, bytes + begin, end - begin, err))
+            !write_run(copy, offset + begin, bytes + begin, end - begin, in_place, err))
             return false;
         begin = end < len ? end + QCOW2_CLUSTER : end;
     }
-    start_writeback(copy);
     return check_ratio(copy, err);
 }
 
@@ -107,62 +111,66 @@ static bool open_writer(struct copy *copy, uint64_t size, struct im_err *err) {
     return copy->writer != NULL;
 }
 
-/* --- Raw -------------------------------------------------------------------------------------- */
+/* --- Plain data of the file ------------------------------------------------------------------- */
 
-/* The next stretch of the file that holds data, widened to whole clusters; empty at the end. */
-static void next_data(const struct copy *copy, uint64_t from, uint64_t *ret_begin,
-                      uint64_t *ret_end) {
-    off_t begin = lseek(copy->in, (off_t) from, SEEK_DATA), end;
+/* The next stretch of the file from `from` on that holds data; empty if there is none until `end`.
+ */
+static void next_data(int fd, uint64_t from, uint64_t end, uint64_t *ret_begin, uint64_t *ret_end) {
+    off_t data = lseek(fd, (off_t) from, SEEK_DATA), hole;
 
     *ret_begin = from;
-    *ret_end = copy->in_size;
-    if (begin < 0) {
-        if (errno == ENXIO)
-            *ret_begin = copy->in_size;
-        return; /* else this file system cannot tell: all is data */
+    *ret_end = end;
+    if (data < 0 && errno != ENXIO)
+        return; /* this file system cannot tell: all is data */
+    if (data < 0 || (uint64_t) data >= end) {
+        *ret_begin = end;
+        return;
     }
-    end = lseek(copy->in, begin, SEEK_HOLE);
-    *ret_begin = (uint64_t) begin / QCOW2_CLUSTER * QCOW2_CLUSTER;
-    if (*ret_begin < from)
-        *ret_begin = from;
-    if (end > begin && (uint64_t) end < copy->in_size) {
-        *ret_end = ((uint64_t) end + QCOW2_CLUSTER - 1) / QCOW2_CLUSTER * QCOW2_CLUSTER;
-        if (*ret_end > copy->in_size)
-            *ret_end = copy->in_size;
-    }
+    hole = lseek(fd, data, SEEK_HOLE);
+    *ret_begin = (uint64_t) data;
+    if (hole > data && (uint64_t) hole < end)
+        *ret_end = (uint64_t) hole;
 }
 
-static bool copy_raw_piece(struct copy *copy, uint64_t offset, size_t len, struct im_err *err) {
-    uint8_t *bytes = hash_claim(copy->hash);
-    size_t whole = (len + 511) / 512 * 512;
+/* A stretch of whole clusters. */
+static bool copy_stretch(struct copy *copy, struct view *view, const struct guest_extent *extent,
+                         uint64_t begin, uint64_t end, struct im_err *err) {
+    while (begin < end) {
+        size_t now;
+        const uint8_t *bytes = view_at(view, extent->file_offset + begin, end - begin, &now, err);
 
-    if (!im_pread_all(copy->in, bytes, len, offset, "what came in", err))
-        return false;
-    memset(bytes + len, 0, whole - len);
-    hash_push(copy->hash, len);
-    return write_window(copy, offset, bytes, whole, err);
-}
-
-static bool copy_raw(struct copy *copy, struct im_err *err) {
-    uint64_t offset = 0, begin, end;
-
-    while (offset < copy->in_size) {
-        next_data(copy, offset, &begin, &end);
-        if (begin > offset)
-            hash_push_zeros(copy->hash, begin - offset);
-        for (offset = begin; offset < end;) {
-            size_t now = end - offset < WINDOW ? (size_t) (end - offset) : WINDOW;
-
-            if (!copy_raw_piece(copy, offset, now, err))
-                return false;
-            offset += now;
-            report_progress("copy", offset, copy->in_size);
-        }
+        if (!bytes)
+            return false;
+        if (now > PROGRESS_BYTES)
+            now = PROGRESS_BYTES;
+        now = now / QCOW2_CLUSTER * QCOW2_CLUSTER;
+        if (!write_window(copy, extent->offset + begin, bytes, now, view->mapped, err))
+            return false;
+        begin += now;
+        show(copy, extent->offset + begin);
     }
     return true;
 }
 
-/* --- Formats with tables ---------------------------------------------------------------------- */
+/* An extent of whole clusters; its holes in the file are not even looked at. */
+static bool copy_extent(struct copy *copy, struct view *view, const struct guest_extent *extent,
+                        struct im_err *err) {
+    uint64_t done = 0, begin, end;
+
+    while (done < extent->len) {
+        next_data(view->fd, extent->file_offset + done, extent->file_offset + extent->len, &begin,
+                  &end);
+        begin = (begin - extent->file_offset) / QCOW2_CLUSTER * QCOW2_CLUSTER;
+        end = (end - extent->file_offset + QCOW2_CLUSTER - 1) / QCOW2_CLUSTER * QCOW2_CLUSTER;
+        if (!copy_stretch(copy, view, extent, begin < done ? done : begin, end, err))
+            return false;
+        done = end;
+    }
+    return true;
+}
+
+/* --- The disk by its format's tables
+ * ---------------------------------------------------------------------- */
 
 /* Where the zeros that begin here end, in whole clusters; `offset` if there are none. */
 static bool skip_zeros(struct guest_image *image, uint64_t offset, uint64_t *ret_end,
@@ -181,24 +189,41 @@ static bool skip_zeros(struct guest_image *image, uint64_t offset, uint64_t *ret
     return true;
 }
 
-static bool copy_mapped(struct copy *copy, struct guest_image *image, struct im_err *err) {
+/* What is packed, or lies in pieces smaller than our clusters. */
+static bool copy_pieces(struct copy *copy, struct guest_image *image, uint64_t offset,
+                        uint8_t *window, uint64_t *ret_next, struct im_err *err) {
+    uint64_t left = guest_image_size(image) - offset;
+    size_t now = left < WINDOW ? (size_t) left : WINDOW;
+
+    *ret_next = offset + now;
+    return guest_image_read(image, offset, window, now, err) &&
+           write_window(copy, offset, window, now, false, err);
+}
+
+static bool copy_next(struct copy *copy, struct view *view, struct guest_image *image,
+                      uint64_t offset, uint8_t *window, uint64_t *ret_next, struct im_err *err) {
+    struct guest_extent extent;
+
+    if (!guest_image_map(image, offset, &extent, err))
+        return false;
+    extent.len = extent.len / QCOW2_CLUSTER * QCOW2_CLUSTER;
+    if (extent.kind != GUEST_DATA || extent.len == 0)
+        return copy_pieces(copy, image, offset, window, ret_next, err);
+    *ret_next = offset + extent.len;
+    return copy_extent(copy, view, &extent, err);
+}
+
+static bool copy_mapped(struct copy *copy, struct view *view, struct guest_image *image,
+                        struct im_err *err) {
     IM_AUTO(free_auto) uint8_t *window = im_alloc(WINDOW);
-    uint64_t size = guest_image_size(image), offset = 0, next;
+    uint64_t size = guest_image_size(image), offset = 0;
 
     while (offset < size) {
-        size_t now;
-
-        if (!skip_zeros(image, offset, &next, err))
+        if (!skip_zeros(image, offset, &offset, err))
             return false;
-        offset = next;
-        if (offset < size) {
-            now = size - offset < WINDOW ? (size_t) (size - offset) : WINDOW;
-            if (!guest_image_read(image, offset, window, now, err) ||
-                !write_window(copy, offset, window, now, err))
-                return false;
-            offset += now;
-        }
-        report_progress("copy", offset, size);
+        if (offset < size && !copy_next(copy, view, image, offset, window, &offset, err))
+            return false;
+        show(copy, offset);
     }
     return true;
 }
@@ -207,15 +232,17 @@ static bool copy_opened(struct copy *copy, int fd, uint64_t file_size, bool hash
                         struct im_err *err) {
     struct guest_limits limits = {.max_bytes = copy->request->max_bytes};
     IM_AUTO(guest_image_free_auto) struct guest_image *image = NULL;
+    struct view view = {.fd = fd, .file_size = file_size};
+    bool fine;
 
     if (!guest_image_open(fd, file_size, copy->request->format, &limits, &image, err) ||
         !check_image(copy, image, err) || !open_writer(copy, guest_image_size(image), err))
         return false;
-    if (guest_image_format(image) == GUEST_RAW && hash)
-        return copy_raw(copy, err);
     if (hash)
-        hash_push_file(copy->hash, fd, file_size);
-    return copy_mapped(copy, image, err);
+        hash_push_file(copy->hash, fd, file_size, guest_image_size(image));
+    fine = copy_mapped(copy, &view, image, err);
+    view_done(&view);
+    return fine;
 }
 
 /* --- Compressed streams ----------------------------------------------------------------------- */
@@ -275,7 +302,7 @@ static bool stream_raw(struct stream *stream, uint8_t *window, size_t len, struc
         size_t whole = (len + QCOW2_CLUSTER - 1) / QCOW2_CLUSTER * QCOW2_CLUSTER;
 
         memset(window + len, 0, whole - len);
-        if (!write_window(copy, offset, window, whole, err))
+        if (!write_window(copy, offset, window, whole, false, err))
             return false;
         offset += len;
         if (len < WINDOW)
@@ -346,7 +373,31 @@ static bool check_digest(const struct copy *copy, struct im_err *err) {
                    copy->result->digest, wanted);
 }
 
-static bool copy_all(struct copy *copy, struct im_err *err) {
+/* The digest and the data were read at different moments: they belong together only if nobody wrote
+ * in between. */
+static bool check_unchanged(const struct copy *copy, const struct stat *before,
+                            struct im_err *err) {
+    struct stat after;
+
+    if (fstat(copy->in, &after) < 0)
+        return im_fail_sys(err, errno, "what came in");
+    if (after.st_size == before->st_size && after.st_ctim.tv_sec == before->st_ctim.tv_sec &&
+        after.st_ctim.tv_nsec == before->st_ctim.tv_nsec)
+        return true;
+    return im_fail(err, IM_BAD_IMAGE, "what came in was changed while it was read");
+}
+
+/* Data goes to the disk while the digest is still being made. */
+static bool flush(struct copy *copy, struct im_err *err) {
+    report_keep_alive(true);
+    if (!store_plain(&copy->store, err))
+        return false;
+    if (fdatasync(copy->out) < 0)
+        return im_fail_sys(err, errno, "the image cannot be made durable");
+    return true;
+}
+
+static bool copy_all(struct copy *copy, const struct stat *before, struct im_err *err) {
     uint8_t head[8] = {0};
     size_t len = copy->in_size < sizeof(head) ? (size_t) copy->in_size : sizeof(head);
     enum packing packing;
@@ -361,11 +412,11 @@ static bool copy_all(struct copy *copy, struct im_err *err) {
     if (!(packing == PACKING_NONE ? copy_opened(copy, copy->in, copy->in_size, true, err)
                                   : copy_stream(copy, packing, err)))
         return false;
-    if (!hash_finish(copy->hash, copy->result->digest, err) || !check_digest(copy, err))
+    if (!flush(copy, err) || !hash_finish(copy->hash, copy->result->digest, err) ||
+        !check_unchanged(copy, before, err) || !check_digest(copy, err))
         return false;
     copy->result->data_bytes = qcow2_writer_placed(copy->writer);
     report_progress("sync", 0, 1);
-    report_keep_alive(true);
     if (!qcow2_writer_finish(copy->writer, err))
         return false;
     report_keep_alive(false);
@@ -375,8 +426,12 @@ static bool copy_all(struct copy *copy, struct im_err *err) {
 
 bool copy_image(const struct request *request, int in, int out, int scratch,
                 struct copy_result *result, struct im_err *err) {
-    struct copy copy = {
-        .request = request, .in = in, .out = out, .scratch = scratch, .result = result};
+    struct copy copy = {.request = request,
+                        .in = in,
+                        .out = out,
+                        .scratch = scratch,
+                        .result = result,
+                        .store = {.fd = out}};
     char has[16], may[16];
     struct stat st;
     bool fine;
@@ -389,8 +444,9 @@ bool copy_image(const struct request *request, int in, int out, int scratch,
     if (copy.in_size > request->max_bytes)
         return im_fail(err, IM_QUOTA, "%s came in, more than the limit of %s",
                        im_size_text(copy.in_size, has), im_size_text(request->max_bytes, may));
+    view_guard();
     (void) posix_fadvise(in, 0, 0, POSIX_FADV_SEQUENTIAL);
-    fine = copy_all(&copy, err);
+    fine = copy_all(&copy, &st, err);
     hash_free(copy.hash);
     qcow2_writer_free(copy.writer);
     return fine;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SHA-256 beside the copy: hashing and writing take about as long as one another, so each gets a
- * thread, and both look at the same buffers while these are warm in the cache. */
+/* SHA-256 beside the copy, in a thread of its own: of a stream it is fed with buffers, files it
+ * looks at by itself. One stream of SHA-256 cannot be shared out: what is to be fast is that this
+ * thread does nothing else. */
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,15 +16,15 @@
 #include "worker-private.h"
 
 #define BUFFERS 8u
-#define QUEUE 16u /* entries that wait: all buffers, and runs of zeros between them */
+#define QUEUE (BUFFERS + 2u) /* entries that wait */
 #define PIECE (256u << 10)
 
-enum kind { KIND_BUFFER, KIND_ZEROS, KIND_FILE, KIND_END };
+enum kind { KIND_BUFFER, KIND_FILE, KIND_END };
 struct entry {
     enum kind kind;
     int fd;
     const uint8_t *bytes;
-    uint64_t len;
+    uint64_t len, scale;
 };
 
 struct hash {
@@ -33,21 +35,14 @@ struct hash {
     pthread_cond_t changed;
     struct entry queue[QUEUE];
     size_t head, count;
-    unsigned next, busy;      /* buffers: the one to be claimed next; how many wait for the hash */
-    uint8_t *buffers, *piece; /* the thread's own, for files */
-    struct im_err err;        /* of the thread; read after joining */
+    unsigned next, busy; /* buffers: the one to be claimed next; how many wait for the hash */
+    uint8_t *buffers;
+    atomic_bool awaited, stopped; /* nothing else is left to do; nobody wants it any more */
+    atomic_uint_fast64_t shown;   /* how far the file is, on the scale of what it becomes */
+    struct im_err err;            /* of the thread; read after joining */
 };
 
 static const uint8_t zeros[PIECE];
-
-static void add_zeros(struct hash *hash, uint64_t len) {
-    while (len > 0) {
-        size_t now = len < PIECE ? (size_t) len : PIECE;
-
-        (void) EVP_DigestUpdate(hash->context, zeros, now);
-        len -= now;
-    }
-}
 
 /* Holes are zeros that need not be read. */
 static uint64_t hole_at(int fd, uint64_t offset, uint64_t len) {
@@ -58,28 +53,57 @@ static uint64_t hole_at(int fd, uint64_t offset, uint64_t len) {
     return (uint64_t) data < len ? (uint64_t) data - offset : len - offset;
 }
 
-static bool add_file(struct hash *hash, int fd, uint64_t len) {
-    uint64_t offset = 0, data_until = 0;
+static void show(struct hash *hash, uint64_t offset, const struct entry *file) {
+    uint64_t shown = (uint64_t) ((double) offset / (double) file->len * (double) file->scale);
 
-    while (offset < len) {
-        size_t now = len - offset < PIECE ? (size_t) (len - offset) : PIECE;
+    atomic_store(&hash->shown, shown);
+    if (atomic_load(&hash->awaited))
+        report_progress("copy", shown, file->scale);
+}
 
-        if (offset >= data_until) {
-            uint64_t hole = hole_at(fd, offset, len);
-            off_t end;
+static bool add_data(struct hash *hash, struct view *view, uint64_t offset, uint64_t end,
+                     const struct entry *file) {
+    while (offset < end && !atomic_load(&hash->stopped)) {
+        uint64_t want = end - offset < PIECE ? end - offset : PIECE;
+        size_t now;
+        const uint8_t *bytes = view_at(view, offset, want, &now, &hash->err);
 
-            add_zeros(hash, hole);
-            offset += hole;
-            end = lseek(fd, (off_t) offset, SEEK_HOLE);
-            data_until = end > (off_t) offset ? (uint64_t) end : len;
-            continue;
-        }
-        if (!im_pread_all(fd, hash->piece, now, offset, "what came in", &hash->err))
+        if (!bytes)
             return false;
-        (void) EVP_DigestUpdate(hash->context, hash->piece, now);
+        (void) EVP_DigestUpdate(hash->context, bytes, now);
         offset += now;
+        show(hash, offset, file);
     }
     return true;
+}
+
+static void add_zeros(struct hash *hash, uint64_t offset, uint64_t end, const struct entry *file) {
+    while (offset < end && !atomic_load(&hash->stopped)) {
+        size_t now = end - offset < PIECE ? (size_t) (end - offset) : PIECE;
+
+        (void) EVP_DigestUpdate(hash->context, zeros, now);
+        offset += now;
+        show(hash, offset, file);
+    }
+}
+
+static bool add_file(struct hash *hash, const struct entry *file) {
+    struct view view = {.fd = file->fd, .file_size = file->len};
+    uint64_t offset = 0, len = file->len;
+    bool fine = true;
+
+    while (fine && offset < len && !atomic_load(&hash->stopped)) {
+        uint64_t data = offset + hole_at(file->fd, offset, len);
+        off_t end = data < len ? lseek(file->fd, (off_t) data, SEEK_HOLE) : 0;
+
+        if (end <= (off_t) data || (uint64_t) end > len)
+            end = (off_t) len;
+        add_zeros(hash, offset, data, file);
+        fine = add_data(hash, &view, data, (uint64_t) end, file);
+        offset = (uint64_t) end;
+    }
+    view_done(&view);
+    return fine;
 }
 
 static struct entry next_entry(struct hash *hash) {
@@ -112,10 +136,8 @@ static void *work(void *arg) {
 
         if (entry.kind == KIND_BUFFER)
             (void) EVP_DigestUpdate(hash->context, entry.bytes, (size_t) entry.len);
-        else if (entry.kind == KIND_ZEROS)
-            add_zeros(hash, entry.len);
         else if (entry.kind == KIND_FILE && fine)
-            fine = add_file(hash, entry.fd, entry.len);
+            fine = add_file(hash, &entry);
         drop_entry(hash, entry.kind);
         if (entry.kind == KIND_END)
             return NULL;
@@ -147,9 +169,9 @@ struct hash *hash_new(struct im_err *err) {
 
     hash->context = EVP_MD_CTX_new();
     hash->buffers = im_alloc((size_t) BUFFERS * HASH_BUFFER_BYTES);
-    hash->piece = im_alloc(PIECE);
     (void) pthread_mutex_init(&hash->lock, NULL);
     (void) pthread_cond_init(&hash->changed, NULL);
+    atomic_store(&hash->shown, UINT64_MAX);
     hash->joined = true;
     failed = hash->context && EVP_DigestInit_ex(hash->context, EVP_sha256(), NULL) == 1
                  ? pthread_create(&hash->thread, NULL, work, hash)
@@ -166,10 +188,10 @@ struct hash *hash_new(struct im_err *err) {
 void hash_free(struct hash *hash) {
     if (!hash)
         return;
+    atomic_store(&hash->stopped, true);
     join(hash);
     EVP_MD_CTX_free(hash->context);
     free(hash->buffers);
-    free(hash->piece);
     (void) pthread_mutex_destroy(&hash->lock);
     (void) pthread_cond_destroy(&hash->changed);
     free(hash);
@@ -190,17 +212,17 @@ void hash_push(struct hash *hash, size_t len) {
     hash->next = (hash->next + 1) % BUFFERS;
 }
 
-void hash_push_zeros(struct hash *hash, uint64_t len) {
-    push(hash, (struct entry){.kind = KIND_ZEROS, .len = len});
+void hash_push_file(struct hash *hash, int fd, uint64_t len, uint64_t scale) {
+    atomic_store(&hash->shown, 0);
+    push(hash, (struct entry){.kind = KIND_FILE, .fd = fd, .len = len, .scale = scale});
 }
 
-void hash_push_file(struct hash *hash, int fd, uint64_t len) {
-    push(hash, (struct entry){.kind = KIND_FILE, .fd = fd, .len = len});
-}
+uint64_t hash_shown(struct hash *hash) { return atomic_load(&hash->shown); }
 
 bool hash_finish(struct hash *hash, char ret_hex[65], struct im_err *err) {
     uint8_t digest[EVP_MAX_MD_SIZE];
 
+    atomic_store(&hash->awaited, true);
     join(hash);
     if (hash->err.code) {
         *err = hash->err;

@@ -318,6 +318,23 @@ def test_killed():
         check(set(os.listdir(folder)) == before, "and no other file")
 
 
+def test_changed():
+    """The digest and the data must be of one state of the file."""
+    for change, word in ((lambda f: os.truncate(f, 512), "while it was read"), (lambda f: os.utime(f), "changed while")):
+        with open(path("big.raw"), "r+b") as f:
+            f.write(open(path("sound.raw"), "rb").read(2**20) + bytes(range(256)) * 4 * 2**18)
+            f.truncate(10 * 2**30)  # so that the digest takes a while
+        process = start("import", {}, path("big.raw"), path("out"))
+        line = process.stdout.readline()
+        change(path("big.raw"))
+        status, messages, noise = finish(process)
+        error = messages[-1].get("error", {})
+        check(b"progress" in line and status == 1 and error.get("code") == "BAD_IMAGE" and word in error["text"],
+              f"{word}: {messages[-1]} {noise}")
+        with open(path("out"), "rb") as f:
+            check(f.read(4) != b"QFI\xfb", "and no image came out")
+
+
 def test_requests():
     for text, word in (("", ""), ("[]", "object"), ("{", ""), ('{"max_bytes":-1}', "negative"), ('{"kind":"url"}', "url")):
         result = subprocess.run([worker, "import"], input=text.encode(), capture_output=True)
@@ -336,7 +353,7 @@ try:
             print(f"1..0 # SKIP {tool} is missing")
             sys.exit(0)
     prepare()
-    for test in (test_requests, test_formats, test_far, test_probe, test_refused, test_hostile, test_bombs, test_url, test_killed):
+    for test in (test_requests, test_formats, test_far, test_probe, test_refused, test_hostile, test_bombs, test_url, test_killed, test_changed):
         test()
     print(f"1..{count}")
 finally:

@@ -47,11 +47,43 @@ IM_DEFINE_AUTO(struct hash *, hash_free)
 uint8_t *hash_claim(struct hash *hash);
 /* The first `len` bytes of the claimed buffer come next in the stream. */
 void hash_push(struct hash *hash, size_t len);
-void hash_push_zeros(struct hash *hash, uint64_t len);
-/* The thread reads the whole file by itself. */
-void hash_push_file(struct hash *hash, int fd, uint64_t len);
-/* Waits for all of it. */
+/* The thread looks at the whole file by itself. It shows how far it is in bytes of `scale`. */
+void hash_push_file(struct hash *hash, int fd, uint64_t len, uint64_t scale);
+uint64_t hash_shown(struct hash *hash); /* UINT64_MAX if there is no file */
+/* Waits for all of it, and reports the progress of a file meanwhile. */
 bool hash_finish(struct hash *hash, char ret_hex[65], struct im_err *err);
+
+/* --- view.c: what came in, without a copy ----------------------------------------------------- */
+
+struct view {
+    int fd;
+    uint64_t file_size; /* these two are the caller's to set, the rest begins as zeros */
+    uint64_t begin;
+    size_t len;
+    uint8_t *bytes;
+    bool mapped;
+};
+#define VIEW_LEAST 65536u
+/* The bytes at `offset`, all inside the file: *ret_len of them, at most `want` and at least
+ * VIEW_LEAST if as many are wanted. Valid until the next call. */
+const uint8_t *view_at(struct view *view, uint64_t offset, uint64_t want, size_t *ret_len,
+                       struct im_err *err);
+void view_done(struct view *view);
+/* From now on the process ends with an error message when a file that is viewed becomes shorter. */
+void view_guard(void);
+
+/* --- store.c: the image's data to the disk ---------------------------------------------------- */
+
+struct store {
+    int fd;
+    bool direct, never_direct;
+    uint64_t dirty;
+};
+/* `in_place`: the bytes lie in pages of a view, and the disk may take them from there. */
+bool store_write(struct store *store, const uint8_t *bytes, size_t len, uint64_t at, bool in_place,
+                 struct im_err *err);
+/* The descriptor again takes writes of any alignment. */
+bool store_plain(struct store *store, struct im_err *err);
 
 /* --- copy.c ----------------------------------------------------------------------------------- */
 
