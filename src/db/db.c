@@ -224,7 +224,8 @@ bool db_transact(struct db *db, bool (*body)(struct db_conn *conn, void *arg, st
             db_give(conn);
             return true;
         }
-        again = err->code == IM_BUSY || (conn == NULL && err->code == IM_NO_RECORD);
+        again = err->code == IM_BUSY ||
+                (err->code == IM_NO_RECORD && (conn == NULL || !db->driver->alive(conn->link)));
         db_give(conn);
         if (!again || try == TRIES)
             return false;

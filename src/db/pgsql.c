@@ -92,7 +92,8 @@ static bool pg_fail(const PGconn *pg, const PGresult *result, struct im_err *err
 
     first_line(text ? text : PQerrorMessage(pg), line);
     if (PQstatus(pg) != CONNECTION_OK)
-        return im_fail(err, IM_BUSY, "record: the connection to PostgreSQL was lost: %s", line);
+        return im_fail(err, IM_NO_RECORD, "record: the connection to PostgreSQL was lost: %s",
+                       line);
     for (size_t i = 0; state != NULL && i < sizeof(states) / sizeof(states[0]); i++)
         if (im_starts_with(state, states[i].state))
             return im_fail(err, states[i].code, "record: %s%s", line, states[i].next);
@@ -350,7 +351,7 @@ static bool resolve(const struct link *link, const char *mark, struct im_err *er
 
         if (ask_after(link->server, mark, &committed, &ignored))
             return committed ||
-                   im_fail(err, IM_BUSY, "record: PostgreSQL was lost before a commit");
+                   im_fail(err, IM_NO_RECORD, "record: PostgreSQL was lost before a commit");
         im_sleep_ms(pause_ms);
     }
     return im_fail(err, IM_UNKNOWN_COMMIT,
@@ -421,7 +422,7 @@ static bool link_commit(void *arg, struct im_err *err) {
     *err = (struct im_err){0};
     if (marked)
         return resolve(link, mark, err);
-    return im_fail(err, link->wrote ? IM_UNKNOWN_COMMIT : IM_BUSY,
+    return im_fail(err, link->wrote ? IM_UNKNOWN_COMMIT : IM_NO_RECORD,
                    "record: PostgreSQL was lost at the end of a transaction");
 }
 

@@ -642,17 +642,17 @@ static void test_lost(void) {
     check_ok(add_user(conn, "usr-1", &err), "the pool gives a new one");
     check(db_begin(conn, &err) && add_user(conn, "usr-2", &err) && terminate_others(db),
           "one is ended in a transaction");
-    check_err(add_user(conn, "usr-3", &err), IM_BUSY, "which may be begun again");
+    check_err(add_user(conn, "usr-3", &err), IM_NO_RECORD, "which may be begun again");
     db_give(conn);
     conn = db_take(db, &err);
     check(db_begin(conn, &err) && add_user(conn, "usr-2", &err) && terminate_others(db),
           "one is ended before its commit");
-    check_err(db_commit(conn, &err), IM_BUSY, "which did not happen");
+    check_err(db_commit(conn, &err), IM_NO_RECORD, "which did not happen");
     db_give(conn);
     conn = db_take(db, &err);
     check(add_user(conn, "usr-4", &err) && terminate_others(db),
           "one is ended before a statement on its own: %s", err.text);
-    check_err(add_user(conn, "usr-2", &err), IM_BUSY, "which did not happen either");
+    check_err(add_user(conn, "usr-2", &err), IM_NO_RECORD, "which did not happen either");
     db_give(conn);
     check(postgres_crash(), "the server is killed and started again");
     check_ok(db_transact(db, increment, NULL, &err), "the record goes on");
@@ -705,7 +705,7 @@ static void cut_one(struct db *db, const char *direct, enum proxy_cut cut, bool 
     proxy_next(cut);
     told = db_commit(conn, &err);
     db_give(conn);
-    check(told == committed && (told || err.code == IM_BUSY), "and its end is known: %s",
+    check(told == committed && (told || err.code == IM_NO_RECORD), "and its end is known: %s",
           told ? "committed" : err.text);
     if (cut == PROXY_CUT_LATE)
         usleep(700000);

@@ -5,7 +5,6 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,32 +14,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "jobs-private.h"
 #include "record/record.h"
 
-enum { THREADS_MAX = 64, UNDO_TRIES = 3, FLUSH_MS = 1000, RATE_MS = 5000 };
-
-/* What is known here of a job at work. */
-struct active {
-    char job_id[IM_JOB_ID_MAX];
-    volatile bool cancel;
-    unsigned users; /* threads on it */
-    int64_t done_bytes, total_bytes, rate_bytes;
-    int64_t rate_from_ms, rate_from_bytes, flushed_ms;
-    struct active *next;
-};
-
-struct jobs {
-    struct jobs_config config;
-    char *worker;
-    pthread_mutex_t lock; /* guards all below; never held while a step runs */
-    pthread_cond_t wake;
-    struct im_strings queue; /* item ids, first in first out from queue_head */
-    size_t queue_head;
-    struct active *active;
-    volatile bool stop; /* set under the lock, looked at between steps without it */
-    pthread_t threads[THREADS_MAX];
-    unsigned thread_count;
-};
+enum { UNDO_TRIES = 3, SWEEP_ROWS = 500 };
 
 const struct job_verb *jobs_verb(const struct jobs *jobs, const char *action) {
     for (size_t i = 0; jobs->config.verbs[i] != NULL; i++)
@@ -59,74 +36,8 @@ struct jobs *jobs_open(const struct jobs_config *config, struct im_err *err) {
     jobs = im_alloc(sizeof(*jobs));
     jobs->config = *config;
     jobs->worker = im_strdup(config->worker ? config->worker : "");
-    pthread_mutex_init(&jobs->lock, NULL);
-    pthread_cond_init(&jobs->wake, NULL);
+    queue_init(jobs);
     return jobs;
-}
-
-/* --- The queue and what is at work --------------------------------------------------------------
- */
-
-static void enqueue(struct jobs *jobs, const char *item_id) {
-    pthread_mutex_lock(&jobs->lock);
-    im_strings_add(&jobs->queue, item_id);
-    pthread_cond_signal(&jobs->wake);
-    pthread_mutex_unlock(&jobs->lock);
-}
-
-/* The next item's id, the caller's; NULL when the engine stops. */
-static char *dequeue(struct jobs *jobs) {
-    char *item_id = NULL;
-
-    pthread_mutex_lock(&jobs->lock);
-    while (!jobs->stop && jobs->queue_head == jobs->queue.count)
-        pthread_cond_wait(&jobs->wake, &jobs->lock);
-    if (!jobs->stop) {
-        item_id = im_steal(&jobs->queue.items[jobs->queue_head++]);
-        if (jobs->queue_head == jobs->queue.count)
-            jobs->queue.count = jobs->queue_head = 0;
-    }
-    pthread_mutex_unlock(&jobs->lock);
-    return item_id;
-}
-
-static struct active *active_find(struct jobs *jobs, const char *job_id) {
-    struct active *active = jobs->active;
-
-    while (active != NULL && strcmp(active->job_id, job_id) != 0)
-        active = active->next;
-    return active;
-}
-
-static struct active *active_enter(struct jobs *jobs, const struct job *job) {
-    struct active *active;
-
-    pthread_mutex_lock(&jobs->lock);
-    active = active_find(jobs, job->job_id);
-    if (active == NULL) {
-        active = im_alloc(sizeof(*active));
-        snprintf(active->job_id, sizeof(active->job_id), "%s", job->job_id);
-        active->next = jobs->active;
-        jobs->active = active;
-    }
-    active->users++;
-    if (job->cancel || jobs->stop)
-        active->cancel = true;
-    pthread_mutex_unlock(&jobs->lock);
-    return active;
-}
-
-static void active_leave(struct jobs *jobs, struct active *active) {
-    struct active **slot = &jobs->active;
-
-    pthread_mutex_lock(&jobs->lock);
-    if (--active->users == 0) {
-        while (*slot != active)
-            slot = &(*slot)->next;
-        *slot = active->next;
-        free(active);
-    }
-    pthread_mutex_unlock(&jobs->lock);
 }
 
 /* --- Adding -------------------------------------------------------------------------------------
@@ -149,7 +60,8 @@ bool jobs_add(struct jobs *jobs, struct db_conn *conn, const char *action, const
     assert(jobs_verb(jobs, action) != NULL && order_count > 0);
     im_id_make(id, "j-", 11);
     for (size_t i = 0; i < order_count; i++) {
-        IM_AUTO(free_auto) char *item_id = im_printf("%s/%zu", id, i);
+        /* Of one length, so that the order of the texts is the order of the numbers. */
+        IM_AUTO(free_auto) char *item_id = im_printf("%s/%04zu", id, i);
         struct job_item item = {.item_id = item_id,
                                 .job_id = id,
                                 .resource_id = (char *) orders[i].resource_id,
@@ -167,8 +79,10 @@ bool jobs_add(struct jobs *jobs, struct db_conn *conn, const char *action, const
     return true;
 }
 
-static bool unfinished(struct jobs *jobs, const char *job_id, struct im_strings *ret_items,
-                       struct im_err *err) {
+void jobs_wake(struct jobs *jobs, const char *job_id) { queue_add(jobs, job_id, NULL); }
+
+/* Gives tickets to the unfinished items of one job, or, with NULL, of all. */
+static bool add_unfinished(struct jobs *jobs, const char *job_id, struct im_err *err) {
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(jobs->config.db, err);
     IM_AUTO(db_rows_free_auto) struct db_rows *rows = NULL;
     bool more = true;
@@ -176,26 +90,27 @@ static bool unfinished(struct jobs *jobs, const char *job_id, struct im_strings 
     if (conn == NULL)
         return false;
     rows = db_query(conn, err,
-                    "SELECT i.item_id FROM job_items i JOIN jobs j ON j.job_id = i.job_id"
-                    " WHERE i.state IN ('pending', 'working', 'undoing') AND j.worker = $1"
-                    " AND ($2 = '' OR j.job_id = $2) ORDER BY j.create_time, i.item_id",
-                    "tt", jobs->worker, job_id);
+                    "SELECT i.job_id, i.item_id FROM job_items i JOIN jobs j ON j.job_id = i.job_id"
+                    " WHERE i.state IN ('pending', 'working', 'undoing')"
+                    " AND ($1 = '' OR j.job_id = $1) ORDER BY j.create_time, i.item_id",
+                    "t", job_id ? job_id : "");
     if (rows == NULL)
         return false;
     while (db_next(rows, &more, err) && more)
-        im_strings_add(ret_items, db_text(rows, 0));
+        queue_add(jobs, db_text(rows, 0), db_text(rows, 1));
     return !more;
 }
 
-void jobs_wake(struct jobs *jobs, const char *job_id) {
-    IM_AUTO(im_strings_done) struct im_strings items = {0};
+/* The job is in the record, and the record may be away. */
+static void add_woken(struct jobs *jobs, const char *job_id) {
     struct im_err err = {0};
 
-    /* The rows are committed: should this fail, the next start takes them up. */
-    if (!unfinished(jobs, job_id, &items, &err))
-        im_error("jobs", "%s waits for the next start: %s", job_id, err.text);
-    for (size_t i = 0; i < items.count; i++)
-        enqueue(jobs, items.items[i]);
+    for (unsigned try = 0; !add_unfinished(jobs, job_id, &err); try++) {
+        im_warn("jobs", "%s has to wait: %s", job_id, err.text);
+        err = (struct im_err){0};
+        if (!queue_rest(jobs, try))
+            return;
+    }
 }
 
 /* --- Ends of items, and of their job ---------------------------------------------------------- */
@@ -280,11 +195,53 @@ static bool move_body(struct db_conn *conn, void *arg, struct im_err *err) {
            job_settle(conn, move, err);
 }
 
-static bool move_item(const struct move *move, struct im_err *err) {
+/* A commit may have happened although nobody told us: then the item is where it should be. */
+static bool has_moved(const struct move *move, bool *ret_moved, struct im_err *err) {
     struct job_run *run = move->run;
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(run->jobs->config.db, err);
+    IM_AUTO(job_item_free_auto) struct job_item *item = NULL;
 
-    if (!db_transact(run->jobs->config.db, move_body, (void *) move, err))
+    if (conn == NULL || !record_get(conn, &job_item_type, run->item->item_id, &item, err))
         return false;
+    *ret_moved = item->state == move->state && item->step == move->next_step;
+    return true;
+}
+
+/* The trouble is the record's, and passes: a full disk, a server that is away. */
+static bool passes(const struct im_err *err) {
+    return err->code == IM_BUSY || err->code == IM_NO_RECORD || err->code == IM_UNKNOWN_COMMIT;
+}
+
+static bool try_to_move(const struct move *move, bool *unknown, struct im_err *err) {
+    bool moved = false;
+
+    if (*unknown && !has_moved(move, &moved, err))
+        return false;
+    if (moved)
+        return true;
+    *unknown = false;
+    if (db_transact(move->run->jobs->config.db, move_body, (void *) move, err))
+        return true;
+    *unknown = err->code == IM_UNKNOWN_COMMIT;
+    return false;
+}
+
+/* What a step did stays done while the record is in trouble: its commit is tried until it goes, the
+ * engine stops, or (going forward) somebody cancels. */
+static bool move_item(const struct move *move, bool cancels, struct im_err *err) {
+    struct job_run *run = move->run;
+    bool unknown = false;
+
+    for (unsigned try = 0; !try_to_move(move, &unknown, err); try++) {
+        if (!passes(err) || run->jobs->stop)
+            return false;
+        im_warn("jobs", "%s has to wait: %s", run->item->item_id, err->text);
+        if (!queue_rest(run->jobs, try))
+            return false;
+        if (cancels && *run->cancel && !unknown)
+            return im_fail(err, IM_CANCELLED, "cancelled while its end could not be written");
+        *err = (struct im_err){0};
+    }
     run->item->state = move->state;
     run->item->step = move->next_step;
     return true;
@@ -295,6 +252,20 @@ static bool move_item(const struct move *move, struct im_err *err) {
 static void forget_scratch(struct job_run *run) {
     free(run->scratch);
     run->scratch = NULL;
+}
+
+/* A step that met a record in trouble is done again: it is repeatable. */
+static bool run_step(struct job_run *run, const struct job_step *step, struct im_err *err) {
+    for (unsigned try = 0; step->run != NULL && !step->run(run, err); try++) {
+        forget_scratch(run);
+        if (err->code != IM_NO_RECORD || run->jobs->stop || *run->cancel)
+            return false;
+        im_warn("jobs", "%s: step %s has to wait: %s", run->item->item_id, step->name, err->text);
+        if (!queue_rest(run->jobs, try))
+            return false;
+        *err = (struct im_err){0};
+    }
+    return true;
 }
 
 /* Forward from the item's step to its end. False with the reason when it has to go back. An engine
@@ -317,9 +288,9 @@ static bool forward(struct job_run *run, const struct job_verb *verb, bool *ret_
         }
         if (*run->cancel && verb->cancels)
             return im_fail(err, IM_CANCELLED, "cancelled before step %s", step->name);
-        fine = (step->run == NULL || step->run(run, err)) && move_item(&move, err);
+        fine = run_step(run, step, err) && move_item(&move, verb->cancels, err);
         forget_scratch(run);
-        if (!fine && run->jobs->stop && err->code == IM_CANCELLED) {
+        if (!fine && run->jobs->stop && (err->code == IM_CANCELLED || passes(err))) {
             *ret_left = true;
             return true;
         }
@@ -350,19 +321,17 @@ static void backward(struct job_run *run, const struct job_verb *verb, const str
     struct move end = {.run = run, .verb = verb, .state = ITEM_FAILED, .why = why};
     struct im_err err = {0};
 
-    if (run->item->state != ITEM_UNDOING && !move_item(&begin, &err)) {
-        im_error("jobs", "%s: cannot be undone now, goes on at the next start: %s",
-                 run->item->item_id, err.text);
-        return;
+    if (run->item->state != ITEM_UNDOING && !move_item(&begin, false, &err)) {
+        im_error("jobs", "%s: cannot be undone now: %s", run->item->item_id, err.text);
+        return; /* until somebody looks after the record, or the next start */
     }
     for (int64_t i = run->item->step < (int64_t) verb->step_count ? run->item->step
                                                                   : (int64_t) verb->step_count - 1;
          i >= 0; i--)
         undo_step(run, &verb->steps[i]);
     err = (struct im_err){0};
-    if (!move_item(&end, &err))
-        im_error("jobs", "%s: its end cannot be written, goes on at the next start: %s",
-                 run->item->item_id, err.text);
+    if (!move_item(&end, false, &err))
+        im_error("jobs", "%s: its end cannot be written now: %s", run->item->item_id, err.text);
 }
 
 static void run_loaded(struct job_run *run, bool restarted) {
@@ -402,70 +371,93 @@ static bool load(struct jobs *jobs, const char *item_id, struct job_item **ret_i
     return true;
 }
 
-static void run_item(struct jobs *jobs, const char *item_id) {
+static bool load_patiently(struct jobs *jobs, const char *item_id, struct job_item **ret_item,
+                           struct job **ret_job) {
+    struct im_err err = {0};
+
+    for (unsigned try = 0; !load(jobs, item_id, ret_item, ret_job, &err); try++) {
+        im_warn("jobs", "%s cannot be read: %s", item_id, err.text);
+        if (err.code == IM_NOT_FOUND || !queue_rest(jobs, try))
+            return false;
+        err = (struct im_err){0};
+    }
+    return true;
+}
+
+static void run_item(struct jobs *jobs, const struct ticket *ticket) {
     IM_AUTO(job_free_auto) struct job *job = NULL;
     IM_AUTO(job_item_free_auto) struct job_item *item = NULL;
+    struct job_run run = {.jobs = jobs, .context = jobs->config.context};
+
+    if (!load_patiently(jobs, ticket->item_id, &item, &job) || item->state == ITEM_DONE ||
+        item->state == ITEM_FAILED)
+        return;
+    if (job->cancel || jobs->stop)
+        ticket->active->cancel = true;
+    run.job = job;
+    run.item = item;
+    run.cancel = &ticket->active->cancel;
+    im_log_set_context(job->job_id);
+    run_loaded(&run, item->state == ITEM_WORKING);
+    im_log_set_context(NULL);
+}
+
+/* --- Looking after the record -----------------------------------------------------------------
+ */
+
+/* Some of the finished jobs whose time is over. */
+static bool sweep_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    static const char old[] = " WHERE job_id IN (SELECT job_id FROM jobs WHERE status IN"
+                              " ('successful', 'failed') AND status_time < $1"
+                              " ORDER BY status_time, job_id LIMIT %d)";
+    IM_AUTO(free_auto) char *where = im_printf(old, SWEEP_ROWS);
+    IM_AUTO(free_auto) char *items = im_printf("DELETE FROM job_items%s", where);
+    IM_AUTO(free_auto) char *rows = im_printf("DELETE FROM jobs%s", where);
+    int64_t *arguments = arg;
+
+    return db_exec(conn, NULL, err, items, "i", arguments[0]) &&
+           db_exec(conn, &arguments[1], err, rows, "i", arguments[0]);
+}
+
+/* Old jobs go; a job nobody woke, since its caller did not learn that it was committed, begins. */
+static void look_after(struct jobs *jobs) {
+    int64_t arguments[2] = {im_now_s() - jobs->config.keep_s, SWEEP_ROWS};
     struct im_err err = {0};
-    struct active *active;
-    struct job nothing = {.job_id = (char *) item_id};
 
-    if (!load(jobs, item_id, &item, &job, &err))
-        im_error("jobs", "%s cannot be read, goes on at the next start: %s", item_id, err.text);
-    active = active_enter(jobs, job ? job : &nothing);
-    if (job != NULL && (item->state == ITEM_PENDING || item->state == ITEM_WORKING ||
-                        item->state == ITEM_UNDOING)) {
-        struct job_run run = {.jobs = jobs,
-                              .context = jobs->config.context,
-                              .job = job,
-                              .item = item,
-                              .cancel = &active->cancel};
-
-        im_log_set_context(job->job_id);
-        run_loaded(&run, item->state == ITEM_WORKING);
-        im_log_set_context(NULL);
-    }
-    active_leave(jobs, active);
+    while (jobs->config.keep_s > 0 && arguments[1] == SWEEP_ROWS && !jobs->stop)
+        if (!db_transact(jobs->config.db, sweep_body, arguments, &err))
+            break;
+    if (err.code != IM_OK)
+        im_warn("jobs", "old jobs stay for now: %s", err.text);
+    err = (struct im_err){0};
+    if (!add_unfinished(jobs, NULL, &err))
+        im_warn("jobs", "cannot look for unfinished jobs: %s", err.text);
 }
 
 static void *thread_main(void *arg) {
     struct jobs *jobs = arg;
-    char *item_id;
+    struct ticket *ticket;
 
-    while ((item_id = dequeue(jobs)) != NULL) {
-        run_item(jobs, item_id);
-        free(item_id);
+    while (queue_next(jobs, &ticket)) {
+        if (ticket == NULL) {
+            look_after(jobs);
+            continue;
+        }
+        if (ticket->item_id == NULL)
+            add_woken(jobs, ticket->active->job_id);
+        else
+            run_item(jobs, ticket);
+        queue_finish(jobs, ticket);
     }
     return NULL;
 }
 
-/* --- Start, stop, cancel, progress --------------------------------------------------------------
+/* --- Start, stop, cancel ------------------------------------------------------------------------
  */
 
-static bool sweep(struct jobs *jobs, struct im_err *err) {
-    IM_AUTO(db_give_auto) struct db_conn *conn = NULL;
-    int64_t before = im_now_s() - jobs->config.keep_s;
-
-    if (jobs->config.keep_s <= 0)
-        return true;
-    conn = db_take(jobs->config.db, err);
-    return conn != NULL && db_begin(conn, err) &&
-           db_exec(conn, NULL, err,
-                   "DELETE FROM job_items WHERE job_id IN (SELECT job_id FROM jobs"
-                   " WHERE status IN ('successful', 'failed') AND status_time < $1)",
-                   "i", before) &&
-           db_exec(conn, NULL, err,
-                   "DELETE FROM jobs WHERE status IN ('successful', 'failed') AND status_time < $1",
-                   "i", before) &&
-           db_commit(conn, err);
-}
-
 bool jobs_start(struct jobs *jobs, struct im_err *err) {
-    IM_AUTO(im_strings_done) struct im_strings items = {0};
-
-    if (!sweep(jobs, err) || !unfinished(jobs, "", &items, err))
+    if (!add_unfinished(jobs, NULL, err))
         return false;
-    for (size_t i = 0; i < items.count; i++)
-        enqueue(jobs, items.items[i]);
     for (; jobs->thread_count < jobs->config.threads; jobs->thread_count++) {
         int rc = pthread_create(&jobs->threads[jobs->thread_count], NULL, thread_main, jobs);
 
@@ -483,12 +475,11 @@ void jobs_stop(struct jobs *jobs) {
     for (struct active *active = jobs->active; active != NULL; active = active->next)
         active->cancel = true;
     pthread_cond_broadcast(&jobs->wake);
+    pthread_cond_broadcast(&jobs->halt);
     pthread_mutex_unlock(&jobs->lock);
     for (unsigned i = 0; i < jobs->thread_count; i++)
         pthread_join(jobs->threads[i], NULL);
-    im_strings_done(&jobs->queue);
-    pthread_cond_destroy(&jobs->wake);
-    pthread_mutex_destroy(&jobs->lock);
+    queue_done(jobs);
     free(jobs->worker);
     free(jobs);
 }
@@ -510,61 +501,11 @@ bool jobs_cancel(struct jobs *jobs, struct db_conn *conn, const char *job_id, st
     if (!record_update_fields(conn, &job_type, job, (const char *const[]){"cancel", NULL}, err))
         return false;
     pthread_mutex_lock(&jobs->lock);
-    active = active_find(jobs, job_id);
+    active = queue_active(jobs, job_id);
     if (active != NULL)
         active->cancel = true;
     pthread_mutex_unlock(&jobs->lock);
     return true;
-}
-
-void jobs_progress(struct job_run *run, int64_t done_bytes, int64_t total_bytes) {
-    struct jobs *jobs = run->jobs;
-    struct job row = {.job_id = run->job->job_id};
-    int64_t now = im_mono_ms();
-    struct active *active;
-    bool flush;
-
-    pthread_mutex_lock(&jobs->lock);
-    active = active_find(jobs, run->job->job_id);
-    active->done_bytes = done_bytes;
-    active->total_bytes = total_bytes;
-    if (active->rate_from_ms == 0 || now - active->rate_from_ms > RATE_MS) {
-        active->rate_from_ms = now;
-        active->rate_from_bytes = done_bytes;
-    } else if (now > active->rate_from_ms + 200) {
-        active->rate_bytes =
-            (done_bytes - active->rate_from_bytes) * 1000 / (now - active->rate_from_ms);
-    }
-    flush = now - active->flushed_ms >= FLUSH_MS;
-    if (flush)
-        active->flushed_ms = now;
-    row.done_bytes = done_bytes;
-    row.total_bytes = total_bytes;
-    row.rate_bytes = active->rate_bytes;
-    pthread_mutex_unlock(&jobs->lock);
-    if (flush) {
-        struct im_err err = {0};
-        IM_AUTO(db_give_auto) struct db_conn *conn = db_take(jobs->config.db, &err);
-
-        if (conn == NULL ||
-            !record_update_fields(
-                conn, &job_type, &row,
-                (const char *const[]){"done_bytes", "total_bytes", "rate_bytes", NULL}, &err))
-            im_debug("jobs", "progress not written: %s", err.text);
-    }
-}
-
-void jobs_overlay(struct jobs *jobs, struct job *job) {
-    struct active *active;
-
-    pthread_mutex_lock(&jobs->lock);
-    active = active_find(jobs, job->job_id);
-    if (active != NULL && active->total_bytes + active->done_bytes > 0) {
-        job->done_bytes = active->done_bytes;
-        job->total_bytes = active->total_bytes;
-        job->rate_bytes = active->rate_bytes;
-    }
-    pthread_mutex_unlock(&jobs->lock);
 }
 
 bool jobs_wait(struct jobs *jobs, const char *job_id, int64_t timeout_ms, struct im_err *err) {

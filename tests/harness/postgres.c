@@ -148,17 +148,26 @@ char *postgres_database(const char *name) {
     return NULL;
 }
 
-bool postgres_crash(void) {
-    struct im_err err = {0};
-
+void postgres_kill(void) {
     kill(postmaster, SIGKILL);
     waitpid(postmaster, NULL, 0);
+    postmaster = 0;
+}
+
+bool postgres_again(void) {
+    struct im_err err = {0};
+
     /* Its orphans see to it that nobody starts beside them, for a moment. */
-    for (int try = 0; try < 20; try++) {
+    for (int try = 0; try < 50; try++) {
         im_sleep_ms(100);
         if (launch(&err))
             return true;
     }
     test_note("%s", err.text);
     return false;
+}
+
+bool postgres_crash(void) {
+    postgres_kill();
+    return postgres_again();
 }

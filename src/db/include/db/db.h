@@ -13,13 +13,13 @@
  * other (up to 30 s, then IM_BUSY). Never write on a second connection while a write transaction of
  * the same thread is open.
  *
- * Codes: IM_EXISTS for a violated unique constraint; IM_BUSY for a lock, a serialisation conflict
- * or a lost connection: nothing was committed, and the caller may begin again; IM_NO_RECORD when
- * the record itself is the trouble (a full or read-only disk, a damaged file, a server that cannot
- * be reached): nothing was committed, an operator is needed, the sentence says for what;
- * IM_INTERNAL for the rest. IM_UNKNOWN_COMMIT, when the server was lost while committing and stayed
- * away for half a minute: only reading again tells whether the commit happened. If it comes back in
- * that time it is asked, and the commit succeeds or is IM_BUSY. */
+ * Codes: IM_EXISTS for a violated unique constraint; IM_BUSY for a lock or serialisation conflict:
+ * nothing was committed, and the caller may begin again; IM_NO_RECORD when the record itself is the
+ * trouble (a full or read-only disk, a damaged file, a server that was lost or cannot be reached):
+ * nothing was committed, the sentence says what an operator can do; IM_INTERNAL for the rest.
+ * IM_UNKNOWN_COMMIT, when the server was lost while committing and stayed away for half a minute:
+ * only reading again tells whether the commit happened. If it comes back in that time it is asked,
+ * and the commit succeeds or is IM_NO_RECORD. */
 #ifndef DB_DB_H
 #define DB_DB_H
 

@@ -10,6 +10,10 @@
  * step back to the first, then `undone` puts the rows right in the transaction that marks the item
  * failed. Undo must not depend on `run` having finished, or begun.
  *
+ * A record in trouble (IM_NO_RECORD: a full disk, a server that is away) fails no job: the commit,
+ * or the step that met it, is tried again with longer and longer pauses. Whether a commit happened
+ * whose answer was lost is read from the item.
+ *
  * Codes that end up in a job are those of the steps; the sentence is kept with the item and the
  * job. */
 #ifndef JOBS_JOBS_H
@@ -56,10 +60,13 @@ struct jobs_config {
     unsigned threads;   /* items that run at once, e.g. 4 */
     const char *worker; /* name of this imprintd, kept in job.worker */
     int64_t keep_s;     /* finished jobs are removed after this time; 0 = keep */
+    int64_t tick_ms;    /* old jobs are removed, forgotten ones found so often; 0 = every minute */
+    int64_t rest_ms;    /* first pause while the record is in trouble; doubles; 0 = 500 */
 };
 
 struct jobs *jobs_open(const struct jobs_config *config, struct im_err *err) IM_MUST_CHECK;
-/* Reads the unfinished items of this worker name from the record and starts the threads. */
+/* Reads the unfinished items from the record, whichever imprintd left them (one serves at a time,
+ * see db_claim), and starts the threads. */
 bool jobs_start(struct jobs *jobs, struct im_err *err) IM_MUST_CHECK;
 /* Lets running steps end (or stops them when they look at `cancel`) and joins the threads;
  * unfinished items stay in the record and go on at the next start. NULL is fine. */
@@ -71,7 +78,7 @@ struct job_order {
 };
 /* Writes job and items inside the caller's transaction: the resource's rows and its job appear
  * together. Directive is JSON text for people, without secrets. The job runs once the caller has
- * committed and called jobs_wake(). */
+ * committed and called jobs_wake(), at the latest when the record is looked after. */
 bool jobs_add(struct jobs *jobs, struct db_conn *conn, const char *action, const char *owner,
               const char *directive, const struct job_order *orders, size_t order_count,
               char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
@@ -80,8 +87,8 @@ void jobs_wake(struct jobs *jobs, const char *job_id);
  * inside a transaction. */
 bool jobs_cancel(struct jobs *jobs, struct db_conn *conn, const char *job_id,
                  struct im_err *err) IM_MUST_CHECK;
-/* For steps that move bytes: kept in memory, written to the record at most once a second, shown
- * with rate and time left. */
+/* For steps that move bytes: those of this item. The sum over the job's items is kept in memory,
+ * written to the record at most once a second, shown with rate and time left. */
 void jobs_progress(struct job_run *run, int64_t done_bytes, int64_t total_bytes);
 /* The freshest progress of a job that runs here: overlays the fields of `job`, which came from the
  * record. */

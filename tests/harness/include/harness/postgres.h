@@ -13,5 +13,8 @@ bool postgres_start(void);
 char *postgres_database(const char *name);
 /* SIGKILL to the postmaster, and a new start on the same data. */
 bool postgres_crash(void);
+/* The two halves of it. */
+void postgres_kill(void);
+bool postgres_again(void);
 
 #endif
