@@ -52,7 +52,7 @@ static const struct config_key keys[] = {
     TEXT("virt", "uri", virt_uri, "qemu:///system",
          "libvirt URI, or memory: for a make-believe hypervisor"),
     WORD("virt", "accel", accel, "auto", "auto kvm tcg",
-         "how guest code runs; auto = KVM where there is, else TCG"),
+         "how guest code runs; auto = KVM where a test guest runs under it, else TCG"),
     INT("virt", "tb_cache", tb_cache_mib, "128", 8, 65536, "MiB",
         "translation cache of each machine under TCG"),
     TEXT("virt", "run_as", run_as, "", "user that machines run as; empty = libvirt's own choice"),

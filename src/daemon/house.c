@@ -194,6 +194,18 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
     return opened != NULL;
 }
 
+static void log_host(struct virt *virt) {
+    struct virt_host host;
+    struct im_err err = {0};
+
+    if (!virt_host(virt, &host, &err))
+        im_warn("imprintd", "hypervisor: %s", err.text);
+    else if (host.accel_reason[0] != '\0')
+        im_warn("imprintd", "machines run under TCG, without KVM: %s", host.accel_reason);
+    else
+        im_info("imprintd", "machines run with %s", host.accel);
+}
+
 static bool open_world(struct house *house, uid_t uid, gid_t gid, struct im_err *err) {
     struct config *config = house->config;
     struct virt_config virt = {.uri = config->virt_uri,
@@ -218,7 +230,10 @@ static bool open_world(struct house *house, uid_t uid, gid_t gid, struct im_err 
     if (!im_str_empty(net_reason(house->net)))
         im_warn("imprintd", "network: %s", net_reason(house->net));
     house->virt = virt_open(&virt, on_machine, house, err);
-    return house->virt != NULL || im_within(err, "hypervisor");
+    if (house->virt == NULL)
+        return im_within(err, "hypervisor");
+    log_host(house->virt);
+    return true;
 }
 
 static bool open_http(struct house *house, struct im_err *err) {

@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The connection to libvirt: opened when needed, opened again when lost, its events, and the folder
- * of an embedded driver. */
+/* The connection to libvirt: opened when needed, opened again when lost, its events, and what
+ * machines run with there. */
 #include "libvirt-private.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <libvirt/virterror.h>
 
@@ -209,49 +206,6 @@ virDomainPtr lv_domain(struct virt_driver *driver, const char *name, struct im_e
     }
 }
 
-/* "root" of qemu:///embed?root=DIR, owned. */
-static char *embed_root(const char *uri) {
-    const char *at = strstr(uri, "root=");
-
-    if (at == NULL || at[5] != '/')
-        return NULL;
-    return im_strndup(at + 5, strcspn(at + 5, "&"));
-}
-
-/* What makes an embedded driver work beside no daemon: QEMU's output goes to files (there is no
- * virtlogd), no private /dev (needs mount rights), no owner kept in attributes, no security module
- * that wants its own daemon. An operator's own file is left as it is. */
-static bool write_embed_conf(const char *root, const char *run_as, struct im_err *err) {
-    IM_AUTO(free_auto) char *folder = im_printf("%s/etc", root);
-    IM_AUTO(free_auto) char *path = im_printf("%s/qemu.conf", folder);
-    IM_AUTO(im_str_done) struct im_str text = {0};
-    struct stat st;
-
-    if (!im_make_dirs(folder, 0711, err))
-        return false;
-    if (stat(path, &st) == 0)
-        return true;
-    im_str_add(&text, "stdio_handler = \"file\"\nsecurity_driver = \"none\"\nnamespaces = []\n"
-                      "remember_owner = 0\n");
-    if (geteuid() == 0) {
-        const struct passwd *user = getpwnam(im_str_empty(run_as) ? "root" : run_as);
-        const struct group *group = user ? getgrgid(user->pw_gid) : NULL;
-
-        if (user == NULL || group == NULL)
-            return im_fail(err, IM_UNSUPPORTED, "there is no user %s to run machines as", run_as);
-        im_str_addf(&text, "user = \"%s\"\ngroup = \"%s\"\n", user->pw_name, group->gr_name);
-    }
-    return im_write_file(path, text.data, text.len, 0644, err);
-}
-
-static bool prepare_embed(const char *uri, const char *run_as, struct im_err *err) {
-    IM_AUTO(free_auto) char *root = embed_root(uri);
-
-    if (root == NULL)
-        return im_fail(err, IM_UNSUPPORTED, "%s: an embedded libvirt needs ?root=/folder", uri);
-    return write_embed_conf(root, run_as, err) || im_within(err, "%s", uri);
-}
-
 static void trim_all(const char *folder) {
     DIR *dir = opendir(folder);
     struct dirent *entry;
@@ -306,8 +260,6 @@ struct virt_driver *lv_open(const struct virt_config *config, virt_event *event,
     bool embed = strstr(config->uri, "/embed") != NULL;
     virConnectPtr conn;
 
-    if (embed && !prepare_embed(config->uri, config->run_as, err))
-        return NULL;
     pthread_once(&once, start_events);
     driver = im_alloc(sizeof(*driver));
     driver->uri = im_strdup(config->uri);
@@ -324,6 +276,8 @@ struct virt_driver *lv_open(const struct virt_config *config, virt_event *event,
     pthread_mutex_init(&driver->console_lock, NULL);
     if (pthread_create(&driver->keeper, NULL, keep_logs, driver) != 0)
         abort();
+    if (embed && !lv_embed_prepare(driver, config->run_as, err))
+        return NULL;
     /* A daemon that is not up yet is no reason to refuse: the next call finds it. Anything else
      * would never get better. */
     conn = lv_connection(driver, err);
@@ -356,67 +310,79 @@ void lv_close(struct virt_driver *driver) {
     pthread_cond_destroy(&driver->wake);
     free(driver->uri);
     free(driver->state_dir);
+    free(driver->emulator);
     free(driver);
 }
 
-/* The user that QEMU runs as, from <baselabel type='kvm'>+64055:+64055</baselabel>; -1 when libvirt
- * does not change it. */
-static uid_t qemu_user(virConnectPtr conn) {
-    IM_AUTO(free_auto) char *xml = virConnectGetCapabilities(conn);
+/* The user that QEMU runs as, from <baselabel type='kvm'>+64055:+64055</baselabel>. */
+static uid_t qemu_user(struct virt_driver *driver, virConnectPtr conn) {
+    IM_AUTO(free_auto) char *xml = driver->user_known ? NULL : virConnectGetCapabilities(conn);
     const char *dac = xml ? strstr(xml, "<model>dac</model>") : NULL;
     const char *label = dac ? strstr(dac, "<baselabel type='kvm'>+") : NULL;
 
+    if (driver->user_known)
+        return driver->user;
     return label ? (uid_t) strtoul(label + strlen("<baselabel type='kvm'>+"), NULL, 10)
-                 : (uid_t) -1;
+                 : VIRT_USER_SAME;
 }
 
 /* QEMU itself must be able to open /dev/kvm: libvirt does not open it for it. */
-static bool user_may_kvm(uid_t uid) {
-    const struct passwd *user = uid == (uid_t) -1 ? NULL : getpwuid(uid);
-    IM_AUTO(fd_auto) int fd = -1;
-    gid_t groups[64];
-    int count = 64;
-    struct stat st;
+static bool may_open(uid_t uid, bool embed, struct im_err *err) {
+    const struct passwd *user = uid == VIRT_USER_SAME ? NULL : getpwuid(uid);
+    const char *name = user ? user->pw_name : "that QEMU runs as";
 
-    if (uid == (uid_t) -1 || uid == 0 || uid == geteuid()) {
-        fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-        return fd >= 0;
-    }
-    if (stat("/dev/kvm", &st) < 0)
-        return false;
-    if ((st.st_mode & 0006) == 0006)
+    if (access("/dev/kvm", F_OK) < 0)
+        return im_fail(err, IM_UNSUPPORTED, "there is no /dev/kvm");
+    if (virt_kvm_opens(uid))
         return true;
-    if (user == NULL || getgrouplist(user->pw_name, user->pw_gid, groups, &count) < 0)
-        return false;
-    for (int i = 0; i < count; i++)
-        if (groups[i] == st.st_gid && (st.st_mode & 0060) == 0060)
-            return true;
-    return false;
+    if (!virt_kvm_opens(0))
+        return im_fail(err, IM_UNSUPPORTED, "the user %s may not open /dev/kvm", name);
+    return im_fail(err, IM_UNSUPPORTED,
+                   "the user %s may not open /dev/kvm%s; give it the right with: chgrp kvm "
+                   "/dev/kvm; chmod 660 /dev/kvm",
+                   name,
+                   embed ? ""
+                         : ", and libvirt asks QEMU anew at every start because of that, which "
+                           "takes a minute");
 }
 
-static bool host_can_kvm(struct virt_driver *driver, virConnectPtr conn) {
-    IM_AUTO(free_auto)
-    char *xml = virConnectGetDomainCapabilities(conn, NULL, "x86_64", "q35", "kvm", 0);
+static bool kvm_usable(struct virt_driver *driver, virConnectPtr conn, struct im_err *err) {
+    IM_AUTO(free_auto) char *xml = NULL;
 
     /* "qemu:///…", "qemu+unix:///…": no host between "//" and "/" means this one. */
-    return xml != NULL && (strstr(driver->uri, ":///") == NULL || user_may_kvm(qemu_user(conn)));
+    if (strstr(driver->uri, ":///") != NULL) {
+        uid_t uid = qemu_user(driver, conn);
+
+        return may_open(uid, driver->embed, err) &&
+               (strcmp(driver->wanted_accel, "kvm") == 0 ||
+                virt_kvm_works(driver->state_dir, uid, err) || im_within(err, "/dev/kvm"));
+    }
+    xml = virConnectGetDomainCapabilities(conn, NULL, "x86_64", "q35", "kvm", 0);
+    return xml != NULL || im_fail(err, IM_UNSUPPORTED, "libvirt at %s has no KVM", driver->uri);
+}
+
+/* With the lock held. */
+static bool find_accel(struct virt_driver *driver, virConnectPtr conn, struct im_err *err) {
+    struct im_err why = {0};
+
+    if (!driver->test && strcmp(driver->wanted_accel, "tcg") != 0) {
+        if (kvm_usable(driver, conn, &why)) {
+            snprintf(driver->accel, sizeof(driver->accel), "kvm");
+            return true;
+        }
+        if (strcmp(driver->wanted_accel, "kvm") == 0)
+            return im_fail(err, IM_UNSUPPORTED, "KVM is wanted, but %s", why.text);
+        snprintf(driver->accel_reason, sizeof(driver->accel_reason), "%s", why.text);
+    }
+    snprintf(driver->accel, sizeof(driver->accel), "tcg");
+    return true;
 }
 
 const char *lv_accel(struct virt_driver *driver, virConnectPtr conn, struct im_err *err) {
-    bool kvm;
+    bool found;
 
     pthread_mutex_lock(&driver->lock);
-    if (driver->accel[0] == '\0') {
-        kvm =
-            !driver->test && strcmp(driver->wanted_accel, "tcg") != 0 && host_can_kvm(driver, conn);
-        if (!kvm && strcmp(driver->wanted_accel, "kvm") == 0) {
-            pthread_mutex_unlock(&driver->lock);
-            im_fail(err, IM_UNSUPPORTED,
-                    "KVM is wanted, but machines on this host cannot use /dev/kvm");
-            return NULL;
-        }
-        snprintf(driver->accel, sizeof(driver->accel), "%s", kvm ? "kvm" : "tcg");
-    }
+    found = driver->accel[0] != '\0' || find_accel(driver, conn, err);
     pthread_mutex_unlock(&driver->lock);
-    return driver->accel;
+    return found ? driver->accel : NULL;
 }

@@ -222,6 +222,8 @@ static void add_head(struct xml *xml, const struct virt_machine *machine,
  * loader and guest draws on it without a driver. */
 static void add_devices(struct xml *xml, const struct virt_machine *machine,
                         const struct virt_xml_options *options) {
+    if (options->emulator != NULL)
+        add(xml, "<emulator>@</emulator>\n", options->emulator);
     add(xml, "<controller type='pci' index='0' model='pcie-root'/>\n");
     for (int i = 1; i <= SPARE_PORTS; i++)
         im_str_addf(&xml->text, "<controller type='pci' index='%d' model='pcie-root-port'/>\n", i);

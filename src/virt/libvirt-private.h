@@ -33,6 +33,9 @@ struct virt_driver {
     char wanted_accel[8];
     int tb_cache_mib;
     bool embed, test;
+    bool user_known; /* `user`: whom QEMU runs as, where that is our choice */
+    uid_t user;
+    char *emulator; /* in place of the distribution's QEMU; NULL = that one */
     struct lv_listener *listener;
 
     pthread_mutex_t lock; /* guards what follows; taken before any lock of libvirt's */
@@ -40,6 +43,7 @@ struct virt_driver {
     int callback;         /* of its lifecycle events */
     int64_t retry_ms;     /* not asked again before, after it timed out */
     char accel[8];        /* "" until found out */
+    char accel_reason[VIRT_REASON_MAX];
     bool closing;
     pthread_cond_t wake;
     pthread_t keeper; /* keeps console logs bounded */
@@ -97,6 +101,10 @@ void lv_close(struct virt_driver *driver);
 /* "kvm" or "tcg" (borrowed), found out once. */
 const char *lv_accel(struct virt_driver *driver, virConnectPtr conn,
                      struct im_err *err) IM_MUST_CHECK;
+
+/* Writes what an embedded driver needs into its folder; before the connection is opened. */
+bool lv_embed_prepare(struct virt_driver *driver, const char *run_as,
+                      struct im_err *err) IM_MUST_CHECK;
 
 /* The guest agent, for the driver's table. */
 bool lv_fs_freeze(struct virt_driver *driver, const char *name, int64_t timeout_ms,

@@ -29,6 +29,7 @@ static bool lv_host(struct virt_driver *driver, struct virt_host *ret_host, stru
     if (accel == NULL)
         return false;
     snprintf(host.accel, sizeof(host.accel), "%s", accel);
+    snprintf(host.accel_reason, sizeof(host.accel_reason), "%s", driver->accel_reason);
     if (strstr(driver->uri, ":///") != NULL) {
         long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
@@ -165,6 +166,7 @@ static bool lv_start(struct virt_driver *driver, const struct virt_machine *mach
     IM_AUTO(free_auto) char *nvram = virt_nvram_path(driver->state_dir, machine->name);
     IM_AUTO(free_auto) char *xml = NULL;
     struct virt_xml_options options = {.tb_cache_mib = driver->tb_cache_mib,
+                                       .emulator = driver->emulator,
                                        .owner = driver->state_dir,
                                        .log_path = log,
                                        .nvram = nvram};

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,6 +26,7 @@ enum { PATIENCE_MS = 180000 };
 
 static const char *folder;
 static char *base_path, *head_path, *next_path, *uri, *state_dir;
+static const char *machine_user = ""; /* as imprintd's own does where there is one */
 static volatile int events[4];
 
 static void on_event(void *arg, const char *name, enum virt_state state) {
@@ -35,7 +37,7 @@ static void on_event(void *arg, const char *name, enum virt_state state) {
 static struct virt_config config(void) {
     const char *accel = getenv("IMPRINT_TEST_ACCEL");
 
-    return (struct virt_config){uri, accel ? accel : "auto", 32, state_dir, NULL};
+    return (struct virt_config){uri, accel ? accel : "auto", 32, state_dir, machine_user};
 }
 
 static bool start(struct virt *virt, const char *head, struct im_err *err) {
@@ -65,6 +67,8 @@ static void set_paths(const char *where) {
     next_path = im_printf("%s/next", folder);
     uri = im_printf("qemu:///embed?root=%s/libvirt", folder);
     state_dir = im_printf("%s/state", folder);
+    if (geteuid() == 0 && getpwnam("libvirt-qemu") != NULL)
+        machine_user = "libvirt-qemu";
 }
 
 /* The other role of this program: owns the embedded driver, starts the machine, and waits to be
@@ -104,11 +108,13 @@ static bool said(const char *path, const char *what) {
 }
 
 static bool overlay(const char *path, const char *backing, const char *format) {
+    const struct passwd *user = im_str_empty(machine_user) ? NULL : getpwnam(machine_user);
     struct im_err err = {0};
 
     return im_run((const char *[]){"qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F",
                                    format, path, NULL},
-                  NULL, 60000, NULL, &err);
+                  NULL, 60000, NULL, &err) &&
+           (user == NULL || chown(path, user->pw_uid, user->pw_gid) == 0);
 }
 
 static bool make_disk(const char *nano) {
@@ -161,7 +167,7 @@ static void test_looks(struct virt *virt) {
     size_t len = 0;
 
     check_ok(virt_host(virt, &host, &err), "the host");
-    test_note("machines run with %s", host.accel);
+    test_note("machines run with %s %s", host.accel, host.accel_reason);
     check_ok(virt_info(virt, "i-nano", &info, &err), "it tells of itself");
     check(info.vnc_port >= 5900 && !info.agent_connected && info.ip[0] == '\0', "a screen on %d",
           info.vnc_port);

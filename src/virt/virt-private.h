@@ -4,6 +4,8 @@
 #ifndef VIRT_VIRT_PRIVATE_H
 #define VIRT_VIRT_PRIVATE_H
 
+#include <sys/types.h>
+
 #include "virt/virt.h"
 
 struct virt_driver; /* each driver's own */
@@ -58,10 +60,23 @@ bool virt_log_trim(const char *path, struct im_err *err) IM_MUST_CHECK;
 /* Total and available bytes of this host's memory. */
 bool virt_meminfo(uint64_t *ret_total, uint64_t *ret_available, struct im_err *err) IM_MUST_CHECK;
 
+/* KVM on this host, for machines whose QEMU runs as user `uid`. */
+#define VIRT_USER_SAME ((uid_t) -1) /* as ourselves */
+/* May that user open /dev/kvm? */
+bool virt_kvm_opens(uid_t uid);
+/* Does a guest really run under it? Tried once per boot of the host, then remembered in state_dir;
+ * fails with the reason. */
+bool virt_kvm_works(const char *state_dir, uid_t uid, struct im_err *err) IM_MUST_CHECK;
+/* The two halves of a trial: the guest as a disk, and its run under "kvm" or, to test the guest
+ * itself, "tcg". */
+bool virt_kvm_disk(const char *path, struct im_err *err) IM_MUST_CHECK;
+bool virt_kvm_try(const char *disk, uid_t uid, const char *accel, struct im_err *err) IM_MUST_CHECK;
+
 /* A machine as libvirt reads it. What differs between hypervisors and hosts: */
 struct virt_xml_options {
     const char *type;     /* "kvm", "qemu" or "test" */
     int tb_cache_mib;     /* TCG's translation cache */
+    const char *emulator; /* NULL = the one libvirt chooses */
     const char *owner;    /* goes into our mark, by which virt_list() knows machines of ours */
     const char *log_path; /* console log, NULL = none */
     const char *loader;   /* UEFI firmware and its variables' template; NULL for BIOS */

@@ -25,7 +25,8 @@ struct virt;
 
 struct virt_config {
     const char *uri;
-    const char *accel;     /* "auto" (KVM if the host can, else TCG), "kvm", "tcg" */
+    const char *accel;     /* "auto": KVM if a test guest runs under it, else TCG; "kvm": without
+                              that test; "tcg" */
     int tb_cache_mib;      /* bound of TCG's translation cache, 0 = 128 */
     const char *state_dir; /* for what we keep beside libvirt: console logs; absolute */
     const char
@@ -43,11 +44,13 @@ struct virt *virt_open(const struct virt_config *config, virt_event *event, void
 /* Machines go on running. */
 void virt_close(struct virt *virt);
 
+enum { VIRT_REASON_MAX = 320 };
 struct virt_host {
     uint64_t memory_bytes,
         memory_free_bytes; /* from /proc/meminfo of a local host: virNodeGetInfo is wrong on some */
     unsigned cpus;
-    char accel[8]; /* what machines run with: "kvm" or "tcg" */
+    char accel[8];                      /* what machines run with: "kvm" or "tcg" */
+    char accel_reason[VIRT_REASON_MAX]; /* why not KVM, though "auto"; else "" */
     char name[64];
 };
 bool virt_host(struct virt *virt, struct virt_host *ret_host, struct im_err *err) IM_MUST_CHECK;
