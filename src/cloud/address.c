@@ -170,24 +170,69 @@ static bool ports_taken(struct db_conn *conn, int64_t **ret_ports, size_t *ret_c
     return true;
 }
 
-static bool port_assign(struct db_conn *conn, void *arg, struct im_err *err) {
-    struct nic *nic = arg;
+/* A card and the network it is to agree with. */
+struct settling {
+    struct cloud *cloud;
+    struct nic *nic;
+    bool anew;
+};
+
+static bool settle_user(const struct settling *settling, struct db_conn *conn, const char *ip,
+                        struct im_err *err) {
     IM_AUTO(free_auto) int64_t *taken = NULL;
+    struct nic *nic = settling->nic;
     size_t count = 0;
     int port = 0;
 
+    if (!settling->anew && nic->ssh_port != 0 && im_str_equal(nic->private_ip, ip))
+        return true;
     if (!ports_taken(conn, &taken, &count, err) || !net_free_port(taken, count, &port, err))
         return false;
     nic->ssh_port = port;
-    return record_update_fields(conn, &nic_type, nic, (const char *const[]){"ssh_port", NULL}, err);
+    im_replace(&nic->private_ip, ip);
+    return record_update_fields(conn, &nic_type, nic,
+                                (const char *const[]){"ssh_port", "private_ip", NULL}, err);
 }
 
-bool nics_assign_ports(struct cloud *cloud, struct nic **nics, size_t count, bool anew,
-                       struct im_err *err) {
-    if (net_kind(cloud->config.net) != NET_USER)
+static bool settle_bridge(const struct settling *settling, struct db_conn *conn, uint32_t first,
+                          uint32_t last, struct im_err *err) {
+    char ip[INET_ADDRSTRLEN];
+    struct nic *nic = settling->nic;
+    struct in_addr in = {0};
+    bool inside = inet_pton(AF_INET, nic->private_ip ? nic->private_ip : "", &in) == 1 &&
+                  ntohl(in.s_addr) >= first && ntohl(in.s_addr) <= last;
+
+    if (inside && nic->ssh_port == 0)
         return true;
-    for (size_t i = 0; i < count; i++)
-        if ((anew || nics[i]->ssh_port == 0) && !cloud_transact(cloud, port_assign, nics[i], err))
+    if (!inside) {
+        if (!address_pick(settling->cloud, conn, ip, err))
             return false;
+        im_replace(&nic->private_ip, ip);
+    }
+    nic->ssh_port = 0;
+    return record_update_fields(conn, &nic_type, nic,
+                                (const char *const[]){"ssh_port", "private_ip", NULL}, err);
+}
+
+static bool settle_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    const struct settling *settling = arg;
+    uint32_t first, last, gateway;
+    char ip[INET_ADDRSTRLEN];
+
+    net_range(settling->cloud->config.net, &first, &last, &gateway);
+    if (net_kind(settling->cloud->config.net) == NET_BRIDGE)
+        return settle_bridge(settling, conn, first, last, err);
+    address_text(first, ip);
+    return settle_user(settling, conn, ip, err);
+}
+
+bool nics_settle(struct cloud *cloud, struct nic **nics, size_t count, bool anew,
+                 struct im_err *err) {
+    for (size_t i = 0; i < count; i++) {
+        struct settling settling = {cloud, nics[i], anew};
+
+        if (!cloud_transact(cloud, settle_body, &settling, err))
+            return false;
+    }
     return true;
 }

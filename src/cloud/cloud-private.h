@@ -123,10 +123,11 @@ bool nics_plan(struct cloud *cloud, struct db_conn *conn, const struct instance 
 bool nics_load(struct db_conn *conn, const char *instance_id, struct nic ***ret_nics,
                size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
 bool nics_delete(struct db_conn *conn, const char *instance_id, struct im_err *err) IM_MUST_CHECK;
-/* User mode: gives every card without one a port on 127.0.0.1; `anew`: another one to all, as the
- * old was taken by a stranger. */
-bool nics_assign_ports(struct cloud *cloud, struct nic **nics, size_t count, bool anew,
-                       struct im_err *err) IM_MUST_CHECK;
+/* Before a start: brings cards to agree with the network of today, which may have been another when
+ * they were planned. On a bridge each has an address of the range, and keeps it; in user mode each
+ * has a port on 127.0.0.1 (`anew`: another one, as the old was taken by a stranger). */
+bool nics_settle(struct cloud *cloud, struct nic **nics, size_t count, bool anew,
+                 struct im_err *err) IM_MUST_CHECK;
 
 /* --- machine.c: from rows to a running machine ------------------------------------------------ */
 

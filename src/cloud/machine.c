@@ -173,13 +173,19 @@ static bool describe_disks(struct cloud *cloud, const struct parts *parts, struc
 
 static struct virt_nic *describe_nics(struct cloud *cloud, const struct parts *parts) {
     bool user = net_kind(cloud->config.net) == NET_USER;
-    struct virt_nic *nics = im_alloc(parts->nic_count * sizeof(*nics));
+    size_t count = parts->nic_count;
+    /* One block: the names of the taps lie behind the cards. */
+    struct virt_nic *nics = im_alloc(count * (sizeof(*nics) + NET_TAP_TEXT));
+    char(*taps)[NET_TAP_TEXT] = (char(*)[NET_TAP_TEXT])(nics + count);
 
-    for (size_t i = 0; i < parts->nic_count; i++)
+    for (size_t i = 0; i < count; i++) {
+        net_tap_name(parts->nics[i]->nic_id, taps[i]);
         nics[i] = (struct virt_nic){.kind = user ? VIRT_NIC_USER : VIRT_NIC_BRIDGE,
                                     .mac = parts->nics[i]->nic_id,
                                     .bridge = user ? NULL : net_bridge_name(cloud->config.net),
+                                    .tap = user ? NULL : taps[i],
                                     .ssh_port = (int) parts->nics[i]->ssh_port};
+    }
     return nics;
 }
 
@@ -224,10 +230,9 @@ static bool start_described(struct cloud *cloud, const struct parts *parts,
 
 static bool start_parts(struct cloud *cloud, const struct parts *parts, struct im_err *err) {
     struct disks disks = {0};
-    bool started = describe_disks(cloud, parts, &disks, err) &&
-                   write_seed(cloud, parts, disks.seed, err) &&
-                   nics_assign_ports(cloud, parts->nics, parts->nic_count, false, err) &&
-                   plug(cloud, parts, err);
+    bool started =
+        describe_disks(cloud, parts, &disks, err) && write_seed(cloud, parts, disks.seed, err) &&
+        nics_settle(cloud, parts->nics, parts->nic_count, false, err) && plug(cloud, parts, err);
 
     if (started && !start_described(cloud, parts, &disks, err)) {
         struct im_err again = {0};
@@ -235,7 +240,7 @@ static bool start_parts(struct cloud *cloud, const struct parts *parts, struct i
         /* In user mode a stranger may have taken the port since: once more with another one. */
         started = net_kind(cloud->config.net) == NET_USER && parts->nic_count > 0 &&
                   err->code == IM_INTERNAL &&
-                  nics_assign_ports(cloud, parts->nics, parts->nic_count, true, &again) &&
+                  nics_settle(cloud, parts->nics, parts->nic_count, true, &again) &&
                   start_described(cloud, parts, &disks, &again);
     }
     disks_done(&disks);

@@ -6,6 +6,7 @@
 #include "cloud/cloud.h"
 #include "daemon/config.h"
 #include "http/http.h"
+#include "net/net.h"
 
 /* Everything that is open, in the order of opening. */
 struct house {
@@ -27,6 +28,8 @@ bool house_open(struct house *house, struct config *config, struct im_err *err) 
 bool house_open_record(struct house *house, struct config *config,
                        struct im_err *err) IM_MUST_CHECK;
 void house_close(struct house *house);
+/* Borrowed from the configuration. */
+struct net_config house_net_config(const struct config *config);
 
 /* `imprintd user …` and `imprintd key …`; words after the options. Returns the exit status. */
 int account_main(struct config *config, int argc, char **argv);

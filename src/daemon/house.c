@@ -206,6 +206,29 @@ static void log_host(struct virt *virt) {
         im_info("imprintd", "machines run with %s", host.accel);
 }
 
+struct net_config house_net_config(const struct config *config) {
+    return (struct net_config){.mode = config->net_mode,
+                               .bridge = config->bridge,
+                               .subnet = config->subnet,
+                               .domain = config->domain,
+                               .nat = config->nat,
+                               .host_ports = config->host_ports,
+                               .state_dir = config->state_dir};
+}
+
+/* One line on which network machines have, and why: quickstart shows it, too. */
+static void tell_network(const struct house *house) {
+    const struct config *config = house->config;
+
+    if (net_kind(house->net) == NET_BRIDGE)
+        im_info("imprintd", "network: bridge %s, subnet %s%s", config->bridge, config->subnet,
+                config->nat ? ", NAT" : "");
+    else
+        im_info("imprintd", "network: %s",
+                im_str_empty(net_reason(house->net)) ? "user mode, as configured"
+                                                     : net_reason(house->net));
+}
+
 static bool open_world(struct house *house, uid_t uid, gid_t gid, struct im_err *err) {
     struct config *config = house->config;
     struct virt_config virt = {.uri = config->virt_uri,
@@ -213,12 +236,7 @@ static bool open_world(struct house *house, uid_t uid, gid_t gid, struct im_err 
                                .tb_cache_mib = (int) config->tb_cache_mib,
                                .state_dir = config->state_dir,
                                .run_as = config->run_as};
-    struct net_config net = {.mode = config->net_mode,
-                             .bridge = config->bridge,
-                             .subnet = config->subnet,
-                             .domain = config->domain,
-                             .nat = config->nat,
-                             .state_dir = config->state_dir};
+    struct net_config net = house_net_config(config);
 
     house->pool = storage_open(config->pool_uri, err);
     if (house->pool == NULL)
@@ -227,8 +245,7 @@ static bool open_world(struct house *house, uid_t uid, gid_t gid, struct im_err 
     house->net = net_open(&net, err);
     if (house->net == NULL)
         return im_within(err, "network");
-    if (!im_str_empty(net_reason(house->net)))
-        im_warn("imprintd", "network: %s", net_reason(house->net));
+    tell_network(house);
     house->virt = virt_open(&virt, on_machine, house, err);
     if (house->virt == NULL)
         return im_within(err, "hypervisor");

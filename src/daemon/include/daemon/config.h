@@ -17,7 +17,7 @@ struct config {
     char *record_uri, *pool_uri;
     char *virt_uri, *accel, *run_as;
     int64_t tb_cache_mib;
-    char *net_mode, *bridge, *subnet, *domain;
+    char *net_mode, *bridge, *subnet, *domain, *host_ports;
     int64_t nat, record_wait_s;
     char *address, *tls_certificate, *tls_key;
     int64_t port, threads, max_connections, max_connections_per_ip, idle_timeout_s;
