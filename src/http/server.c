@@ -192,8 +192,13 @@ static void *on_uri(void *arg, const char *uri, struct MHD_Connection *connectio
     exchange->connection = connection;
     exchange->path = im_strdup(uri);
     mark = strchr(exchange->path, '?');
-    if (mark != NULL)
+    if (mark != NULL) {
         *mark = '\0';
+        /* The library would now take the query apart into the connection's memory, for nobody; and
+         * when a long one does not fit there, version 0.9.75 does not answer at all. It looks at
+         * its own copy, which this is: show it an empty query. */
+        ((char *) uri)[mark + 1 - exchange->path] = '\0';
+    }
     exchange->query = mark != NULL ? mark + 1 : "";
     exchange->fd = -1;
     return exchange;
