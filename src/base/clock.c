@@ -33,13 +33,15 @@ void im_time_format(int64_t time_s, char out[IM_TIME_TEXT]) {
 }
 
 bool im_time_parse(const char *text, int64_t *ret_time_s) {
-    struct tm tm = {0};
+    struct tm tm = {0}, said;
     const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
 
     if (rest != NULL && *rest == '.')
         rest += 1 + strspn(rest + 1, "0123456789");
     if (rest == NULL || strcmp(rest, "Z") != 0)
         return false;
+    said = tm;
     *ret_time_s = (int64_t) timegm(&tm);
-    return true;
+    /* February 30 became a day in March: that was no date. */
+    return tm.tm_mday == said.tm_mday && tm.tm_sec == said.tm_sec;
 }

@@ -73,6 +73,7 @@ static void test_time(void) {
     im_time_format(time_s, text);
     check(strcmp(text, "2030-01-02T03:04:05Z") == 0, "and comes back");
     check(im_time_parse("2030-01-02T03:04:05.678Z", &time_s), "fractions are accepted");
+    check(!im_time_parse("2030-02-30T03:04:05Z", &time_s), "February has no 30th day");
     check(!im_time_parse("2030-01-02T03:04:05", &time_s) && !im_time_parse("", &time_s),
           "a missing Z is refused");
 }

@@ -72,6 +72,9 @@ bool image_owned(const struct caller *caller, const struct image *image,
 bool instance_allows(const struct instance *instance, const char *action,
                      struct im_err *err) IM_MUST_CHECK;
 bool image_allows(const struct image *image, const char *action, struct im_err *err) IM_MUST_CHECK;
+/* A processor model is a word, a topology multiplies to the vCPUs; NULL and "" are fine. */
+bool cpu_shape_fits(const char *model, const char *topology, int64_t vcpus,
+                    struct im_err *err) IM_MUST_CHECK;
 /* A name or description: UTF-8, no control characters, at most `max` bytes. NULL and "" are fine.
  */
 bool text_fits(const char *what, const char *text, size_t max, struct im_err *err) IM_MUST_CHECK;

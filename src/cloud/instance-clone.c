@@ -32,6 +32,25 @@ static void clone_vxnets(const struct clone *clone, const struct instance *sourc
     }
 }
 
+/* A network for an instance that is not cloned would be forgotten without a word. */
+static bool vxnets_fit(const struct im_strings *ids, const struct im_strings *vxnets,
+                       struct im_err *err) {
+    for (size_t i = 0; vxnets != NULL && i < vxnets->count; i++) {
+        size_t len = strcspn(vxnets->items[i], "|");
+        bool known = false;
+
+        for (size_t j = 0; j < ids->count && !known; j++)
+            known = vxnets->items[i][len] == '|' && strlen(ids->items[j]) == len &&
+                    strncmp(vxnets->items[i], ids->items[j], len) == 0;
+        if (!known)
+            return im_fail(err, IM_BAD_MESSAGE,
+                           "parameter [vxnets.n] is not of the form INSTANCE|VXNET with one of the "
+                           "instances: [%.64s]",
+                           vxnets->items[i]);
+    }
+    return true;
+}
+
 static bool add_links(struct db_conn *conn, const char *from, const char *to, struct im_err *err) {
     IM_AUTO(query_done) struct query query = {0};
     void **links = NULL;
@@ -108,7 +127,7 @@ bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
                                    .prepare = clone_prepare,
                                    .arg = &clone};
 
-    return instance_batch_run(&batch, ret_job_id, err);
+    return vxnets_fit(ids, vxnets, err) && instance_batch_run(&batch, ret_job_id, err);
 }
 
 /* --- The job: item = the source; the clone's id is in its data -----------------------------------

@@ -30,7 +30,8 @@ static bool resize_prepare(struct instance_batch *batch, struct db_conn *conn,
 
     (void) conn;
     if (!wanted_size(args, instance, &vcpus, &memory_mib, err) ||
-        !machine_fits(batch->cloud, vcpus, memory_mib, err))
+        !machine_fits(batch->cloud, vcpus, memory_mib, err) ||
+        !cpu_shape_fits(args->cpu_model, args->cpu_topology, vcpus, err))
         return false;
     if (gib > 0 && (gib < instance->os_disk_size || gib > batch->cloud->config.max_disk_gib))
         return im_fail(err, IM_BAD_MESSAGE,

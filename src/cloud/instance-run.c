@@ -47,10 +47,14 @@ static bool sized(struct run *run, struct im_err *err) {
     return machine_fits(run->cloud, run->vcpus, run->memory_mib, err);
 }
 
-static bool topology_fits(const char *topology, int64_t vcpus, struct im_err *err) {
+bool cpu_shape_fits(const char *model, const char *topology, int64_t vcpus, struct im_err *err) {
     unsigned sockets, cores, threads;
     char rest;
 
+    if (!im_str_empty(model) && !im_id_valid(model))
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "cpu_model [%.64s] should consist of letters, digits, dots and dashes",
+                       model);
     if (im_str_empty(topology))
         return true;
     if (sscanf(topology, "%u,%u,%u%c", &sockets, &cores, &threads, &rest) != 3 || sockets > 64 ||
@@ -124,7 +128,8 @@ static bool run_check(struct run *run, struct im_err *err) {
                                run->count);
     return text_fits("instance_name", args->instance_name, 255, err) &&
            hostname_fits(args->hostname, err) && sized(run, err) &&
-           topology_fits(args->cpu_topology, run->vcpus, err) && userdata_fits(run, err) &&
+           cpu_shape_fits(args->cpu_model, args->cpu_topology, run->vcpus, err) &&
+           userdata_fits(run, err) &&
            login_check(args->login_mode, args->login_keypair, args->login_passwd, &run->passwd_hash,
                        err);
 }

@@ -306,11 +306,19 @@ static enum MHD_Result serve_console(struct exchange *exchange) {
         MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "Upgrade");
     const char *key =
         MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "Sec-WebSocket-Key");
+    const char *version =
+        MHD_lookup_connection_value(exchange->connection, MHD_HEADER_KIND, "Sec-WebSocket-Version");
     struct im_err err = {0};
 
-    if (protocol != NULL && strcasecmp(protocol, "websocket") == 0 && key != NULL &&
-        strlen(key) <= 64)
-        return upgrade(exchange, "websocket", key);
+    if (protocol != NULL && strcasecmp(protocol, "websocket") == 0) {
+        if (key == NULL || strlen(key) > 64)
+            im_fail(&err, IM_BAD_MESSAGE, "header Sec-WebSocket-Key is missing or too long");
+        else if (version != NULL && strcmp(version, "13") != 0)
+            im_fail(&err, IM_BAD_MESSAGE, "header Sec-WebSocket-Version must be 13");
+        else
+            return upgrade(exchange, "websocket", key);
+        return reply_error(exchange->connection, MHD_HTTP_OK, &err);
+    }
     if (protocol != NULL && strcasecmp(protocol, "imprint-console") == 0)
         return upgrade(exchange, "imprint-console", NULL);
     im_fail(&err, IM_BAD_MESSAGE, "the console is reached by a WebSocket (header Upgrade)");

@@ -111,12 +111,15 @@ static bool identify(struct exchange *exchange, struct im_err *err) {
 static bool begin(struct exchange *exchange, struct im_err *err) {
     struct params params = {0};
     uint64_t limit = exchange->http->config.upload_max_bytes;
+    bool put = strcmp(exchange->method, "PUT") == 0;
     bool good = identify(exchange, err) && exchange_authenticate(exchange, &params, err);
 
     params_done(&params);
     if (!good)
         return false;
-    if (strcmp(exchange->method, "PUT") != 0)
+    if (!put && strcmp(exchange->method, "GET") != 0 && strcmp(exchange->method, "HEAD") != 0)
+        return im_fail(err, IM_BAD_ACTION, "method %s is not allowed here", exchange->method);
+    if (!put)
         return true;
     if (!announced(exchange, err))
         return false;
@@ -127,7 +130,8 @@ static bool begin(struct exchange *exchange, struct im_err *err) {
     return exchange->ask || open_file(exchange, err);
 }
 
-/* The reply says in any case how far the upload is. */
+/* The reply says in any case how far the upload is. The file is let go before: a client that reads
+ * the reply may send the next piece on another connection at once. */
 static enum MHD_Result reply_upload(struct exchange *exchange, const char *job_id) {
     struct wire_writer writer = {0};
 
@@ -150,6 +154,7 @@ static enum MHD_Result reply_upload(struct exchange *exchange, const char *job_i
         wire_int(&writer, "received_bytes", (int64_t) exchange->offset);
         wire_int(&writer, "total_bytes", (int64_t) exchange->total);
     }
+    data_end(exchange);
     if (job_id != NULL)
         wire_text(&writer, "job_id", job_id);
     wire_object_end(&writer);
@@ -197,10 +202,6 @@ static enum MHD_Result serve_state(struct exchange *exchange) {
     struct MHD_Response *response;
     enum MHD_Result result;
 
-    if (strcmp(exchange->method, "GET") != 0 && strcmp(exchange->method, "HEAD") != 0) {
-        im_fail(&exchange->err, IM_BAD_ACTION, "method %s is not allowed here", exchange->method);
-        return reply_upload(exchange, NULL);
-    }
     if (!cloud_upload_begin(exchange->http->cloud, &exchange->caller, exchange->id, &upload,
                             &exchange->err))
         return reply_upload(exchange, NULL);
