@@ -6,6 +6,9 @@
 
 #include "db/db.h"
 
+/* Longer statements (lists of thousands of values) are not kept prepared. */
+enum { DB_KEPT_MAX = 4096 };
+
 struct db_driver {
     const char *name; /* also the scheme of the URI */
     /* Checks the URI's rest and prepares what all connections share. */

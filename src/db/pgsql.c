@@ -460,7 +460,7 @@ static struct statement *place_for(struct link *link) {
 }
 
 static bool prepare(struct link *link, const char *sql, char ret_name[16], struct im_err *err) {
-    struct statement *place;
+    struct statement *place = NULL;
     size_t len = strlen(sql);
     PGresult *result;
     bool fine;
@@ -473,12 +473,15 @@ static bool prepare(struct link *link, const char *sql, char ret_name[16], struc
             return true;
         }
     }
-    place = place_for(link);
-    name_of(++link->last_number, ret_name);
+    *ret_name = '\0'; /* the one without a name lives until the next one */
+    if (len < DB_KEPT_MAX) {
+        place = place_for(link);
+        name_of(++link->last_number, ret_name);
+    }
     result = PQprepare(link->pg, ret_name, sql, 0, NULL);
     fine = PQresultStatus(result) == PGRES_COMMAND_OK || pg_fail(link->pg, result, err);
     PQclear(result);
-    if (fine)
+    if (fine && place != NULL)
         *place = (struct statement){.sql = im_strdup(sql), .len = len, .number = link->last_number};
     return fine;
 }

@@ -336,9 +336,24 @@ static bool link_script(void *link, const char *sql, struct im_err *err) {
 
 /* --- Statements ------------------------------------------------------------------------------- */
 
+/* $N is but a name to SQLite, found by a search; ?N is the number. Texts in quotes stay. */
+static char *numbered(const char *sql) {
+    char *own = im_strdup(sql);
+    bool quoted = false;
+
+    for (char *p = own; *p != '\0'; p++) {
+        if (*p == '\'')
+            quoted = !quoted;
+        else if (*p == '$' && !quoted)
+            *p = '?';
+    }
+    return own;
+}
+
 /* A kept statement of this text that is free, else a new one, kept if there is a place. */
 static bool prepare(struct link *link, const char *sql, struct result *result, struct im_err *err) {
     struct statement *place = NULL;
+    IM_AUTO(free_auto) char *own = NULL;
     size_t len = strlen(sql);
 
     for (size_t i = 0; i < STATEMENTS_KEPT; i++) {
@@ -352,10 +367,11 @@ static bool prepare(struct link *link, const char *sql, struct result *result, s
             return true;
         }
     }
-    if (sqlite3_prepare_v3(link->db, sql, -1, SQLITE_PREPARE_PERSISTENT, &result->stmt, NULL) !=
+    own = numbered(sql);
+    if (sqlite3_prepare_v3(link->db, own, -1, SQLITE_PREPARE_PERSISTENT, &result->stmt, NULL) !=
         SQLITE_OK)
         return sql_fail(link->db, "prepare a statement", err);
-    for (size_t tries = 0; tries < STATEMENTS_KEPT && place == NULL; tries++) {
+    for (size_t tries = 0; len < DB_KEPT_MAX && tries < STATEMENTS_KEPT && place == NULL; tries++) {
         struct statement *kept = &link->kept[link->next++ % STATEMENTS_KEPT];
 
         if (!kept->busy)
@@ -372,19 +388,16 @@ static bool prepare(struct link *link, const char *sql, struct result *result, s
     return true;
 }
 
-/* $N is a named parameter to SQLite: bound by its name, wherever it first stands in the text. */
 static bool bind(struct result *result, const struct db_value *values, size_t count,
                  struct im_err *err) {
     int wanted = sqlite3_bind_parameter_count(result->stmt);
 
     for (int place = 1; place <= wanted; place++) {
-        const char *name = sqlite3_bind_parameter_name(result->stmt, place);
-        size_t number = name ? (size_t) atoi(name + 1) : 0;
-        const struct db_value *value = number >= 1 && number <= count ? &values[number - 1] : NULL;
+        const struct db_value *value = &values[place - 1];
         int rc;
 
-        if (value == NULL)
-            return im_fail(err, IM_INTERNAL, "record: no value for parameter %s", name);
+        if ((size_t) place > count)
+            return im_fail(err, IM_INTERNAL, "record: no value for parameter $%d", place);
         if (value->type == 'i')
             rc = sqlite3_bind_int64(result->stmt, place, value->integer);
         else if (value->text == NULL)

@@ -90,8 +90,11 @@ void query_add(struct query *query, const char *field, enum condition_op op, con
         condition = &query->conditions[query->condition_count++];
         *condition = (struct condition){.field = field, .op = op};
     }
-    condition->values =
-        im_realloc_array(condition->values, condition->value_count + 1, sizeof(char *));
+    /* Room doubles at 1, 2, 4, 8 … values: nobody needs to keep how much there is. */
+    if ((condition->value_count & (condition->value_count - 1)) == 0)
+        condition->values = im_realloc_array(
+            condition->values, condition->value_count ? condition->value_count * 2 : 1,
+            sizeof(char *));
     condition->values[condition->value_count++] = im_strdup(value);
 }
 

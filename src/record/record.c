@@ -12,26 +12,37 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-enum { FIELDS_MAX = 64, VALUES_MAX = 1024 };
+/* PostgreSQL takes 65535 values in one statement, SQLite 32766. */
+enum { FIELDS_MAX = 64, VALUES_MAX = 32000 };
 
-/* Arguments that are gathered while the SQL text grows. Integers in text form keep their own
- * memory. */
+/* Arguments that are gathered while the SQL text grows. Patterns keep their own memory. */
 struct statement {
     struct im_str sql;
-    struct db_value values[VALUES_MAX];
-    size_t count;
+    struct db_value *values;
+    size_t count, capacity;
     struct im_strings owned;
 };
 
 static void statement_done(struct statement *statement) {
     im_str_done(&statement->sql);
     im_strings_done(&statement->owned);
+    free(statement->values);
 }
 
 static void add_value(struct statement *statement, struct db_value value) {
-    assert(statement->count < VALUES_MAX);
+    im_grow(&statement->values, statement->count, &statement->capacity);
     statement->values[statement->count++] = value;
     im_str_addf(&statement->sql, "$%zu", statement->count);
+}
+
+static struct db_rows *ask(struct db_conn *conn, const struct statement *statement,
+                           struct im_err *err) {
+    if (statement->count > VALUES_MAX) {
+        im_fail(err, IM_BAD_MESSAGE, "%zu values are too many for one list, at most %d are taken",
+                statement->count, VALUES_MAX);
+        return NULL;
+    }
+    return db_query_values(conn, err, statement->sql.data, statement->values, statement->count);
 }
 
 static struct db_value value_of(const struct field *field, const void *object) {
@@ -136,21 +147,42 @@ static bool fitting(const struct field *field, const char *text, struct db_value
     return true;
 }
 
+/* NULL is none of the values; without any that fits none matches, or, turned round, every one. */
 static void add_in(struct statement *statement, const struct field *field,
                    const struct condition *condition) {
+    bool not = condition->op == CONDITION_NOT_IN;
     size_t added = 0;
+    struct db_value value;
 
-    im_str_addf(&statement->sql, "%s%s IN (", field->name,
-                condition->op == CONDITION_NOT_IN ? " NOT" : "");
-    for (size_t i = 0; i < condition->value_count && statement->count < VALUES_MAX - 8; i++) {
-        struct db_value value;
-
+    for (size_t i = 0; i < condition->value_count; i++) {
         if (!fitting(field, condition->values[i], &value))
             continue;
-        im_str_add(&statement->sql, added++ ? ", " : "");
+        if (added++ > 0)
+            im_str_add(&statement->sql, ", ");
+        else if (not )
+            im_str_addf(&statement->sql, "(%s IS NULL OR %s NOT IN (", field->name, field->name);
+        else
+            im_str_addf(&statement->sql, "(%s IN (", field->name);
         add_value(statement, value);
     }
-    im_str_add(&statement->sql, added ? ")" : "NULL)");
+    im_str_add(&statement->sql, added > 0 ? "))" : not ? "1 = 1" : "1 = 0");
+}
+
+/* By far the most frequent: one value. */
+static bool add_equal(struct statement *statement, const struct field *field,
+                      const struct condition *condition) {
+    struct db_value value;
+
+    if (condition->value_count != 1)
+        return false;
+    if (!fitting(field, condition->values[0], &value)) {
+        im_str_add(&statement->sql, condition->op == CONDITION_IN ? "1 = 0" : "1 = 1");
+        return true;
+    }
+    im_str_addf(&statement->sql, "%s %s ", field->name,
+                condition->op == CONDITION_IN ? "=" : "IS DISTINCT FROM");
+    add_value(statement, value);
+    return true;
 }
 
 static void add_condition(struct statement *statement, const struct object_type *type,
@@ -162,7 +194,8 @@ static void add_condition(struct statement *statement, const struct object_type 
     switch (condition->op) {
     case CONDITION_IN:
     case CONDITION_NOT_IN:
-        add_in(statement, field, condition);
+        if (!add_equal(statement, field, condition))
+            add_in(statement, field, condition);
         return;
     case CONDITION_CONTAINS:
         im_str_add_char(&statement->sql, '(');
@@ -185,30 +218,75 @@ static void add_condition(struct statement *statement, const struct object_type 
     }
 }
 
-static void add_where(struct statement *statement, const struct object_type *type,
-                      const struct query *query) {
-    const char *separator = " WHERE ";
+/* What all parts of a query have in common: " AND …" for each condition. */
+static char *common(struct statement *statement, const struct object_type *type,
+                    const struct query *query) {
+    struct im_str kept = statement->sql;
+    char *text;
 
+    statement->sql = (struct im_str){0};
+    im_str_add(&statement->sql, "");
     for (size_t i = 0; i < query->condition_count; i++) {
-        im_str_add(&statement->sql, separator);
+        im_str_add(&statement->sql, " AND ");
         add_condition(statement, type, &query->conditions[i]);
-        separator = " AND ";
-    }
-    if (query->visible_to != NULL && object_field(type, "owner") != NULL) {
-        im_str_addf(&statement->sql, "%s(owner = ", separator);
-        add_value(statement, (struct db_value){.type = 't', .text = query->visible_to});
-        im_str_add(&statement->sql,
-                   object_field(type, "visibility") ? " OR visibility = 'public')" : ")");
-        separator = " AND ";
     }
     if (!im_str_empty(query->search)) {
-        im_str_addf(&statement->sql, "%s(", separator);
+        im_str_add(&statement->sql, " AND (");
         add_like(statement, type->key, query->search);
         if (type->title != NULL) {
             im_str_add(&statement->sql, " OR ");
             add_like(statement, type->title, query->search);
         }
         im_str_add_char(&statement->sql, ')');
+    }
+    text = im_str_take(&statement->sql);
+    statement->sql = kept;
+    return text;
+}
+
+/* What a user sees is their own, and what of others is public. Those are asked for apart, as either
+ * is one piece of an index in the order of the list; both at once is none. */
+enum part { PART_ALL, PART_OWN, PART_PUBLIC };
+
+static enum part first_part(const struct object_type *type, const struct query *query) {
+    return query->visible_to != NULL && object_field(type, "owner") != NULL ? PART_OWN : PART_ALL;
+}
+
+static bool has_second(const struct object_type *type, enum part first) {
+    return first == PART_OWN && object_field(type, "visibility") != NULL;
+}
+
+/* `owner` is the number of the argument. */
+static void add_part(struct statement *statement, const struct object_type *type, enum part part,
+                     size_t owner, const char *conditions) {
+    im_str_addf(&statement->sql, " FROM %s WHERE ", type->table);
+    if (part == PART_OWN)
+        im_str_addf(&statement->sql, "owner = $%zu", owner);
+    else if (part == PART_PUBLIC)
+        im_str_addf(&statement->sql, "visibility = 'public' AND owner IS DISTINCT FROM $%zu",
+                    owner);
+    else
+        im_str_add(&statement->sql, "1 = 1");
+    im_str_add(&statement->sql, conditions);
+}
+
+/* Writes the parts, each behind `head`, with `between` between them. */
+static void add_parts(struct statement *statement, const struct object_type *type,
+                      const struct query *query, const char *head, const char *between) {
+    IM_AUTO(free_auto) char *conditions = common(statement, type, query);
+    enum part first = first_part(type, query);
+    size_t owner = statement->count + 1;
+
+    if (first == PART_OWN) {
+        im_grow(&statement->values, statement->count, &statement->capacity);
+        statement->values[statement->count++] =
+            (struct db_value){.type = 't', .text = query->visible_to};
+    }
+    im_str_add(&statement->sql, head);
+    add_part(statement, type, first, owner, conditions);
+    if (has_second(type, first)) {
+        im_str_addf(&statement->sql, "%s%s", between, head);
+        add_part(statement, type, PART_PUBLIC, owner, conditions);
     }
 }
 
@@ -234,9 +312,10 @@ bool record_count(struct db_conn *conn, const struct object_type *type, const st
     IM_AUTO(db_rows_free_auto) struct db_rows *rows = NULL;
     bool more = false;
 
-    im_str_addf(&statement.sql, "SELECT COUNT(*) FROM %s", type->table);
-    add_where(&statement, type, query);
-    rows = db_query_values(conn, err, statement.sql.data, statement.values, statement.count);
+    im_str_add(&statement.sql, "SELECT ");
+    add_parts(&statement, type, query, "(SELECT COUNT(*)", ") + ");
+    im_str_add_char(&statement.sql, ')');
+    rows = ask(conn, &statement, err);
     if (rows == NULL || !db_next(rows, &more, err))
         return false;
     *ret_count = more ? db_int(rows, 0) : 0;
@@ -263,22 +342,37 @@ static bool list_rows(struct db_rows *rows, const struct object_type *type, void
     return true;
 }
 
+/* The end of a list tells how many there are without counting. */
+static bool is_end(const struct query *query, size_t count) {
+    return query->limit <= 0 ||
+           ((int64_t) count < query->limit && (count > 0 || query->offset <= 0));
+}
+
 bool record_list(struct db_conn *conn, const struct object_type *type, const struct query *query,
                  void ***ret_objects, size_t *ret_count, int64_t *ret_total, struct im_err *err) {
     IM_AUTO(statement_done) struct statement statement = {0};
     IM_AUTO(db_rows_free_auto) struct db_rows *rows = NULL;
-    int64_t total = 0;
+    IM_AUTO(im_str_done) struct im_str head = {0};
+    void **objects = NULL;
+    size_t count = 0;
+    int64_t total;
 
-    if (ret_total != NULL && !record_count(conn, type, query, &total, err))
-        return false;
-    im_str_add(&statement.sql, "SELECT ");
-    add_columns(&statement.sql, type);
-    im_str_addf(&statement.sql, " FROM %s", type->table);
-    add_where(&statement, type, query);
+    im_str_add(&head, "SELECT ");
+    add_columns(&head, type);
+    add_parts(&statement, type, query, head.data, " UNION ALL ");
     add_order(&statement, type, query);
-    rows = db_query_values(conn, err, statement.sql.data, statement.values, statement.count);
-    if (rows == NULL || !list_rows(rows, type, ret_objects, ret_count, err))
+    rows = ask(conn, &statement, err);
+    if (rows == NULL || !list_rows(rows, type, &objects, &count, err))
         return false;
+    db_rows_free(im_steal(&rows));
+    total = (int64_t) count + (query->limit > 0 && query->offset > 0 ? query->offset : 0);
+    if (ret_total != NULL && !is_end(query, count) &&
+        !record_count(conn, type, query, &total, err)) {
+        record_list_free(type, objects, count);
+        return false;
+    }
+    *ret_objects = objects;
+    *ret_count = count;
     if (ret_total != NULL)
         *ret_total = total;
     return true;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The generic record over every type of the model: what goes in comes out, lists are filtered,
- * sorted and counted. */
+/* The generic record over every type of the model, and over each driver: what goes in comes out,
+ * lists are filtered, sorted and counted. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "harness/postgres.h"
 #include "harness/test.h"
 #include "record/record.h"
 
@@ -129,29 +129,100 @@ static void test_lists(struct db_conn *conn) {
     finds(conn, &query, "of 0", "text is never SQL");
 }
 
-static void test_speed(struct db_conn *conn) {
-    int64_t begin = im_mono_ms();
+/* The totals of pages are what counting says, at the end of a list, behind it, and without limit.
+ */
+static void test_pages(struct db_conn *conn) {
+    struct query query = {.limit = 2, .offset = 999, .ascending = true};
 
-    for (int i = 0; i < 200; i++) {
-        struct query query = {.limit = 20, .visible_to = im_strdup("usr-odd")};
-
-        query_add(&query, "status", CONDITION_NOT_IN, "ceased");
-        free(found(conn, &query));
-    }
-    test_note("list of 20 out of 1000 and count: %.0f us", (double) (im_mono_ms() - begin) * 5);
+    finds(conn, &query, "img-0999 of 1000", "a page that is not full");
+    query = (struct query){.limit = 2, .offset = 998, .ascending = true};
+    finds(conn, &query, "img-0998 img-0999 of 1000", "the last page, full");
+    query = (struct query){.limit = 2, .offset = 1000};
+    finds(conn, &query, "of 1000", "a page behind the end");
+    query = (struct query){.limit = 2, .visible_to = im_strdup("usr-none"), .offset = 99};
+    finds(conn, &query, "img-0000 of 100", "the end of the public ones");
+    query = (struct query){.visible_to = im_strdup("usr-none")};
+    query_add(&query, "size", CONDITION_LESS, "30");
+    finds(conn, &query, "img-0020 img-0010 img-0000 of 3", "all of a short list");
+    query = (struct query){.limit = 4, .visible_to = im_strdup("usr-odd"), .ascending = true};
+    finds(conn, &query, "img-0000 img-0001 img-0003 img-0005 of 600", "two parts in one order");
+    query = (struct query){.limit = 2,
+                           .visible_to = im_strdup("usr-odd"),
+                           .sort_field = "size",
+                           .search = im_strdup("web 99")};
+    finds(conn, &query, "img-0999 img-0997 of 7", "in the order of another field, searched");
 }
 
-int main(void) {
+/* What is in no list of values, and in lists of nothing but misfits. */
+static void test_not_in(struct db_conn *conn) {
+    struct image bare = {.image_id = "img-bare", .status = IMAGE_AVAILABLE, .create_time = 1};
+    struct query query = {.limit = 1};
+
+    query_add(&query, "size", CONDITION_NOT_IN, "7x");
+    finds(conn, &query, "img-0999 of 1000", "NOT IN a misfit is everything");
+    query = (struct query){.limit = 1};
+    query_add(&query, "size", CONDITION_NOT_IN, "7x");
+    query_add(&query, "size", CONDITION_NOT_IN, "y");
+    finds(conn, &query, "img-0999 of 1000", "NOT IN misfits is everything");
+    query = (struct query){.limit = 1};
+    query_add(&query, "size", CONDITION_NOT_IN, "999");
+    query_add(&query, "size", CONDITION_NOT_IN, "y");
+    finds(conn, &query, "img-0998 of 999", "a misfit among values does nothing");
+    query = (struct query){.limit = 1};
+    query_add(&query, "size", CONDITION_IN, "7x");
+    query_add(&query, "size", CONDITION_IN, "y");
+    finds(conn, &query, "of 0", "IN misfits is nothing");
+
+    check_ok(record_insert(conn, &image_type, &bare, &err), "an image of NULLs");
+    query = (struct query){.limit = 1, .ascending = true};
+    query_add(&query, "owner", CONDITION_NOT_IN, "usr-odd");
+    finds(conn, &query, "img-bare of 501", "NULL is not the value");
+    query = (struct query){.limit = 1, .ascending = true};
+    query_add(&query, "owner", CONDITION_NOT_IN, "usr-odd");
+    query_add(&query, "owner", CONDITION_NOT_IN, "usr-even");
+    finds(conn, &query, "img-bare of 1", "nor one of the values");
+    query = (struct query){.limit = 1};
+    query_add(&query, "owner", CONDITION_IN, "");
+    finds(conn, &query, "of 0", "and no empty text either");
+    check_ok(record_delete(conn, &image_type, "img-bare", &err), "it goes again");
+}
+
+/* Values beyond what was once cut off in silence, and beyond what fits a statement. */
+static void test_many_values(struct db_conn *conn) {
+    struct query query = {.limit = 1, .ascending = true};
+    char number[32];
+    int64_t count = 0;
+
+    for (int i = 0; i < 20000; i++) {
+        snprintf(number, sizeof(number), "%d", i + 990);
+        query_add(&query, "size", CONDITION_IN, number);
+    }
+    finds(conn, &query, "img-0990 of 10", "20,000 values are looked for");
+    query = (struct query){.limit = 1, .ascending = true};
+    for (int i = 0; i < 20000; i++) {
+        snprintf(number, sizeof(number), "%d", 20000 - i);
+        query_add(&query, "size", CONDITION_IN, number);
+    }
+    finds(conn, &query, "img-0001 of 999", "the last one too");
+    query = (struct query){.limit = 1};
+    for (int i = 0; i < 32001; i++)
+        query_add(&query, "image_id", CONDITION_IN, "img-0001");
+    check_err(record_count(conn, &image_type, &query, &count, &err), IM_BAD_MESSAGE,
+              "too many are refused");
+    query_done(&query);
+}
+
+static void suite(const char *uri) {
     static const struct object_type *const types[] = {
         &user_type, &access_key_type, &layer_type,        &image_type, &instance_type,
         &nic_type,  &keypair_type,    &keypair_link_type, &job_type,   &job_item_type};
-    IM_AUTO(free_auto) char *uri = im_printf("sqlite:%s/record.db", test_folder());
     struct im_err err = {0};
     struct db *db = db_open(uri, &err);
     struct db_conn *conn;
 
     if (db == NULL || !db_migrate(db, &err))
         test_note("%s", err.text);
+    check(db != NULL, "over %s", db_driver(db));
     conn = db_take(db, &err);
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
         test_type(conn, types[i]);
@@ -160,8 +231,21 @@ int main(void) {
         add_image(conn, i);
     check_ok(db_commit(conn, &err), "committed");
     test_lists(conn);
-    test_speed(conn);
+    test_pages(conn);
+    test_not_in(conn);
+    test_many_values(conn);
     db_give(conn);
     db_close(db);
+}
+
+int main(void) {
+    IM_AUTO(free_auto) char *uri = im_printf("sqlite:%s/record.db", test_folder());
+
+    suite(uri);
+    if (postgres_start()) {
+        IM_AUTO(free_auto) char *other = postgres_database("record");
+
+        suite(other);
+    }
     return test_end();
 }

@@ -16,7 +16,8 @@ bool record_get(struct db_conn *conn, const struct object_type *type, const char
 /* The objects that match; *ret_objects is an array of pointers, freed with record_list_free.
  * ret_total (may be NULL) is the number of matches before offset and limit. Unknown field names in
  * the query are our own mistake (assert); a value that does not fit its field (a word that is no
- * enum word, a text where an integer belongs) simply matches nothing. */
+ * enum word, a text where an integer belongs) equals nothing: IN it matches nothing, NOT IN it
+ * everything, NULL too. IM_BAD_MESSAGE for more than 32,000 values. */
 bool record_list(struct db_conn *conn, const struct object_type *type, const struct query *query,
                  void ***ret_objects, size_t *ret_count, int64_t *ret_total,
                  struct im_err *err) IM_MUST_CHECK;
