@@ -200,7 +200,8 @@ REACHED(resized) {
 REACHED(was_reset) {
     IM_AUTO(instance_free_auto) struct instance *instance = rig_instance_row(rig, id);
 
-    return running(rig, id, made) && instance->generation > 0 &&
+    (void) made; /* where its last step failed it is off, with the new disk */
+    return instance->transition_status == TRANSITION_NONE && instance->generation > 0 &&
            !im_str_empty(instance->passwd_hash);
 }
 

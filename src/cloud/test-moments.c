@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The wrapped calls. */
+#include "test-moments.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "db/db.h"
+#include "jobs/worker.h"
+#include "net/net.h"
+#include "seed/seed.h"
+#include "storage/storage.h"
+#include "virt/virt.h"
+
+static struct moments moments;
+static atomic_bool armed, entered;
+static atomic_uint calls;
+static const char *_Atomic what = "";
+struct moment_machines *moment_machines;
+
+void moments_arm(const struct moments *chosen) {
+    moments = *chosen;
+    calls = 0;
+    what = "";
+    armed = true;
+}
+
+unsigned moments_disarm(void) {
+    armed = false;
+    return calls;
+}
+
+const char *moments_what(void) { return what; }
+void moments_enter(void) { entered = true; }
+void moments_leave(void) { entered = false; }
+
+/* The number of this call; 0 when it does not count. */
+static unsigned moment(void) {
+    pthread_t self = pthread_self();
+
+    if (!armed || (!moments.all_threads && (pthread_equal(self, moments.exempt) ||
+                                            (pthread_equal(self, moments.main) && !entered))))
+        return 0;
+    return atomic_fetch_add(&calls, 1) + 1;
+}
+
+static bool ends(unsigned number, bool after, const char *name, struct im_err *err) {
+    if (number == 0 || number != moments.at || after != moments.after)
+        return false;
+    what = name;
+    if (moments.end == MOMENT_KILLS)
+        kill(getpid(), SIGKILL);
+    im_fail(err, after && strcmp(name, "db_transact") == 0 ? IM_UNKNOWN_COMMIT : moments.code,
+            "%s fails on purpose", name);
+    return true;
+}
+
+#define WRAP(name, params, ...)                                                                    \
+    bool __real_##name params;                                                                     \
+    bool __wrap_##name params;                                                                     \
+    bool __wrap_##name params {                                                                    \
+        unsigned number_ = moment();                                                               \
+        return !ends(number_, false, #name, err) && __real_##name(__VA_ARGS__) &&                  \
+               !ends(number_, true, #name, err);                                                   \
+    }
+
+#define POOL struct storage_pool *pool
+#define ERR struct im_err *err
+WRAP(storage_create, (POOL, const char *name, uint64_t size, ERR), pool, name, size, err)
+WRAP(storage_clone, (POOL, const char *parent, const char *name, uint64_t size, ERR), pool, parent,
+     name, size, err)
+WRAP(storage_freeze_begin,
+     (POOL, const char *head, const char *next, char ret_frozen[STORAGE_NAME_MAX],
+      char ret_head[STORAGE_NAME_MAX], ERR),
+     pool, head, next, ret_frozen, ret_head, err)
+WRAP(storage_freeze_end, (POOL, const char *frozen, ERR), pool, frozen, err)
+WRAP(storage_freeze_undo, (POOL, const char *head, const char *next, ERR), pool, head, next, err)
+WRAP(storage_resize, (POOL, const char *head, uint64_t size, ERR), pool, head, size, err)
+WRAP(storage_remove, (POOL, const char *name, ERR), pool, name, err)
+WRAP(storage_import_begin, (POOL, const char *name, int *ret_fd, ERR), pool, name, ret_fd, err)
+WRAP(storage_import_end, (POOL, const char *name, int fd, ERR), pool, name, fd, err)
+WRAP(storage_attach_info, (POOL, const char *name, struct storage_source *ret_source, ERR), pool,
+     name, ret_source, err)
+
+#define VIRT struct virt *virt, const char *name
+WRAP(virt_host, (struct virt * virt, struct virt_host *ret_host, ERR), virt, ret_host, err)
+WRAP(virt_shutdown, (VIRT, ERR), virt, name, err)
+WRAP(virt_state, (VIRT, enum virt_state *ret_state, ERR), virt, name, ret_state, err)
+WRAP(virt_switch_disk, (VIRT, const char *serial, const char *path, ERR), virt, name, serial, path,
+     err)
+WRAP(virt_fs_freeze, (VIRT, int64_t timeout_ms, bool *ret_frozen, ERR), virt, name, timeout_ms,
+     ret_frozen, err)
+WRAP(virt_fs_thaw, (VIRT, ERR), virt, name, err)
+WRAP(virt_authorized_keys,
+     (VIRT, const char *user, const char *const keys[], size_t count, bool removing, ERR), virt,
+     name, user, keys, count, removing, err)
+
+WRAP(net_plug, (struct net * net, const char *mac, const char *ip, const char *hostname, ERR), net,
+     mac, ip, hostname, err)
+WRAP(net_unplug, (struct net * net, const char *mac, ERR), net, mac, err)
+WRAP(seed_write, (const char *path, const struct seed *seed, uint32_t uid, uint32_t gid, ERR), path,
+     seed, uid, gid, err)
+WRAP(worker_run, (const struct worker_call *call, char **ret_result, ERR), call, ret_result, err)
+WRAP(db_transact,
+     (struct db * db, bool (*body)(struct db_conn *conn, void *arg, struct im_err *err), void *arg,
+      ERR),
+     db, body, arg, err)
+
+struct db_conn *__real_db_take(struct db *db, struct im_err *err);
+struct db_conn *__wrap_db_take(struct db *db, struct im_err *err);
+struct db_conn *__wrap_db_take(struct db *db, struct im_err *err) {
+    return ends(moment(), false, "db_take", err) ? NULL : __real_db_take(db, err);
+}
+
+/* --- Calls after which a machine runs or does not ----------------------------------------------
+ */
+
+static void note(const char *name, bool running) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    int at = -1;
+
+    if (moment_machines == NULL)
+        return;
+    pthread_mutex_lock(&lock);
+    for (int i = 0; i < MOMENT_MACHINES; i++)
+        if (strcmp(moment_machines->names[i], name) == 0)
+            at = i;
+    for (int i = 0; i < MOMENT_MACHINES && at < 0; i++)
+        if (moment_machines->names[i][0] == '\0')
+            at = i;
+    snprintf(moment_machines->names[at < 0 ? 0 : at], 64, "%s", running ? name : "");
+    pthread_mutex_unlock(&lock);
+}
+
+#define WRAP_POWER(function, params, machine, running, ...)                                        \
+    bool __real_##function params;                                                                 \
+    bool __wrap_##function params;                                                                 \
+    bool __wrap_##function params {                                                                \
+        unsigned number_ = moment();                                                               \
+        if (ends(number_, false, #function, err) || !__real_##function(__VA_ARGS__))               \
+            return false;                                                                          \
+        note(machine, running);                                                                    \
+        return !ends(number_, true, #function, err);                                               \
+    }
+WRAP_POWER(virt_start, (struct virt * virt, const struct virt_machine *machine, ERR), machine->name,
+           true, virt, machine, err)
+WRAP_POWER(virt_destroy, (VIRT, ERR), name, false, virt, name, err)
+WRAP_POWER(virt_wait_off, (VIRT, int64_t timeout_ms, const volatile bool *cancel, ERR), name, false,
+           virt, name, timeout_ms, cancel, err)

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every call that the cloud and its jobs make to the rooms below is a moment that a test can
+ * choose: the call fails there, or the process dies there, before the call or after it took effect.
+ * The linker leads the calls here (--wrap), so no room knows of it. */
+#ifndef CLOUD_TEST_MOMENTS_H
+#define CLOUD_TEST_MOMENTS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "base/err.h"
+
+enum moment_end { MOMENT_FAILS, MOMENT_KILLS };
+
+struct moments {
+    unsigned at; /* number of the chosen call, from 1; 0 = none */
+    bool after;
+    enum moment_end end;
+    enum im_code
+        code; /* of the failure; a commit that fails after its effect is IM_UNKNOWN_COMMIT */
+    bool all_threads; /* else only job threads, and this one between moments_enter and _leave */
+    pthread_t exempt; /* the background, where not all_threads */
+    pthread_t main;
+};
+/* Counts anew from here. */
+void moments_arm(const struct moments *moments);
+/* Calls since then; ends the counting. */
+unsigned moments_disarm(void);
+/* What the chosen call was: "storage_clone"; "" if it never came. */
+const char *moments_what(void);
+/* Calls of the main thread count in between. */
+void moments_enter(void);
+void moments_leave(void);
+
+/* Machines that run by what was seen of start and stop, also for a process that inherits this one's
+ * memory map: they outlive the process that started them. */
+enum { MOMENT_MACHINES = 16 };
+struct moment_machines {
+    char names[MOMENT_MACHINES][64];
+};
+extern struct moment_machines *moment_machines; /* NULL: not kept */
+
+#endif
