@@ -3,10 +3,12 @@
  * instance goes on with a new head. Capture and clone are this and something more. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cloud-private.h"
 
 static const int64_t fs_freeze_timeout_ms = 5000;
+enum { FREEZE_TRIES = 5 };
 
 /* Names that the pool chose, carried from run to commit. */
 struct freeze {
@@ -48,6 +50,22 @@ static bool switch_machine(struct cloud *cloud, const char *machine, const char 
     return switched;
 }
 
+/* A machine that was switched over writes to the new head: there is no way back, only a layer that
+ * is less protected. So it is worth some patience, and no reason to fail. */
+static void freeze_end_surely(struct cloud *cloud, const char *frozen) {
+    for (int try = 1;; try++) {
+        struct im_err err = {0};
+
+        if (storage_freeze_end(cloud->config.pool, frozen, &err))
+            return;
+        if (try == FREEZE_TRIES) {
+            im_warn("cloud", "layer %s stays writable: %s", frozen, err.text);
+            return;
+        }
+        im_sleep_ms(50 * try);
+    }
+}
+
 static bool freeze_run(struct cloud *cloud, const char *head_id, const char *next_id,
                        const char *machine, struct freeze *ret_freeze, struct im_err *err) {
     IM_AUTO(layer_free_auto) struct layer *head = NULL;
@@ -59,14 +77,9 @@ static bool freeze_run(struct cloud *cloud, const char *head_id, const char *nex
                               freeze.head, err))
         return false;
     if (machine != NULL && strcmp(freeze.head, head->name) != 0) {
-        struct im_err end_err = {0};
-
         if (!switch_machine(cloud, machine, freeze.head, err))
             return false;
-        /* The machine writes to the new head now: there is no way back, only a layer that is less
-         * protected. */
-        if (!storage_freeze_end(cloud->config.pool, freeze.frozen, &end_err))
-            im_warn("cloud", "layer %s stays writable: %s", freeze.frozen, end_err.text);
+        freeze_end_surely(cloud, freeze.frozen);
     } else if (!storage_freeze_end(cloud->config.pool, freeze.frozen, err)) {
         return false;
     }

@@ -50,11 +50,23 @@ static bool end_commit(struct job_run *run, struct db_conn *conn, struct im_err 
            instance_cease(run->context, conn, instance, err);
 }
 
+/* It may have got as far as switching the machine off. */
+static bool terminate_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                             struct im_err *err) {
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+
+    (void) why;
+    return record_get(conn, &instance_type, run->item->resource_id, &instance, err) &&
+           instance_settle_by_machine(
+               run->context, conn, instance->instance_id,
+               instance->status == INSTANCE_RUNNING ? VIRT_RUNNING : VIRT_OFF, err);
+}
+
 static const struct job_step end_steps[] = {{"remove", end_run, end_commit, NULL}};
 const struct job_verb instance_terminate_verb = {.action = "TerminateInstances",
                                                  .steps = end_steps,
                                                  .step_count = 1,
-                                                 .undone = instance_undone,
+                                                 .undone = terminate_undone,
                                                  .resumes = true};
 const struct job_verb instance_cease_verb = {.action = "CeaseInstances",
                                              .steps = end_steps,

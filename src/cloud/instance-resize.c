@@ -108,9 +108,34 @@ static bool resize_commit(struct job_run *run, struct db_conn *conn, struct im_e
            record_update(conn, &instance_type, instance, err);
 }
 
+/* A disk that has grown stays grown: the record follows. */
+static bool resize_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                          struct im_err *err) {
+    struct cloud *cloud = run->context;
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+    IM_AUTO(layer_free_auto) struct layer *layer = NULL;
+    struct storage_usage usage = {0};
+    struct im_err unknown = {0};
+
+    (void) why;
+    if (!record_get(conn, &instance_type, run->item->resource_id, &instance, err) ||
+        !record_get(conn, &layer_type, instance->layer_id, &layer, err))
+        return false;
+    if (storage_usage(cloud->config.pool, layer->name, &usage, &unknown) &&
+        (int64_t) usage.virtual_bytes > layer->size_bytes) {
+        instance->os_disk_size = (int64_t) usage.virtual_bytes / GIB;
+        if (!grow_layer(conn, instance, (int64_t) usage.virtual_bytes, err))
+            return false;
+    }
+    instance->transition_status = TRANSITION_NONE;
+    return record_update_fields(conn, &instance_type, instance,
+                                (const char *const[]){"os_disk_size", "transition_status", NULL},
+                                err);
+}
+
 static const struct job_step resize_steps[] = {{"resize", disk_run, resize_commit, NULL}};
 const struct job_verb instance_resize_verb = {.action = "ResizeInstances",
                                               .steps = resize_steps,
                                               .step_count = 1,
-                                              .undone = instance_undone,
+                                              .undone = resize_undone,
                                               .resumes = true};

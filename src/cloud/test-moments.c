@@ -47,14 +47,19 @@ static unsigned moment(void) {
     return atomic_fetch_add(&calls, 1) + 1;
 }
 
+static enum im_code code_of(const char *name, bool after) {
+    if (strcmp(name, "db_take") == 0)
+        return IM_NO_RECORD;
+    return after && strcmp(name, "db_transact") == 0 ? IM_UNKNOWN_COMMIT : moments.code;
+}
+
 static bool ends(unsigned number, bool after, const char *name, struct im_err *err) {
     if (number == 0 || number != moments.at || after != moments.after)
         return false;
     what = name;
     if (moments.end == MOMENT_KILLS)
         kill(getpid(), SIGKILL);
-    im_fail(err, after && strcmp(name, "db_transact") == 0 ? IM_UNKNOWN_COMMIT : moments.code,
-            "%s fails on purpose", name);
+    im_fail(err, code_of(name, after), "%s fails on purpose", name);
     return true;
 }
 
@@ -82,8 +87,6 @@ WRAP(storage_resize, (POOL, const char *head, uint64_t size, ERR), pool, head, s
 WRAP(storage_remove, (POOL, const char *name, ERR), pool, name, err)
 WRAP(storage_import_begin, (POOL, const char *name, int *ret_fd, ERR), pool, name, ret_fd, err)
 WRAP(storage_import_end, (POOL, const char *name, int fd, ERR), pool, name, fd, err)
-WRAP(storage_attach_info, (POOL, const char *name, struct storage_source *ret_source, ERR), pool,
-     name, ret_source, err)
 
 #define VIRT struct virt *virt, const char *name
 WRAP(virt_host, (struct virt * virt, struct virt_host *ret_host, ERR), virt, ret_host, err)
@@ -103,17 +106,24 @@ WRAP(net_plug, (struct net * net, const char *mac, const char *ip, const char *h
 WRAP(net_unplug, (struct net * net, const char *mac, ERR), net, mac, err)
 WRAP(seed_write, (const char *path, const struct seed *seed, uint32_t uid, uint32_t gid, ERR), path,
      seed, uid, gid, err)
-WRAP(worker_run, (const struct worker_call *call, char **ret_result, ERR), call, ret_result, err)
 WRAP(db_transact,
      (struct db * db, bool (*body)(struct db_conn *conn, void *arg, struct im_err *err), void *arg,
       ERR),
      db, body, arg, err)
 
-struct db_conn *__real_db_take(struct db *db, struct im_err *err);
-struct db_conn *__wrap_db_take(struct db *db, struct im_err *err);
-struct db_conn *__wrap_db_take(struct db *db, struct im_err *err) {
-    return ends(moment(), false, "db_take", err) ? NULL : __real_db_take(db, err);
-}
+/* What they hand over is not handed over when they fail: only before. */
+#define WRAP_BEFORE(type, nothing, name, params, ...)                                              \
+    type __real_##name params;                                                                     \
+    type __wrap_##name params;                                                                     \
+    type __wrap_##name params {                                                                    \
+        return ends(moment(), false, #name, err) ? nothing : __real_##name(__VA_ARGS__);   \
+    }
+WRAP_BEFORE(bool, false, storage_attach_info,
+            (POOL, const char *name, struct storage_source *ret_source, ERR), pool, name,
+            ret_source, err)
+WRAP_BEFORE(bool, false, worker_run, (const struct worker_call *call, char **ret_result, ERR), call,
+            ret_result, err)
+WRAP_BEFORE(struct db_conn *, NULL, db_take, (struct db * db, ERR), db, err)
 
 /* --- Calls after which a machine runs or does not ----------------------------------------------
  */

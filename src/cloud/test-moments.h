@@ -17,7 +17,7 @@ struct moments {
     bool after;
     enum moment_end end;
     enum im_code
-        code; /* of the failure; a commit that fails after its effect is IM_UNKNOWN_COMMIT */
+        code; /* of the failure, but what the record itself fails with */
     bool all_threads; /* else only job threads, and this one between moments_enter and _leave */
     pthread_t exempt; /* the background, where not all_threads */
     pthread_t main;

@@ -7,7 +7,7 @@
 #include "cloud-private.h"
 #include "harness/test.h"
 
-enum { RIG_WAIT_MS = 120000, RIG_MEMORY_MIB = 128, RIG_IMAGE_GIB = 20, RIG_DISK_MAX_GIB = 500 };
+enum { RIG_WAIT_MS = 60000, RIG_MEMORY_MIB = 128, RIG_IMAGE_GIB = 20, RIG_DISK_MAX_GIB = 500 };
 
 struct rig {
     char *folder, *pool_uri, *worker;
