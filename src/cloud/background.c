@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "cloud-private.h"
 
-enum { ROUND_S = 10, HEAL_ROUNDS = 6, DROPS_PER_ROUND = 256 };
+enum { ROUND_MS = 10000, AGAIN_MS = 500, HEAL_ROUNDS = 6, DROPS_PER_ROUND = 256 };
 
 /* --- Layers -------------------------------------------------------------------------------------
  */
@@ -66,6 +66,7 @@ static void collect(struct cloud *cloud) {
 void background_collect(struct cloud *cloud) {
     pthread_mutex_lock(&cloud->lock);
     cloud->collect_now = true;
+    cloud->collect_again_ms = im_mono_ms() + AGAIN_MS;
     pthread_cond_signal(&cloud->wake);
     pthread_mutex_unlock(&cloud->lock);
 }
@@ -205,23 +206,48 @@ bool background_reconcile(struct cloud *cloud, struct im_err *err) {
 
 /* --- The thread ------------------------------------------------------------------------------- */
 
-/* Waits for something to do; false when it is to end. *ret_events are owned. */
-static bool wait_work(struct cloud *cloud, struct im_strings *ret_events, bool *ret_full) {
+/* What the thread sleeps until at the latest. Call with the lock held. */
+static struct timespec latest(const struct cloud *cloud, int64_t round_ms) {
+    int64_t due = cloud->collect_again_ms != 0 && cloud->collect_again_ms < round_ms
+                      ? cloud->collect_again_ms
+                      : round_ms;
+    int64_t left = due - im_mono_ms();
     struct timespec until;
+
+    left = left < 0 ? 0 : left;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += (time_t) (left / 1000);
+    until.tv_nsec += left % 1000 * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    return until;
+}
+
+static bool asked(const struct cloud *cloud) {
+    return cloud->stop || cloud->collect_now || cloud->event_count > 0 || cloud->events_lost ||
+           (cloud->collect_again_ms != 0 && im_mono_ms() >= cloud->collect_again_ms);
+}
+
+/* Waits for something to do; false when it is to end. *ret_events are owned. *ret_full: also the
+ * round that is due every 10 s. */
+static bool wait_work(struct cloud *cloud, int64_t round_ms, struct im_strings *ret_events,
+                      bool *ret_full) {
     bool stop;
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += ROUND_S;
     pthread_mutex_lock(&cloud->lock);
-    while (!cloud->stop && !cloud->collect_now && cloud->event_count == 0 && !cloud->events_lost &&
-           pthread_cond_timedwait(&cloud->wake, &cloud->lock, &until) == 0)
-        ;
-    *ret_full = cloud->events_lost || (!cloud->collect_now && cloud->event_count == 0);
+    while (!asked(cloud) && im_mono_ms() < round_ms) {
+        struct timespec until = latest(cloud, round_ms);
+
+        pthread_cond_timedwait(&cloud->wake, &cloud->lock, &until);
+    }
+    *ret_full = cloud->events_lost || im_mono_ms() >= round_ms;
     for (size_t i = 0; i < cloud->event_count; i++) {
         im_strings_add(ret_events, cloud->events[i]);
         free(cloud->events[i]);
     }
     cloud->event_count = 0;
+    if (cloud->collect_again_ms != 0 && im_mono_ms() >= cloud->collect_again_ms)
+        cloud->collect_again_ms = 0;
     cloud->events_lost = cloud->collect_now = false;
     stop = cloud->stop;
     pthread_mutex_unlock(&cloud->lock);
@@ -243,17 +269,20 @@ static void full_round(struct cloud *cloud, unsigned number) {
 
 static void *thread_main(void *arg) {
     struct cloud *cloud = arg;
+    int64_t round_ms = im_mono_ms() + ROUND_MS;
 
-    for (unsigned number = 1;; number++) {
+    for (unsigned number = 1;;) {
         IM_AUTO(im_strings_done) struct im_strings events = {0};
         bool full = false;
 
-        if (!wait_work(cloud, &events, &full))
+        if (!wait_work(cloud, round_ms, &events, &full))
             return NULL;
         for (size_t i = 0; i < events.count; i++)
             settle_stopped(cloud, events.items[i]);
-        if (full)
-            full_round(cloud, number);
+        if (full) {
+            full_round(cloud, number++);
+            round_ms = im_mono_ms() + ROUND_MS;
+        }
         collect(cloud);
     }
 }

@@ -45,6 +45,7 @@ struct cloud {
     pthread_cond_t wake;
     pthread_t background;
     bool background_runs, stop, collect_now;
+    int64_t collect_again_ms;  /* when to look once more; 0 = not asked for */
     char *events[EVENTS_KEPT]; /* names of machines that stopped by themselves, owned */
     size_t event_count;
     bool events_lost;
@@ -142,8 +143,14 @@ bool machine_stop(struct cloud *cloud, const char *instance_id, bool soft,
                   const volatile bool *cancel, struct im_err *err) IM_MUST_CHECK;
 /* Off, and nothing is left of it outside the record and the pool. */
 bool machine_forget(struct cloud *cloud, const char *instance_id, struct im_err *err) IM_MUST_CHECK;
+/* What one machine may have: asks the hypervisor's host, so before a transaction is begun. */
+struct machine_limits {
+    int64_t vcpus, memory_mib, least_memory_mib;
+};
+bool machine_limits(struct cloud *cloud, struct machine_limits *ret_limits,
+                    struct im_err *err) IM_MUST_CHECK;
 /* Does a machine of this size fit the limits and the host at all? */
-bool machine_fits(struct cloud *cloud, int64_t vcpus, int64_t memory_mib,
+bool machine_fits(const struct machine_limits *limits, int64_t vcpus, int64_t memory_mib,
                   struct im_err *err) IM_MUST_CHECK;
 /* Would it fit into the memory that is free now? */
 bool machine_memory_free(struct cloud *cloud, int64_t memory_mib, struct im_err *err) IM_MUST_CHECK;
@@ -224,7 +231,8 @@ extern const struct job_verb image_import_verb, image_capture_verb, image_clone_
 
 bool background_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 void background_stop(struct cloud *cloud);
-/* There may be layers to collect: look now. */
+/* There may be layers to collect: look now, and once more a moment later, as who asks may not have
+ * committed yet. */
 void background_collect(struct cloud *cloud);
 /* One round of agreement between record and hypervisor; also run before jobs start. */
 bool background_reconcile(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;

@@ -7,19 +7,21 @@
 static bool start_prepare(struct instance_batch *batch, struct db_conn *conn,
                           struct instance *instance, struct wire_writer *data, struct im_err *err) {
     (void) conn, (void) data;
-    return machine_fits(batch->cloud, instance->vcpus_current, instance->memory_current, err);
+    return machine_fits(batch->arg, instance->vcpus_current, instance->memory_current, err);
 }
 
 bool cloud_instances_start(struct cloud *cloud, const struct caller *caller,
                            const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
                            struct im_err *err) {
+    struct machine_limits limits;
     struct instance_batch batch = {.cloud = cloud,
                                    .caller = caller,
                                    .action = "StartInstances",
                                    .ids = ids,
-                                   .prepare = start_prepare};
+                                   .prepare = start_prepare,
+                                   .arg = &limits};
 
-    return instance_batch_run(&batch, ret_job_id, err);
+    return machine_limits(cloud, &limits, err) && instance_batch_run(&batch, ret_job_id, err);
 }
 
 static bool start_run(struct job_run *run, struct im_err *err) {

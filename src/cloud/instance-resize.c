@@ -5,6 +5,11 @@
 
 #include "cloud-private.h"
 
+struct resize {
+    const struct instance_resize_args *args;
+    struct machine_limits limits;
+};
+
 static bool wanted_size(const struct instance_resize_args *args, const struct instance *instance,
                         int64_t *ret_vcpus, int64_t *ret_memory, struct im_err *err) {
     const struct instance_preset *preset = NULL;
@@ -25,12 +30,13 @@ static bool wanted_size(const struct instance_resize_args *args, const struct in
 static bool resize_prepare(struct instance_batch *batch, struct db_conn *conn,
                            struct instance *instance, struct wire_writer *data,
                            struct im_err *err) {
-    const struct instance_resize_args *args = batch->arg;
+    const struct resize *resize = batch->arg;
+    const struct instance_resize_args *args = resize->args;
     int64_t vcpus, memory_mib, gib = args->os_disk_size;
 
     (void) conn;
     if (!wanted_size(args, instance, &vcpus, &memory_mib, err) ||
-        !machine_fits(batch->cloud, vcpus, memory_mib, err) ||
+        !machine_fits(&resize->limits, vcpus, memory_mib, err) ||
         !cpu_shape_fits(args->cpu_model, args->cpu_topology, vcpus, err))
         return false;
     if (gib > 0 && (gib < instance->os_disk_size || gib > batch->cloud->config.max_disk_gib))
@@ -49,18 +55,20 @@ static bool resize_prepare(struct instance_batch *batch, struct db_conn *conn,
 bool cloud_instances_resize(struct cloud *cloud, const struct caller *caller,
                             const struct im_strings *ids, const struct instance_resize_args *args,
                             char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    struct resize resize = {.args = args};
     struct instance_batch batch = {.cloud = cloud,
                                    .caller = caller,
                                    .action = "ResizeInstances",
                                    .ids = ids,
                                    .prepare = resize_prepare,
-                                   .arg = (void *) args};
+                                   .arg = &resize};
 
     if (im_str_empty(args->instance_type) && args->cpu <= 0 && args->memory <= 0 &&
         args->os_disk_size <= 0)
         return im_fail(err, IM_BAD_MESSAGE,
                        "parameter [instance_type], [cpu], [memory] or [os_disk_size] is missing");
-    return instance_batch_run(&batch, ret_job_id, err);
+    return machine_limits(cloud, &resize.limits, err) &&
+           instance_batch_run(&batch, ret_job_id, err);
 }
 
 static bool disk_run(struct job_run *run, struct im_err *err) {

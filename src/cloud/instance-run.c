@@ -31,6 +31,7 @@ static void run_done(struct run *run) {
 static bool sized(struct run *run, struct im_err *err) {
     const struct instance_run_args *args = run->args;
     const struct instance_preset *preset = NULL;
+    struct machine_limits limits;
     bool numbers = args->cpu > 0 && args->memory > 0;
 
     if (!im_str_empty(args->instance_type) && (!numbers || args->go_defaults)) {
@@ -44,7 +45,8 @@ static bool sized(struct run *run, struct im_err *err) {
                        "parameter [instance_type] is missing, or [cpu] and [memory] together");
     run->vcpus = preset ? preset->vcpus : args->cpu;
     run->memory_mib = preset ? preset->memory_mb : args->memory;
-    return machine_fits(run->cloud, run->vcpus, run->memory_mib, err);
+    return machine_limits(run->cloud, &limits, err) &&
+           machine_fits(&limits, run->vcpus, run->memory_mib, err);
 }
 
 bool cpu_shape_fits(const char *model, const char *topology, int64_t vcpus, struct im_err *err) {

@@ -6,9 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cloud-private.h"
 #include "seed/seed.h"
+
+enum { BUTTON_MS = 5000 }; /* from one press of the power button to the next */
 
 /* All that a start needs, read from the record in one go. */
 struct parts {
@@ -257,22 +260,42 @@ bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *
     return started ? true : im_within(err, "instance [%s]", instance_id);
 }
 
+/* Asks the guest to power off, again and again: firmware and boot loaders do not hear the button.
+ * False when it runs on, with the reason. */
+static bool ask_off(struct cloud *cloud, const char *instance_id, const volatile bool *cancel,
+                    struct im_err *err) {
+    int64_t deadline = im_mono_ms() + cloud->config.stop_timeout_ms;
+
+    if (!virt_shutdown(cloud->config.virt, instance_id, err))
+        return false;
+    for (;;) {
+        int64_t left = deadline - im_mono_ms();
+        struct im_err deaf = {0};
+
+        *err = (struct im_err){0};
+        if (virt_wait_off(cloud->config.virt, instance_id, left < BUTTON_MS ? left : BUTTON_MS,
+                          cancel, err))
+            return true;
+        if (err->code != IM_TIMEOUT || left <= BUTTON_MS)
+            return false;
+        /* It may be on its way down, where neither agent nor button answer. */
+        if (!virt_shutdown(cloud->config.virt, instance_id, &deaf))
+            im_debug("cloud", "%s: %s", instance_id, deaf.text);
+    }
+}
+
 bool machine_stop(struct cloud *cloud, const char *instance_id, bool soft,
                   const volatile bool *cancel, struct im_err *err) {
-    if (soft) {
-        struct im_err patience = {0};
+    struct im_err patience = {0};
 
-        if (!virt_shutdown(cloud->config.virt, instance_id, &patience) ||
-            !virt_wait_off(cloud->config.virt, instance_id, cloud->config.stop_timeout_ms, cancel,
-                           &patience)) {
-            if (patience.code == IM_CANCELLED) {
-                *err = patience;
-                return false;
-            }
-            if (patience.code != IM_NOT_FOUND)
-                im_info("cloud", "%s does not stop by itself, powering it off: %s", instance_id,
-                        patience.text);
+    if (soft && !ask_off(cloud, instance_id, cancel, &patience)) {
+        if (patience.code == IM_CANCELLED) {
+            *err = patience;
+            return false;
         }
+        if (patience.code != IM_NOT_FOUND)
+            im_info("cloud", "%s does not stop by itself, powering it off: %s", instance_id,
+                    patience.text);
     }
     return virt_destroy(cloud->config.virt, instance_id, err);
 }
@@ -299,25 +322,33 @@ bool machine_forget(struct cloud *cloud, const char *instance_id, struct im_err 
 
 /* --- Limits ----------------------------------------------------------------------------------- */
 
-bool machine_fits(struct cloud *cloud, int64_t vcpus, int64_t memory_mib, struct im_err *err) {
+bool machine_limits(struct cloud *cloud, struct machine_limits *ret_limits, struct im_err *err) {
     struct virt_host host;
-    int64_t max_vcpus = cloud->config.max_vcpus, max_memory = cloud->config.max_memory_mib;
+    struct machine_limits limits = {.vcpus = cloud->config.max_vcpus,
+                                    .memory_mib = cloud->config.max_memory_mib,
+                                    .least_memory_mib = cloud->config.min_memory_mib};
 
     if (!virt_host(cloud->config.virt, &host, err))
         return false;
-    if (max_vcpus == 0)
-        max_vcpus = (int64_t) host.cpus * 8;
-    if (max_memory == 0)
-        max_memory = (int64_t) (host.memory_bytes >> 20) - cloud->config.memory_reserve_mib;
-    if (vcpus < 1 || vcpus > max_vcpus)
+    if (limits.vcpus == 0)
+        limits.vcpus = (int64_t) host.cpus * 8;
+    if (limits.memory_mib == 0)
+        limits.memory_mib = (int64_t) (host.memory_bytes >> 20) - cloud->config.memory_reserve_mib;
+    *ret_limits = limits;
+    return true;
+}
+
+bool machine_fits(const struct machine_limits *limits, int64_t vcpus, int64_t memory_mib,
+                  struct im_err *err) {
+    if (vcpus < 1 || vcpus > limits->vcpus)
         return im_fail(err, IM_BAD_MESSAGE,
                        "cpu [%" PRId64 "] should be between 1 and %" PRId64 " on this host", vcpus,
-                       max_vcpus);
-    if (memory_mib < cloud->config.min_memory_mib || memory_mib > max_memory)
+                       limits->vcpus);
+    if (memory_mib < limits->least_memory_mib || memory_mib > limits->memory_mib)
         return im_fail(err, IM_BAD_MESSAGE,
                        "memory [%" PRId64 " MB] should be between %" PRId64 " and %" PRId64
                        " on this host",
-                       memory_mib, cloud->config.min_memory_mib, max_memory);
+                       memory_mib, limits->least_memory_mib, limits->memory_mib);
     return true;
 }
 

@@ -147,6 +147,97 @@ static void walk(const struct rig_verb *verb, bool after) {
     check(n > 1 && n < MOMENTS_MAX, "%s gets through in %u calls", verb->name, n - 1);
 }
 
+/* --- What is seen at the same seams --------------------------------------------------------- */
+
+static unsigned asked_for_lists(void) {
+    IM_AUTO(query_done) struct query query = {0}, pairs = {0}, works = {0};
+    IM_AUTO(instance_list_done) struct instance_list instances = {0};
+    IM_AUTO(keypair_list_done) struct keypair_list keypairs = {0};
+    IM_AUTO(job_list_done) struct job_list jobs = {0};
+    struct im_err err = {0};
+    bool listed;
+
+    (void) moments_statements();
+    listed = cloud_instances(rig.cloud, &rig.alice, &query, false, &instances, &err) &&
+             cloud_keypairs(rig.cloud, &rig.alice, &pairs, NULL, &keypairs, &err) &&
+             cloud_jobs(rig.cloud, &rig.alice, &works, &jobs, &err);
+    check(listed, "%zu instances, %zu key pairs, %zu jobs are listed", instances.count,
+          keypairs.count, jobs.count);
+    for (size_t i = 0; i < instances.count; i++)
+        if (instances.items[i].nic_count != 1 || instances.items[i].keypair_ids.count != 1 ||
+            !im_str_equal(instances.items[i].image->image_id, RIG_SYSTEM_IMAGE))
+            check(false, "%s has its image, card and pair",
+                  instances.items[i].instance->instance_id);
+    return moments_statements();
+}
+
+/* Makes instances with a pair each; a page costs the same whatever stands on it. */
+static void lists_ask_as_often(void) {
+    const struct rig_verb *attach = rig_verbs;
+    unsigned few = 0;
+
+    while (strcmp(attach->name, "AttachKeyPairs") != 0)
+        attach++;
+    moments_arm(&(struct moments){.main = pthread_self()});
+    for (int i = 0; i < 12; i++) {
+        IM_AUTO(im_strings_done) struct im_strings made = {0};
+        char id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
+        struct im_err err = {0};
+
+        rig_subject(&rig, &rig.alice, ON_STOPPED, id);
+        check(attach->call(&rig, &rig.alice, id, &made, job_id, &err) && rig_done(&rig, job_id),
+              "instance %d takes a pair", i);
+        if (i == 1)
+            few = asked_for_lists();
+    }
+    check(few > 0 && asked_for_lists() == few,
+          "a page of twelve takes the %u questions of one of two", few);
+    moments_disarm();
+    sweep();
+}
+
+/* Firmware does not hear the power button; the guest that comes after it does. */
+static void button_is_pressed_again(void) {
+    IM_AUTO(im_strings_done) struct im_strings ids = {0};
+    char id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
+    int64_t began = im_mono_ms();
+
+    rig_subject(&rig, &rig.alice, ON_RUNNING, id);
+    im_strings_add(&ids, id);
+    rig.cloud->config.stop_timeout_ms = 6 * RIG_WAIT_MS;
+    moments_deaf(1);
+    check_ok(cloud_instances_stop(rig.cloud, &rig.alice, &ids, false, job_id, &err),
+             "a guest in its firmware is asked to stop");
+    check(rig_done(&rig, job_id) && im_mono_ms() - began < 3 * RIG_WAIT_MS &&
+              moments_presses_left() < 0,
+          "it is asked again, and stops long before it would be forced");
+    check(rig_instance_is(&rig, id, INSTANCE_STOPPED), "and is called stopped");
+    sweep();
+}
+
+static void stop_is_cancelled(void) {
+    IM_AUTO(im_strings_done) struct im_strings ids = {0}, jobs = {0};
+    IM_AUTO(job_free_auto) struct job *job = NULL;
+    char id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
+
+    rig_subject(&rig, &rig.alice, ON_RUNNING, id);
+    im_strings_add(&ids, id);
+    moments_deaf(1000);
+    check_ok(cloud_instances_stop(rig.cloud, &rig.alice, &ids, false, job_id, &err),
+             "a deaf guest is asked to stop");
+    im_strings_add(&jobs, job_id);
+    while (moments_presses_left() == 1000)
+        im_sleep_ms(5);
+    check_ok(cloud_jobs_cancel(rig.cloud, &rig.alice, &jobs, &err), "the job is cancelled");
+    job = rig_job(&rig, job_id);
+    check(job != NULL && job->status == JOB_FAILED && strstr(job->error_message, "cancel") != NULL,
+          "and fails with that reason: %s", job ? job->error_message : "");
+    moments_deaf(0);
+    check(rig_instance_is(&rig, id, INSTANCE_RUNNING) && rig_runs(&rig, id), "the guest runs on");
+    rig_check_clean(&rig, "after a cancelled stop");
+    sweep();
+}
+
 int main(int argc, char **argv) {
     struct rig_options options = {0};
 
@@ -156,6 +247,11 @@ int main(int argc, char **argv) {
         for (int after = 0; after < 2; after++)
             if (argc < 2 || strstr(verb->name, argv[1]) != NULL)
                 walk(verb, after == 1);
+    if (argc < 2 || strcmp(argv[1], "seams") == 0) {
+        lists_ask_as_often();
+        button_is_pressed_again();
+        stop_is_cancelled();
+    }
     rig_close(&rig);
     return test_end();
 }

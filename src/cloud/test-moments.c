@@ -90,7 +90,6 @@ WRAP(storage_import_end, (POOL, const char *name, int fd, ERR), pool, name, fd, 
 
 #define VIRT struct virt *virt, const char *name
 WRAP(virt_host, (struct virt * virt, struct virt_host *ret_host, ERR), virt, ret_host, err)
-WRAP(virt_shutdown, (VIRT, ERR), virt, name, err)
 WRAP(virt_state, (VIRT, enum virt_state *ret_state, ERR), virt, name, ret_state, err)
 WRAP(virt_switch_disk, (VIRT, const char *serial, const char *path, ERR), virt, name, serial, path,
      err)
@@ -116,7 +115,7 @@ WRAP(db_transact,
     type __real_##name params;                                                                     \
     type __wrap_##name params;                                                                     \
     type __wrap_##name params {                                                                    \
-        return ends(moment(), false, #name, err) ? nothing : __real_##name(__VA_ARGS__);   \
+        return ends(moment(), false, #name, err) ? nothing : __real_##name(__VA_ARGS__);           \
     }
 WRAP_BEFORE(bool, false, storage_attach_info,
             (POOL, const char *name, struct storage_source *ret_source, ERR), pool, name,
@@ -124,6 +123,38 @@ WRAP_BEFORE(bool, false, storage_attach_info,
 WRAP_BEFORE(bool, false, worker_run, (const struct worker_call *call, char **ret_result, ERR), call,
             ret_result, err)
 WRAP_BEFORE(struct db_conn *, NULL, db_take, (struct db * db, ERR), db, err)
+
+/* --- Other things that tests want to know or to bend ---------------------------------------------
+ */
+
+static atomic_uint statements;
+static atomic_int deaf;
+
+unsigned moments_statements(void) { return atomic_exchange(&statements, 0); }
+void moments_deaf(int presses) { deaf = presses; }
+int moments_presses_left(void) { return deaf; }
+
+struct db_rows *__real_db_query_values(struct db_conn *conn, ERR, const char *sql,
+                                       const struct db_value *values, size_t count);
+struct db_rows *__wrap_db_query_values(struct db_conn *conn, ERR, const char *sql,
+                                       const struct db_value *values, size_t count);
+struct db_rows *__wrap_db_query_values(struct db_conn *conn, ERR, const char *sql,
+                                       const struct db_value *values, size_t count) {
+    statements += pthread_equal(pthread_self(), moments.main) ? 1 : 0;
+    return __real_db_query_values(conn, err, sql, values, count);
+}
+
+bool __real_virt_shutdown(VIRT, ERR);
+bool __wrap_virt_shutdown(VIRT, ERR);
+static bool press(VIRT, ERR) {
+    return atomic_fetch_sub(&deaf, 1) > 0 || __real_virt_shutdown(virt, name, err);
+}
+bool __wrap_virt_shutdown(VIRT, ERR) {
+    unsigned number = moment();
+
+    return !ends(number, false, "virt_shutdown", err) && press(virt, name, err) &&
+           !ends(number, true, "virt_shutdown", err);
+}
 
 /* --- Calls after which a machine runs or does not ----------------------------------------------
  */

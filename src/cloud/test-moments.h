@@ -16,10 +16,9 @@ struct moments {
     unsigned at; /* number of the chosen call, from 1; 0 = none */
     bool after;
     enum moment_end end;
-    enum im_code
-        code; /* of the failure, but what the record itself fails with */
-    bool all_threads; /* else only job threads, and this one between moments_enter and _leave */
-    pthread_t exempt; /* the background, where not all_threads */
+    enum im_code code; /* of the failure, but what the record itself fails with */
+    bool all_threads;  /* else only job threads, and this one between moments_enter and _leave */
+    pthread_t exempt;  /* the background, where not all_threads */
     pthread_t main;
 };
 /* Counts anew from here. */
@@ -31,6 +30,13 @@ const char *moments_what(void);
 /* Calls of the main thread count in between. */
 void moments_enter(void);
 void moments_leave(void);
+
+/* Statements of the main thread since the last call. */
+unsigned moments_statements(void);
+/* So many presses of power buttons go unheard from now on, and how many of them are left (less than
+ * 0: later ones were heard). */
+void moments_deaf(int presses);
+int moments_presses_left(void);
 
 /* Machines that run by what was seen of start and stop, also for a process that inherits this one's
  * memory map: they outlive the process that started them. */
