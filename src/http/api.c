@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One request of the query API from its raw text to its response, in the order that clients rely
  * on: parse, action, common parameters, signature, time, zone, parameters, the verb itself. */
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,21 +75,25 @@ void error_reply(struct wire_writer *writer, const char *request_id, const struc
     wire_object_end(writer);
 }
 
-/* Who asks and what for: everything but what changes from one signing to the next. */
-static char *cache_key(const struct request *request) {
-    static const char *const left_out[] = {"access_key_id", "expires",          "req_id",
-                                           "signature",     "signature_method", "signature_version",
-                                           "time_stamp",    "version"};
+/* Who asks and what for: everything but what changes from one signing to the next; for the total of
+ * a list also without what only says which page of it. */
+static char *cache_key(const struct request *request, bool total) {
+    static const char *const left_out[] = {
+        "access_key_id",     "expires",    "req_id",  "signature", "signature_method",
+        "signature_version", "time_stamp", "version", "limit",     "offset",
+        "reverse",           "sort_key",   "verbose"};
+    size_t left_count = sizeof(left_out) / sizeof(left_out[0]) - (total ? 0 : 5);
     struct im_str key = {0};
 
     im_str_reserve(&key, 200);
+    im_str_add_char(&key, total ? '#' : ' ');
     im_str_add(&key, request->caller.user_id);
     im_str_add_char(&key, request->caller.admin ? '!' : '.');
     for (size_t i = 0; i < request->params.count; i++) {
         const struct param *param = &request->params.items[i];
         bool skip = false;
 
-        for (size_t j = 0; j < sizeof(left_out) / sizeof(left_out[0]) && !skip; j++)
+        for (size_t j = 0; j < left_count && !skip; j++)
             skip = strcmp(param->name, left_out[j]) == 0;
         if (skip)
             continue;
@@ -98,6 +103,35 @@ static char *cache_key(const struct request *request) {
         im_str_add(&key, param->value);
     }
     return im_str_take(&key);
+}
+
+int64_t request_find_total(const struct request *request) {
+    IM_AUTO(free_auto) char *key = NULL;
+    struct text_ref *text;
+    int64_t total = 0;
+
+    if (request->generation == 0)
+        return 0;
+    key = cache_key(request, true);
+    text = cache_find(request->http->cache, key, request->generation);
+    if (text != NULL && !im_parse_i64(text->bytes, 0, INT64_MAX, &total))
+        total = 0;
+    text_unref(text);
+    return total;
+}
+
+void request_keep_total(const struct request *request, int64_t total) {
+    IM_AUTO(free_auto) char *key = NULL;
+    struct im_str digits = {0};
+    struct text_ref *text;
+
+    if (request->generation == 0)
+        return;
+    key = cache_key(request, true);
+    im_str_addf(&digits, "%" PRId64, total);
+    text = text_ref_new(&digits);
+    cache_put(request->http->cache, key, request->generation, text);
+    text_unref(text);
 }
 
 /* --- One request ---------------------------------------------------------------------------------
@@ -139,11 +173,12 @@ static struct text_ref *run(struct request *request, struct im_err *err) {
     bool may_keep = (request->action->flags & HTTP_CACHED) && request->http->cache != NULL;
     /* Asked before the record is read: a change in between makes the kept reply look older. */
     uint64_t generation = may_keep ? db_generation(cloud_db(request->cloud)) : 0;
-    IM_AUTO(free_auto) char *key = generation != 0 ? cache_key(request) : NULL;
+    IM_AUTO(free_auto) char *key = generation != 0 ? cache_key(request, false) : NULL;
     struct text_ref *text;
 
     if (key != NULL && (text = cache_find(request->http->cache, key, generation)) != NULL)
         return text;
+    request->generation = generation;
     request_begin_reply(request);
     if (!request->action->handle(request, err))
         return NULL;

@@ -50,6 +50,7 @@ struct request {
     char id[IM_ID_MAX];       /* names the request in log and message when something broke */
     struct wire_writer reply; /* handlers add members */
     bool live;                /* the reply shows what is not in the record: never kept */
+    uint64_t generation;      /* of the record that the reply may be kept for; 0 = none */
 };
 
 /* Values as handlers want them. The table was checked before. */
@@ -64,6 +65,9 @@ bool request_check(const struct request *request, struct im_err *err) IM_MUST_CH
 /* Conditions, order and page from the parameters of an action that lists. */
 bool request_query(const struct request *request, struct query *ret_query,
                    struct im_err *err) IM_MUST_CHECK;
+/* How many things match in all, whatever the page: kept beside the replies. 0: not known. */
+int64_t request_find_total(const struct request *request);
+void request_keep_total(const struct request *request, int64_t total);
 /* {"action":…,"ret_code":0, and what follows. */
 void request_begin_reply(struct request *request);
 /* total_count and an opened array `<type>_set`. */

@@ -234,6 +234,7 @@ bool request_query(const struct request *request, struct query *ret_query, struc
     ret_query->offset = offset < 0 ? 0 : offset;
     ret_query->sort_field = field == NULL ? NULL : field->name;
     ret_query->ascending = request_flag(request, "reverse");
+    ret_query->total = request_find_total(request);
     return true;
 }
 
@@ -251,6 +252,7 @@ void request_begin_set(struct request *request, int64_t total) {
     char set[64];
 
     snprintf(set, sizeof(set), "%s_set", request->action->type->name);
+    request_keep_total(request, total);
     wire_int(&request->reply, "total_count", total);
     wire_array_begin(&request->reply, set);
 }

@@ -275,9 +275,14 @@ static void test_cache(void) {
     check(fake.image_lists == before + 1, "the same question is answered once");
     ask("action=DescribeImages&limit=19");
     check(fake.image_lists == before + 2, "another question is not");
+    check(fake.query.total == 3, "but another page is not counted again");
+    ask("action=DescribeImages&limit=19&status.1=available");
+    check(fake.query.total == 0, "other filters are");
+    before++;
     fake.generation++;
     ask("action=DescribeImages&limit=20");
-    check(fake.image_lists == before + 3, "nor the same one after a change");
+    check(fake.image_lists == before + 3 && fake.query.total == 0,
+          "nor the same one after a change");
     fake.generation = 0;
     ask("action=DescribeImages&limit=20");
     ask("action=DescribeImages&limit=20");

@@ -301,9 +301,14 @@ static void add_order(struct statement *statement, const struct object_type *typ
     im_str_addf(&statement->sql, " ORDER BY %s %s", field, direction);
     if (strcmp(field, type->key) != 0)
         im_str_addf(&statement->sql, ", %s %s", type->key, direction);
-    if (query->limit > 0)
-        im_str_addf(&statement->sql, " LIMIT %" PRId64 " OFFSET %" PRId64, query->limit,
-                    query->offset > 0 ? query->offset : 0);
+    if (query->limit <= 0)
+        return;
+    /* As values, so that all pages of a list are one statement: prepared once, kept once. */
+    im_str_add(&statement->sql, " LIMIT ");
+    add_value(statement, (struct db_value){.type = 'i', .integer = query->limit});
+    im_str_add(&statement->sql, " OFFSET ");
+    add_value(statement,
+              (struct db_value){.type = 'i', .integer = query->offset > 0 ? query->offset : 0});
 }
 
 bool record_count(struct db_conn *conn, const struct object_type *type, const struct query *query,
@@ -366,8 +371,10 @@ bool record_list(struct db_conn *conn, const struct object_type *type, const str
         return false;
     db_rows_free(im_steal(&rows));
     total = (int64_t) count + (query->limit > 0 && query->offset > 0 ? query->offset : 0);
-    if (ret_total != NULL && !is_end(query, count) &&
-        !record_count(conn, type, query, &total, err)) {
+    if (query->total > 0)
+        total = query->total;
+    else if (ret_total != NULL && !is_end(query, count) &&
+             !record_count(conn, type, query, &total, err)) {
         record_list_free(type, objects, count);
         return false;
     }

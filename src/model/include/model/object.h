@@ -89,6 +89,7 @@ struct query {
                          has it */
     int64_t offset;
     int64_t limit;          /* 0 = all */
+    int64_t total;          /* how many match in all, where that is known; 0 = count them */
     const char *sort_field; /* NULL = create_time if the type has it, else the key */
     bool ascending;         /* default is newest (largest) first; ties are broken by the key */
 };
