@@ -222,6 +222,14 @@ bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) 
 
 /* --- The verbs' tables, gathered in cloud.c --------------------------------------------------- */
 
+/* Uploads that do not end as an import. In a transaction: the image waits for its upload no longer;
+ * *ret_waited whether it did. The file goes after the commit. */
+bool upload_give_up(struct db_conn *conn, const char *image_id, bool *ret_waited,
+                    struct im_err *err) IM_MUST_CHECK;
+void upload_remove(const struct cloud *cloud, const char *image_id);
+/* Removes the files of images that are not pending. */
+bool uploads_sweep(const struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+
 extern const struct job_verb image_import_verb, image_capture_verb, image_clone_verb,
     image_delete_verb, instance_run_verb, instance_start_verb, instance_stop_verb,
     instance_restart_verb, instance_terminate_verb, instance_cease_verb, instance_resize_verb,

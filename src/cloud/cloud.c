@@ -57,7 +57,8 @@ bool cloud_start(struct cloud *cloud, struct im_err *err) {
      */
     if (!background_reconcile(cloud, &later))
         im_warn("cloud", "record and hypervisor are compared later: %s", later.text);
-    return jobs_start(cloud->jobs, err) && background_start(cloud, err);
+    return uploads_sweep(cloud, err) && jobs_start(cloud->jobs, err) &&
+           background_start(cloud, err);
 }
 
 void cloud_close(struct cloud *cloud) {

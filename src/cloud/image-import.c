@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ImportImage: from an upload, a URL, or a path the operator allows. This process only moves
  * descriptors; every byte is looked at in a worker. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -290,6 +291,55 @@ bool cloud_upload_begin(struct cloud *cloud, const struct caller *caller, const 
     return true;
 }
 
+bool upload_give_up(struct db_conn *conn, const char *image_id, bool *ret_waited,
+                    struct im_err *err) {
+    int64_t changed = 0;
+
+    if (!db_exec(conn, &changed, err, "DELETE FROM uploads WHERE image_id = $1", "t", image_id))
+        return false;
+    *ret_waited = changed > 0;
+    return true;
+}
+
+void upload_remove(const struct cloud *cloud, const char *image_id) {
+    IM_AUTO(free_auto) char *path = upload_path(cloud, image_id);
+
+    if (unlink(path) < 0 && errno != ENOENT)
+        im_warn("cloud", "cannot remove %s: %s", path, strerror(errno));
+}
+
+/* A file that a request opened while its image was deleted; what a crash left. */
+static void sweep_one(const struct cloud *cloud, struct db_conn *conn, const char *name) {
+    size_t len = strlen(name);
+    IM_AUTO(free_auto) char *image_id = len > 5 ? im_strndup(name, len - 5) : NULL;
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    struct im_err err = {0};
+    bool found;
+
+    if (image_id == NULL || strcmp(name + len - 5, ".part") != 0)
+        return;
+    found = record_get(conn, &image_type, image_id, &image, &err);
+    if ((found && image->status != IMAGE_PENDING) || (!found && err.code == IM_NOT_FOUND))
+        upload_remove(cloud, image_id);
+}
+
+bool uploads_sweep(const struct cloud *cloud, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(free_auto) char *path = im_printf("%s/uploads", cloud->config.state_dir);
+    struct dirent *entry;
+    DIR *dir;
+
+    if (conn == NULL)
+        return false;
+    dir = opendir(path);
+    if (dir == NULL)
+        return im_fail_sys(err, errno, "cannot look into %s", path);
+    while ((entry = readdir(dir)) != NULL)
+        sweep_one(cloud, conn, entry->d_name);
+    (void) closedir(dir);
+    return true;
+}
+
 struct finish {
     struct cloud *cloud;
     const struct caller *caller;
@@ -382,6 +432,7 @@ static bool planned_layer(struct cloud *cloud, const char *image_id, struct laye
 
 static char *worker_request(const struct cloud *cloud, const struct wire_value *wish) {
     const char *source = wire_get_text(wish, "source", "");
+    IM_AUTO(free_auto) char *scratch = im_printf("%s/uploads", cloud->config.state_dir);
     struct wire_writer writer = {0};
 
     wire_object_begin(&writer, NULL);
@@ -394,6 +445,7 @@ static char *worker_request(const struct cloud *cloud, const struct wire_value *
     wire_int(&writer, "max_bytes", cloud->config.import_max_bytes);
     wire_int(&writer, "max_ratio", cloud->config.import_max_ratio);
     wire_text(&writer, "user", cloud->config.worker_user);
+    wire_text(&writer, "scratch_dir", scratch);
     wire_text(&writer, "proxy", cloud->config.import_proxy ? cloud->config.import_proxy : "");
     wire_int(&writer, "allow_private", cloud->config.import_private_addresses);
     wire_object_end(&writer);
@@ -489,12 +541,8 @@ static bool import_commit(struct job_run *run, struct db_conn *conn, struct im_e
 /* What was received has served. Failing here must not take a published image back, so it only
  * warns. */
 static bool clean_run(struct job_run *run, struct im_err *err) {
-    struct cloud *cloud = run->context;
-    IM_AUTO(free_auto) char *path = upload_path(cloud, run->item->resource_id);
-
     (void) err;
-    if (unlink(path) < 0 && errno != ENOENT)
-        im_warn("cloud", "cannot remove %s: %s", path, strerror(errno));
+    upload_remove(run->context, run->item->resource_id);
     return true;
 }
 

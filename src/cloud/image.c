@@ -232,16 +232,23 @@ struct delete {
     char job_id[IM_JOB_ID_MAX];
 };
 
+/* An image whose upload nobody will finish can be deleted like one that is there; nothing of it is
+ * kept. */
 static bool delete_one(const struct delete *delete, struct db_conn *conn, const char *id,
-                       struct im_err *err) {
+                       struct job_order *ret_order, struct im_err *err) {
     IM_AUTO(image_free_auto) struct image *image = NULL;
+    bool waited = false;
 
     if (!image_load(conn, delete->caller, id, &image, err))
         return false;
     if (strcmp(image->image_id, id) != 0) /* a family runs instances, but one deletes by id */
         return im_fail(err, IM_NOT_FOUND, "image [%s] does not exist", id);
-    if (!image_owned(delete->caller, image, err) || !image_allows(image, "DeleteImages", err))
+    if (!image_owned(delete->caller, image, err) ||
+        !upload_give_up(conn, image->image_id, &waited, err) ||
+        (!waited && !image_allows(image, "DeleteImages", err)))
         return false;
+    ret_order->resource_id = id;
+    ret_order->data = waited ? "{\"upload\":1}" : delete->direct_cease ? "{\"cease\":1}" : "{}";
     image->transition_status = TRANSITION_DELETING;
     return record_update_fields(conn, &image_type, image,
                                 (const char *const[]){"transition_status", NULL}, err);
@@ -252,10 +259,8 @@ static bool delete_body(struct db_conn *conn, void *arg, struct im_err *err) {
     IM_AUTO(free_auto) struct job_order *orders = im_alloc(delete->ids->count * sizeof(*orders));
 
     for (size_t i = 0; i < delete->ids->count; i++) {
-        if (!delete_one(delete, conn, delete->ids->items[i], err))
+        if (!delete_one(delete, conn, delete->ids->items[i], &orders[i], err))
             return false;
-        orders[i] = (struct job_order){.resource_id = delete->ids->items[i],
-                                       .data = delete->direct_cease ? "{\"cease\":1}" : "{}"};
     }
     return jobs_add(delete->cloud->jobs, conn, "DeleteImages", delete->caller->user_id, "", orders,
                     delete->ids->count, delete->job_id, err);
@@ -272,12 +277,25 @@ bool cloud_images_delete(struct cloud *cloud, const struct caller *caller,
            cloud_order(cloud, delete_body, &delete, delete.job_id, ret_job_id, err);
 }
 
-static bool delete_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+static bool delete_run(struct job_run *run, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-    bool cease = data != NULL && wire_get_int(wire_root(data), "cease", 0) != 0;
 
     if (data == NULL)
         return false;
+    if (wire_get_int(wire_root(data), "upload", 0))
+        upload_remove(run->context, run->item->resource_id);
+    return true;
+}
+
+static bool delete_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    bool cease;
+
+    if (data == NULL)
+        return false;
+    if (wire_get_int(wire_root(data), "upload", 0))
+        return image_gone(conn, run->item->resource_id, err);
+    cease = wire_get_int(wire_root(data), "cease", 0) != 0;
     if (cease)
         background_collect(run->context);
     return cease ? image_gone(conn, run->item->resource_id, err)
@@ -286,11 +304,17 @@ static bool delete_commit(struct job_run *run, struct db_conn *conn, struct im_e
 
 static bool delete_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
                           struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+
     (void) why;
+    if (data == NULL)
+        return false;
+    if (wire_get_int(wire_root(data), "upload", 0))
+        return image_gone(conn, run->item->resource_id, err);
     return image_settle(conn, run->item->resource_id, IMAGE_AVAILABLE, err);
 }
 
-static const struct job_step delete_steps[] = {{"delete", NULL, delete_commit, NULL}};
+static const struct job_step delete_steps[] = {{"delete", delete_run, delete_commit, NULL}};
 const struct job_verb image_delete_verb = {.action = "DeleteImages",
                                            .steps = delete_steps,
                                            .step_count = 1,
