@@ -116,6 +116,8 @@ static bool open_conn(struct lv_call *call, struct im_err *err) {
                        "this user may use it",
                        call->text, message);
     }
+    if (strstr(call->text, "/embed") != NULL)
+        lv_embed_settle(call->out_conn);
     return true;
 }
 

@@ -90,5 +90,6 @@ bool lv_embed_prepare(struct virt_driver *driver, const char *run_as, struct im_
     if (root == NULL)
         return im_fail(err, IM_UNSUPPORTED, "%s: an embedded libvirt needs ?root=/folder",
                        driver->uri);
+    lv_embed_recover(root);
     return prepare(driver, run_as, root, err) || im_within(err, "%s", driver->uri);
 }

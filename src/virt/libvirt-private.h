@@ -105,6 +105,9 @@ const char *lv_accel(struct virt_driver *driver, virConnectPtr conn,
 /* Writes what an embedded driver needs into its folder; before the connection is opened. */
 bool lv_embed_prepare(struct virt_driver *driver, const char *run_as,
                       struct im_err *err) IM_MUST_CHECK;
+/* Before an embedded driver is opened, and right after: see recover.c. */
+void lv_embed_recover(const char *root);
+void lv_embed_settle(virConnectPtr conn);
 
 /* The guest agent, for the driver's table. */
 bool lv_fs_freeze(struct virt_driver *driver, const char *name, int64_t timeout_ms,

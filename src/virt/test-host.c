@@ -2,10 +2,14 @@
 /* What machines run with on this host, and the folder of an embedded driver. */
 #include "libvirt-private.h"
 
+#include <fcntl.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -107,11 +111,76 @@ static void test_embed(const char *folder) {
     check(strcmp(third, "user = \"daemon\"\n") == 0 && !driver.user_known, "stays");
 }
 
+static bool write_status(const char *root, const char *name, const char *status) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/run/qemu/%s.xml", root, name);
+    IM_AUTO(free_auto)
+    char *text = im_printf("<!-- generated -->\n<domstatus %s pid='0'>\n</domstatus>\n", status);
+    struct im_err err = {0};
+
+    return im_write_file(path, text, strlen(text), 0600, &err);
+}
+
+static bool has_status(const char *root, const char *name) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/run/qemu/%s.xml", root, name);
+
+    return access(path, F_OK) == 0;
+}
+
+/* A process that looks like QEMU of that machine and root until its standard input ends. */
+static pid_t pose(const char *root, const char *name, int input) {
+    IM_AUTO(free_auto) char *guest = im_printf("guest=%s,debug-threads=on", name);
+    IM_AUTO(free_auto) char *socket = im_printf("path=%s/lib/qemu/domain-1/monitor.sock", root);
+    IM_AUTO(free_auto) char *path = NULL;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        dup2(input, 0);
+        execl("/bin/sh", "qemu-system-x86_64", "-c", "read line", guest, socket, NULL);
+        _exit(127);
+    }
+    path = im_printf("/proc/%d/cmdline", (int) pid);
+    for (int tries = 0; tries < 3000; tries++) {
+        IM_AUTO(free_auto) char *text = NULL;
+        struct im_err err = {0};
+
+        if (im_read_file(path, 4096, &text, NULL, &err) && im_starts_with(text, "qemu-system-"))
+            break;
+        im_sleep_ms(10);
+    }
+    return pid;
+}
+
+/* Half a start, by a killed owner. */
+static void test_recover(const char *folder) {
+    IM_AUTO(free_auto) char *root = im_printf("%s/recover", folder);
+    IM_AUTO(free_auto) char *run = im_printf("%s/run/qemu", root);
+    int status = 0, input[2] = {-1, -1};
+    pid_t half, full;
+
+    check_ok(im_make_dirs(run, 0755, &err), "a folder with statuses");
+    check(write_status(root, "i-half", "state='paused' reason='starting up'") &&
+              write_status(root, "i-full", "state='running' reason='booted'") &&
+              write_status(root, "i-paused", "state='paused' reason='user'"),
+          "of machines");
+    check(pipe2(input, O_CLOEXEC) == 0, "with processes");
+    half = pose(root, "i-half", input[0]);
+    full = pose(root, "i-full", input[0]);
+    lv_embed_recover(root);
+    check(!has_status(root, "i-half"), "one that was about to start is forgotten");
+    check(waitpid(half, &status, 0) == half && WIFSIGNALED(status), "and its QEMU killed");
+    check(has_status(root, "i-full") && has_status(root, "i-paused"), "others are not");
+    check(waitpid(full, &status, WNOHANG) == 0, "nor theirs");
+    close(input[0]);
+    close(input[1]);
+    waitpid(full, &status, 0);
+}
+
 int main(void) {
     const char *folder = test_folder();
 
     chmod(folder, 0755);
     test_embed(folder);
+    test_recover(folder);
     if (!have_qemu()) {
         test_note("QEMU is not installed");
         return test_end();

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the end-to-end tests share: a real imprintd in a folder of its own, the real command line, real QEMU, and TAP.
 
-Usage of each test: TEST.py IMPRINTD IMPRINT WORKER GUESTS... ; machines run under TCG and an embedded libvirt.
+Usage of each test: TEST.py IMPRINTD IMPRINT WORKER GUESTS... [--NAME=VALUE]... ; machines run under TCG and an embedded
+libvirt. IMPRINT_E2E_DIR is where folders are made, in place of /tmp; with IMPRINT_E2E_KEEP they are kept.
 """
 import atexit
 import json
@@ -18,6 +19,7 @@ import time
 
 IMPRINTD, IMPRINT, WORKER = (os.path.abspath(path) for path in sys.argv[1:4])
 GUESTS = [os.path.abspath(path) for path in sys.argv[4:] if not path.startswith("-")]
+OPTIONS = dict(word[2:].split("=", 1) for word in sys.argv[4:] if word.startswith("--"))
 # Everything is waited for, nothing is timed: this is only where waiting becomes failing, also on a slow, busy machine.
 PATIENCE_S = 180
 INIT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "init.py")
@@ -133,9 +135,12 @@ class World:
         self.init.stdin.flush()
         return self.init.stdout.readline().strip()
 
+    def launch(self):
+        self.pid = int(self.tell_init("run", self.log, IMPRINTD, "--config", self.config))
+
     def start(self):
         """Starts imprintd and waits until it answers."""
-        self.pid = int(self.tell_init("run", self.log, IMPRINTD, "--config", self.config))
+        self.launch()
         if not wait_for(lambda: self.answers() or not self.runs()) or not self.runs():
             raise Failed("imprintd does not start:\n" + tail(self.log))
 
