@@ -202,8 +202,9 @@ static bool file_claim(void *shared, const char *name, struct im_err *err) {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
     if (fd < 0)
-        return im_fail(err, IM_NO_RECORD, "record: %s cannot be opened (%s)", path,
-                       strerrordesc_np(errno));
+        return im_fail(err, IM_NO_RECORD,
+                       "record: %s cannot be opened (%s); let imprintd's user write to its folder",
+                       path, strerrordesc_np(errno));
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         ssize_t len = pread(fd, holder, sizeof(holder) - 1, 0);
 
