@@ -77,7 +77,7 @@ const struct command *cli_command_find(const struct noun *noun, const char *verb
 
 extern const struct command image_commands[], instance_commands[], keypair_commands[],
     job_commands[], zone_commands[], type_commands[], key_commands[], pool_commands[],
-    user_commands[];
+    network_commands[], user_commands[];
 
 /* --- One run of the program ---------------------------------------------------------------------
  */

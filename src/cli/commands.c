@@ -63,6 +63,7 @@ const struct noun cli_nouns[] = {
     {"pool", "The storage pool.", pool_commands},
     {"type", "Instance types: names for common sizes.", type_commands},
     {"zone", "Zones of the server.", zone_commands},
+    {"network", "Networks of machines.", network_commands},
     {"key", "Access keys: who may speak with the server.", key_commands},
     {"user", "Users of the server (administrators only).", user_commands},
     {"configure", "Names the server and the access key.", configure_commands},

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* imprint job, pool, type, zone, key and user. */
+/* imprint job, pool, type, zone, network, key and user. */
 #include "cli-private.h"
 
 #include <string.h>
@@ -164,7 +164,8 @@ const struct command pool_commands[] = {
     {0},
 };
 
-/* --- Types, zones -------------------------------------------------------------------------------
+/* --- Types, zones, networks
+ * -------------------------------------------------------------------------------
  */
 
 static const struct column type_columns[] = {
@@ -183,6 +184,18 @@ static const struct column zone_columns[] = {
 static const struct listing zone_listing = {"DescribeZones", "zone_set",   "zone_id",
                                             "zones",         zone_columns, "no zones"};
 
+static const struct column network_columns[] = {
+    {"NETWORK", "vxnet_id", FORM_TEXT, 0},
+    {"MODE", "mode", FORM_TEXT, 0},
+    {"SUBNET", "ip_network", FORM_TEXT, 0},
+    {"GATEWAY", "gateway", FORM_TEXT, 1},
+    {"FREE", "available_ip_count", FORM_INT, 1},
+    {"ABOUT", "description", FORM_TEXT, 2},
+    {0},
+};
+static const struct listing network_listing = {"DescribeVxnets", "vxnet_set",     "vxnet_id",
+                                               "vxnets",         network_columns, "no networks"};
+
 static bool type_list(struct cli *cli, struct im_err *err) {
     IM_AUTO(client_params_done) struct client_params params = {0};
 
@@ -195,6 +208,18 @@ static bool zone_list(struct cli *cli, struct im_err *err) {
     return cli_list(cli, &zone_listing, &params, err);
 }
 
+static bool network_list(struct cli *cli, struct im_err *err) {
+    IM_AUTO(client_params_done) struct client_params params = {0};
+
+    return cli_list(cli, &network_listing, &params, err);
+}
+
+const struct command network_commands[] = {
+    {"list", "", 0, 0, NULL, 0, cli_no_options, network_list,
+     "Lists networks: which addresses machines get, and how they are connected.", NULL,
+     "imprint network list"},
+    {0},
+};
 const struct command type_commands[] = {
     {"list", "[TYPE…]", 0, SIZE_MAX, NULL, 0, cli_no_options, type_list,
      "Lists instance types; any other CPU count and memory can be had too.", NULL,

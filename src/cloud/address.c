@@ -170,6 +170,48 @@ static bool ports_taken(struct db_conn *conn, int64_t **ret_ports, size_t *ret_c
     return true;
 }
 
+/* Cards that stand in the way of new ones: on a bridge by their address, in user mode by their
+ * port. */
+static bool cards_count(struct cloud *cloud, int64_t *ret_count, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(db_rows_free_auto) struct db_rows *rows = NULL;
+    bool more = false;
+
+    if (conn == NULL)
+        return false;
+    rows = net_kind(cloud->config.net) == NET_BRIDGE
+               ? db_query(conn, err, "SELECT count(*) FROM nics WHERE ssh_port = 0", "")
+               : db_query(conn, err, "SELECT count(*) FROM nics WHERE ssh_port <> 0", "");
+    if (rows == NULL || !db_next(rows, &more, err))
+        return false;
+    *ret_count = more ? db_int(rows, 0) : 0;
+    return true;
+}
+
+bool cloud_vxnet(struct cloud *cloud, struct vxnet_state *ret_state, struct im_err *err) {
+    const struct net *net = cloud->config.net;
+    struct vxnet_state state = {.bridge = net_kind(net) == NET_BRIDGE};
+    uint32_t first, last, gateway;
+    int64_t used = 0, all;
+
+    if (!cards_count(cloud, &used, err))
+        return false;
+    net_range(net, &first, &last, &gateway);
+    all = state.bridge ? (int64_t) last - first + 1 : NET_PORTS;
+    state.free_count = used < all ? all - used : 0;
+    address_text(first, state.first);
+    address_text(last, state.last);
+    address_text(gateway, state.gateway);
+    snprintf(state.subnet, sizeof(state.subnet), "%s", net_subnet(net));
+    if (state.bridge)
+        snprintf(state.about, sizeof(state.about), "bridge %s on the host", net_bridge_name(net));
+    else
+        snprintf(state.about, sizeof(state.about), "%s",
+                 im_str_empty(net_reason(net)) ? "user mode, as configured" : net_reason(net));
+    *ret_state = state;
+    return true;
+}
+
 /* A card and the network it is to agree with. */
 struct settling {
     struct cloud *cloud;

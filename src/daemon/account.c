@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Operator's verbs on the record itself: users and their first keys. They work beside a running
- * imprintd, and without one. */
+/* Operator's verbs: users and their first keys, which work on the record itself, beside a running
+ * imprintd and without one; and taking down what a bridge left on the host. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,8 @@ static int fail(const struct im_err *err) {
 static int usage(void) {
     fputs("usage: imprintd [options] user add NAME [--admin] [--email ADDRESS]\n"
           "       imprintd [options] user list | disable NAME | enable NAME\n"
-          "       imprintd [options] key add USER [--name NAME]\n",
+          "       imprintd [options] key add USER [--name NAME]\n"
+          "       imprintd [options] network remove\n",
           stderr);
     return 2;
 }
@@ -114,11 +115,22 @@ static int run(struct cloud *cloud, int argc, char **argv) {
     return usage();
 }
 
+static int network(const struct config *config, int argc, char **argv) {
+    struct net_config net = house_net_config(config);
+    struct im_err err = {0};
+
+    if (argc != 2 || strcmp(argv[1], "remove") != 0)
+        return usage();
+    return net_remove(&net, &err) ? 0 : fail(&err);
+}
+
 int account_main(struct config *config, int argc, char **argv) {
     struct house house;
     struct im_err err = {0};
     int status;
 
+    if (strcmp(argv[0], "network") == 0)
+        return network(config, argc, argv);
     if (!house_open_record(&house, config, &err))
         return fail(&err);
     status = run(house.cloud, argc, argv);

@@ -31,7 +31,8 @@ void house_close(struct house *house);
 /* Borrowed from the configuration. */
 struct net_config house_net_config(const struct config *config);
 
-/* `imprintd user …` and `imprintd key …`; words after the options. Returns the exit status. */
+/* `imprintd user …`, `imprintd key …` and `imprintd network …`; words after the options. Returns
+ * the exit status. */
 int account_main(struct config *config, int argc, char **argv);
 
 #endif

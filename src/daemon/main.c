@@ -24,6 +24,7 @@ static const char help[] =
     "       imprintd [--config FILE] [--state DIR] user add NAME [--admin] [--email ADDRESS]\n"
     "       imprintd [--config FILE] [--state DIR] user list | disable NAME | enable NAME\n"
     "       imprintd [--config FILE] [--state DIR] key add USER [--name NAME]\n"
+    "       imprintd [--config FILE] [--state DIR] network remove\n"
     "\n"
     "  --config FILE    configuration, " CONFIG_PATH " by default\n"
     "  --state DIR      keeps everything under DIR; reads DIR/imprintd.conf if it is there\n"
@@ -159,7 +160,8 @@ int main(int argc, char **argv) {
         puts("the configuration is good");
         status = 0;
     } else if (optind < argc &&
-               (strcmp(argv[optind], "user") == 0 || strcmp(argv[optind], "key") == 0)) {
+               (strcmp(argv[optind], "user") == 0 || strcmp(argv[optind], "key") == 0 ||
+                strcmp(argv[optind], "network") == 0)) {
         status = account_main(&config, argc - optind, argv + optind);
     } else if (optind < argc) {
         fputs(help, stderr);

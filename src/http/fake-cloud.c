@@ -66,6 +66,18 @@ const char *cloud_zone(const struct cloud *cloud) {
     return "test1a";
 }
 
+bool cloud_vxnet(struct cloud *cloud, struct vxnet_state *ret_state, struct im_err *err) {
+    (void) cloud, (void) err;
+    *ret_state = (struct vxnet_state){.bridge = true,
+                                      .subnet = "10.180.0.0/20",
+                                      .gateway = "10.180.0.1",
+                                      .first = "10.180.0.2",
+                                      .last = "10.180.15.254",
+                                      .free_count = 4092,
+                                      .about = "bridge imbr0 on the host"};
+    return true;
+}
+
 void cloud_health(struct cloud *cloud, struct cloud_health *ret_health) {
     (void) cloud;
     *ret_health = (struct cloud_health){

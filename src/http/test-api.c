@@ -230,6 +230,9 @@ static void test_replies(void) {
           "CloneInstances shows an object by source");
     expect("action=DescribeVxnets&vxnets.1=vxnet-0", 0, NULL);
     check(strstr(reply, "\"total_count\":1") != NULL, "the basic network is there");
+    check(strstr(reply, "\"description\":\"bridge imbr0 on the host\",\"available_ip_count\":4092,"
+                        "\"mode\":\"bridge\",\"ip_network\":\"10.180.0.0/20\"") != NULL,
+          "as the host has it");
     expect("action=DescribeVxnets&vxnets.1=vxnet-9", 0, NULL);
     check(strstr(reply, "\"total_count\":0,\"vxnet_set\":[]") != NULL, "no other one is");
     expect("action=DescribeJobs&jobs.1=j-none", 0, NULL);

@@ -37,6 +37,22 @@ static bool write_instances(struct request *request, struct im_err *err) {
     return true;
 }
 
+/* What the host really has: the sentence says which mode, and why. */
+static bool write_state(struct request *request, struct im_err *err) {
+    struct vxnet_state state;
+
+    if (!cloud_vxnet(request->cloud, &state, err))
+        return false;
+    wire_text(&request->reply, "description", state.about);
+    wire_int(&request->reply, "available_ip_count", state.free_count);
+    wire_text(&request->reply, "mode", state.bridge ? "bridge" : "user");
+    wire_text(&request->reply, "ip_network", state.subnet);
+    wire_text(&request->reply, "gateway", state.gateway);
+    wire_text(&request->reply, "dyn_ip_start", state.first);
+    wire_text(&request->reply, "dyn_ip_end", state.last);
+    return true;
+}
+
 static bool describe_vxnets(struct request *request, struct im_err *err) {
     bool wanted = is_wanted(request);
 
@@ -47,7 +63,8 @@ static bool describe_vxnets(struct request *request, struct im_err *err) {
         wire_text(&request->reply, "vxnet_id", VXNET_BASIC);
         wire_text(&request->reply, "vxnet_name", VXNET_BASIC);
         wire_int(&request->reply, "vxnet_type", 2);
-        wire_null(&request->reply, "description");
+        if (!write_state(request, err))
+            return false;
         wire_null(&request->reply, "create_time");
         wire_text(&request->reply, "owner", request->caller.user_id);
         wire_text(&request->reply, "vpc_router_id", "");

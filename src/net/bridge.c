@@ -407,6 +407,7 @@ bool bridge_in_use(const struct net_config *config) {
 bool bridge_remove(const struct net_config *config, struct im_err *err) {
     IM_AUTO(free_auto) char *mark = im_printf(MARK "%s", config->state_dir);
     IM_AUTO(free_auto) char *folder = folder_of(config->bridge, config->state_dir);
+    IM_AUTO(fd_auto) int lock = -1;
     struct link link = {0};
     struct stat st;
 
@@ -414,6 +415,9 @@ bool bridge_remove(const struct net_config *config, struct im_err *err) {
         return false;
     if (link.index == 0 && stat(folder, &st) < 0)
         return true;
+    if (stat(folder, &st) == 0 && (lock = try_lock(folder)) < 0)
+        return im_fail(err, IM_WRONG_STATE, "bridge %s is in use by a running imprintd",
+                       config->bridge);
     if (bridge_in_use(config))
         return im_fail(err, IM_WRONG_STATE, "bridge %s has machines on it; stop them first",
                        config->bridge);

@@ -57,6 +57,10 @@ const char *net_bridge_name(const struct net *net) {
     return net->bridge != NULL ? bridge_name(net->bridge) : "";
 }
 
+const char *net_subnet(const struct net *net) {
+    return net->bridge != NULL ? bridge_subnet(net->bridge)->text : "10.0.2.0/24";
+}
+
 void net_range(const struct net *net, uint32_t *ret_first, uint32_t *ret_last,
                uint32_t *ret_gateway) {
     const struct subnet *subnet = net->bridge != NULL ? bridge_subnet(net->bridge) : NULL;

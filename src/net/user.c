@@ -7,7 +7,7 @@
 
 #include "base/id.h"
 
-enum { PORT_FIRST = 20000, PORT_LAST = 29999 };
+enum { PORT_FIRST = 20000, PORT_LAST = PORT_FIRST + NET_PORTS - 1 };
 
 static bool port_free(int port) {
     IM_AUTO(fd_auto) int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -365,6 +365,9 @@ def types(params):
 
 ACTIONS = {
     "DescribeZones": lambda _: dict(total_count=1, zone_set=[dict(zone_id=ZONE, status="active")]),
+    "DescribeVxnets": lambda _: dict(total_count=1, vxnet_set=[dict(
+        vxnet_id="vxnet-0", vxnet_name="vxnet-0", vxnet_type=2, mode="bridge", ip_network="10.180.0.0/20",
+        gateway="10.180.0.1", available_ip_count=4092, description="bridge imbr0 on the host")]),
     "DescribeImages": describer("images", "image_set", "image_id", "images", "image_name",
                                 ("status", "provider", "os_family", "family")),
     "ImportImage": import_image, "CaptureInstance": capture, "CloneImages": clone_images, "DeleteImages": delete_images,

@@ -39,6 +39,7 @@ def lists():
     check_run("job list --action RunInstances --status working", calls=("DescribeJobs", {
         "job_action.1": "RunInstances", "status.1": "working", "verbose": "1"}))
     check_run("zone list", out=r"\AZONE +STATUS\ntest1a +active\n\Z")
+    check_run("network list", out=r"vxnet-0 +bridge +10.180.0.0/20 +10.180.0.1 +4092 +bridge imbr0")
     check_run("type list", out=r"c2m4 +2 +4.0 GiB")
     check_run("type list c1m1 -q", out=r"\Ac1m1\n\Z")
     check_run("key list", out=r"TESTACCESSKEY0000001 +default +active")

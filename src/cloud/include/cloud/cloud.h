@@ -286,6 +286,16 @@ bool cloud_instance_console_log(struct cloud *cloud, const struct caller *caller
                                 char **ret_bytes, size_t *ret_len,
                                 struct im_err *err) IM_MUST_CHECK;
 
+/* The network vxnet-0 as this host has it. */
+struct vxnet_state {
+    bool bridge; /* else user mode: each machine has its own network, and a port on 127.0.0.1 */
+    char subnet[24], gateway[16], first[16], last[16]; /* user mode: QEMU's, subnet "10.0.2.0/24" */
+    int64_t free_count; /* addresses that are left; user mode: ports */
+    char about[768];    /* one sentence for people: the mode, and why it is not the bridge */
+};
+bool cloud_vxnet(struct cloud *cloud, struct vxnet_state *ret_state,
+                 struct im_err *err) IM_MUST_CHECK;
+
 /* --- Key pairs -------------------------------------------------------------------------------- */
 
 /* public_key NULL: a pair is made and ret_private_key is its private half (owned); else

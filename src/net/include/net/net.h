@@ -41,14 +41,16 @@ struct net *net_open(const struct net_config *config, struct im_err *err) IM_MUS
 /* Leaves bridge, dnsmasq and rules as they are: machines go on running. */
 void net_close(struct net *net);
 /* Takes everything down that net_open made with this configuration, whether in this process or an
- * earlier one; only ip_forward of the host stays on. Fails with IM_WRONG_STATE while machines are
- * on the bridge. */
+ * earlier one; only ip_forward of the host stays on. Fails with IM_WRONG_STATE while it
+ * is open or machines are on the bridge. */
 bool net_remove(const struct net_config *config, struct im_err *err) IM_MUST_CHECK;
 
 enum net_kind net_kind(const struct net *net);
 /* One sentence on why `auto` fell back to user mode; "" if it did not. */
 const char *net_reason(const struct net *net);
 const char *net_bridge_name(const struct net *net);
+/* "10.180.0.0/20"; QEMU's own 10.0.2.0/24 in user mode. */
+const char *net_subnet(const struct net *net);
 /* First and last address that may be given to machines, and the gateway, host byte order.
  * user: 10.0.2.15 for all. */
 void net_range(const struct net *net, uint32_t *ret_first, uint32_t *ret_last,
@@ -68,7 +70,9 @@ bool net_unplug(struct net *net, const char *mac, struct im_err *err) IM_MUST_CH
  * Called once a minute. */
 bool net_heal(struct net *net, struct im_err *err) IM_MUST_CHECK;
 
-/* A TCP port on 127.0.0.1 that nobody listens on now; never one of `taken`. For user mode. */
+/* How many there are for that, and: a TCP port on 127.0.0.1 that nobody listens on now; never one
+ * of `taken`. For user mode. */
+enum { NET_PORTS = 10000 };
 bool net_free_port(const int64_t *taken, size_t count, int *ret_port,
                    struct im_err *err) IM_MUST_CHECK;
 
