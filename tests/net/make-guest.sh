@@ -3,11 +3,10 @@
 # Makes the smallest Linux that takes part in a network: Debian's cloud kernel and busybox, on a disk that GRUB boots. It
 # asks for its address by DHCP, says on the serial console what it got, answers port 22 with a banner of SSH, and runs a
 # shell for whoever connects to port 2222. Nothing is installed: the kernel's package is only unpacked.
-# usage: make-guest.sh OUT.raw CACHE-FOLDER
+# usage: make-guest.sh OUT.raw
 set -euo pipefail
-out=$1 cache=$2
+out=$1
 export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C.UTF-8
-mkdir -p "$cache"
 [ ! -s "$out" ] || exit 0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -15,12 +14,9 @@ trap 'exit 130' INT TERM
 
 package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
 [ -n "$package" ] || { echo "apt knows no linux-image-cloud-amd64" >&2; exit 1; }
-if [ ! -d "$cache/$package" ]; then
-    (cd "$work" && apt-get -q download "$package") >"$work/log" 2>&1 || { tail -n 1 "$work/log" >&2; exit 1; }
-    dpkg-deb -x "$work"/linux-image-*.deb "$work/kernel"
-    mv -T "$work/kernel" "$cache/$package"
-fi
-kernel=$cache/$package version=${package#linux-image-}
+(cd "$work" && apt-get -q download "$package") >"$work/log" 2>&1 || { tail -n 1 "$work/log" >&2; exit 1; }
+dpkg-deb -x "$work"/linux-image-*.deb "$work/kernel"
+kernel=$work/kernel version=${package#linux-image-}
 
 root=$work/root
 mkdir -p "$root"/{bin,dev,proc,sys,m,etc/acpi/PWRF,var/log,var/run}
