@@ -215,6 +215,9 @@ void csv_field(struct im_str *out, const char *text);
 
 /* Columns of the terminal on `fd`; 0 if it is none. COLUMNS outranks it. */
 unsigned terminal_width(int fd);
+/* Adds the words of `text` and a line end, from column `at` on, wrapped at `width` with `indent`
+ * blanks in front of further lines. */
+void text_wrap(struct im_str *out, const char *text, unsigned at, unsigned indent, unsigned width);
 bool terminal_colours(int fd);
 
 /* Describes, all pages up to --limit, and prints. `columns` also say what `show` shows first. */

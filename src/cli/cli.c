@@ -7,6 +7,7 @@
 #include <locale.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 volatile sig_atomic_t cli_interrupted;
 
@@ -116,15 +117,28 @@ static int exit_status(const struct cli *cli, enum im_code code) {
     return CLI_FAILED;
 }
 
+/* A command to be copied stays in one line. */
+static void say(const char *head, const char *text, unsigned indent) {
+    IM_AUTO(im_str_done) struct im_str lines = {0};
+    unsigned width = isatty(STDERR_FILENO) ? terminal_width(STDERR_FILENO) : 0;
+
+    if (width == 0 || strncmp(text, "imprint ", 8) == 0) {
+        fprintf(stderr, "%s%s\n", head, text);
+        return;
+    }
+    text_wrap(&lines, text, (unsigned) strlen(head), indent, width);
+    fprintf(stderr, "%s%s", head, lines.data);
+}
+
 int cli_report(struct cli *cli, const struct im_err *err) {
-    fprintf(stderr, "imprint: %s\n", err->text);
+    say("imprint: ", err->text, 2);
     if (cli->hint.len == 0 && cli->client != NULL) {
         hint_fault(cli);
         if (cli->hint.len == 0 && !cli->job_failed)
             hint_refusal(cli);
     }
     if (cli->hint.len > 0)
-        fprintf(stderr, "  next: %s\n", cli->hint.data);
+        say("  next: ", cli->hint.data, 8);
     return exit_status(cli, err->code);
 }
 

@@ -6,10 +6,7 @@
 
 enum { WIDTH_MAX = 100, INDENT = 2 };
 
-/* Words of `text` from column `at` on, wrapped at `width` with `indent` in front of further lines.
- */
-static void wrap(struct im_str *out, const char *text, unsigned at, unsigned indent,
-                 unsigned width) {
+void text_wrap(struct im_str *out, const char *text, unsigned at, unsigned indent, unsigned width) {
     bool fresh = true; /* nothing stands in this line yet */
 
     while (*text != '\0') {
@@ -52,7 +49,7 @@ static void entry(struct im_str *out, const char *name, unsigned name_width, con
         text_fit(out, name, name_width, true);
         im_str_add(out, "  ");
     }
-    wrap(out, help, indent, indent, width);
+    text_wrap(out, help, indent, indent, width);
 }
 
 static char *option_name(const struct option *option) {
@@ -97,10 +94,10 @@ static void command_help(const struct cli *cli, struct im_str *out, unsigned wid
     im_str_addf(out, "Usage: imprint %s%s%s%s%s [options]%s\n\n", cli->noun->name,
                 verbless ? "" : " ", command->verb, command->args[0] ? " " : "", command->args,
                 command->groups & GROUP_PASSTHROUGH ? " [-- COMMAND…]" : "");
-    wrap(out, command->help, 0, 0, width);
+    text_wrap(out, command->help, 0, 0, width);
     if (command->more != NULL) {
         im_str_add_char(out, '\n');
-        wrap(out, command->more, 0, 0, width);
+        text_wrap(out, command->more, 0, 0, width);
     }
     options(out, "Options", command->options, width);
     if (command->groups & GROUP_LIST)
@@ -120,7 +117,7 @@ static void command_help(const struct cli *cli, struct im_str *out, unsigned wid
 
 static void noun_help(const struct cli *cli, struct im_str *out, unsigned width) {
     im_str_addf(out, "Usage: imprint %s COMMAND [options]\n\n", cli->noun->name);
-    wrap(out, cli->noun->help, 0, 0, width);
+    text_wrap(out, cli->noun->help, 0, 0, width);
     im_str_add(out, "\nCommands:\n");
     for (const struct command *command = cli->noun->commands; command->verb != NULL; command++) {
         IM_AUTO(free_auto)

@@ -93,12 +93,14 @@ static void tell(struct cli *cli, const struct wire_value *root, const char *kin
 static bool pool_check(struct cli *cli, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
     const struct wire_value *root;
+    long long layers;
     bool clean;
 
     if (!cli_call(cli, "CheckPool", NULL, &doc, err))
         return false;
     root = wire_root(doc);
     clean = wire_get_int(root, "clean", 0) != 0;
+    layers = wire_get_int(root, "layers", 0);
     if (cli->output == OUTPUT_JSON) {
         IM_AUTO(free_auto) char *text = wire_dump(root, true);
 
@@ -108,8 +110,9 @@ static bool pool_check(struct cli *cli, struct im_err *err) {
         tell(cli, root, "missing");
         tell(cli, root, "wrong");
         if (!cli->quiet)
-            fprintf(cli->out, "%s: %lld layers compared, %lld left out because jobs work on them\n",
-                    clean ? "clean" : "not clean", (long long) wire_get_int(root, "layers", 0),
+            fprintf(cli->out,
+                    "%s: %lld layer%s compared, %lld left out because jobs work on them\n",
+                    clean ? "clean" : "not clean", layers, layers == 1 ? "" : "s",
                     (long long) wire_get_int(root, "busy", 0));
     }
     if (!clean)

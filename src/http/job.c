@@ -22,9 +22,11 @@ static void write_items(struct wire_writer *writer, const struct job_view *view)
     wire_array_end(writer);
 }
 
-/* By bytes where bytes move, else by items that are done. */
+/* By bytes where bytes move, else by items that are over; once the job is over, by those that
+ * worked: one that failed is not at 100. */
 static int64_t percent_of(const struct job_view *view) {
     const struct job *job = view->job;
+    bool under_way = job->status == JOB_PENDING || job->status == JOB_WORKING;
     int64_t done = 0;
 
     if (job->status == JOB_SUCCESSFUL)
@@ -35,7 +37,8 @@ static int64_t percent_of(const struct job_view *view) {
         return percent > 100 ? 100 : percent < 0 ? 0 : percent;
     }
     for (size_t i = 0; i < view->item_count; i++)
-        done += view->items[i]->state == ITEM_DONE || view->items[i]->state == ITEM_FAILED;
+        done += view->items[i]->state == ITEM_DONE ||
+                (under_way && view->items[i]->state == ITEM_FAILED);
     return view->item_count == 0 ? 0 : done * 100 / (int64_t) view->item_count;
 }
 
