@@ -120,6 +120,8 @@ bool lv_authorized_keys(struct virt_driver *driver, const char *name, const char
 bool lv_info(struct virt_driver *driver, const char *name, struct virt_info *ret_info,
              struct im_err *err);
 
+bool lv_switch_disk(struct virt_driver *driver, const char *name, const char *serial,
+                    const char *path, struct im_err *err);
 bool lv_console_open(struct virt_driver *driver, const char *name, int *ret_fd, struct im_err *err);
 void lv_consoles_close(struct virt_driver *driver);
 

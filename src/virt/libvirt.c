@@ -317,42 +317,6 @@ static bool lv_list(struct virt_driver *driver, struct virt_listed **ret_list, s
     return true;
 }
 
-/* Only that disk, all or nothing, onto our own overlay, and without a trace in libvirt's own list
- * of snapshots: the graph of layers is in our record. */
-static bool run_switch(struct lv_call *call, struct im_err *err) {
-    virDomainSnapshotPtr snapshot = virDomainSnapshotCreateXML(
-        call->domain, call->text,
-        VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY | VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC |
-            VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA | VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT);
-
-    if (snapshot == NULL)
-        return lv_fail(err, "cannot switch the disk to %s", call->more);
-    virDomainSnapshotFree(snapshot);
-    return true;
-}
-
-static bool lv_switch_disk(struct virt_driver *driver, const char *name, const char *serial,
-                           const char *path, struct im_err *err) {
-    IM_AUTO(virDomainFree_auto) virDomainPtr domain = lv_domain(driver, name, err);
-    IM_AUTO(free_auto) char *xml = domain ? virDomainGetXMLDesc(domain, 0) : NULL;
-    IM_AUTO(free_auto) char *target = NULL;
-    IM_AUTO(free_auto) char *source = NULL;
-    IM_AUTO(free_auto) char *snapshot = NULL;
-    size_t count;
-
-    if (domain == NULL)
-        return false;
-    if (xml == NULL)
-        return lv_fail(err, "machine %s", name);
-    if (!virt_xml_find_disk(xml, serial, &count, &target, &source) || target == NULL)
-        return im_fail(err, IM_NOT_FOUND, "machine %s has no disk %s", name, serial);
-    if (im_str_equal(source, path))
-        return true; /* done before */
-    if (!virt_snapshot_xml(target, count, path, &snapshot, err))
-        return im_within(err, "machine %s", name);
-    return lv_call_domain(driver, name, run_switch, snapshot, path, 0, LV_CALL_MS, NULL, err);
-}
-
 static int gather(virStreamPtr stream, const char *bytes, size_t len, void *opaque) {
     struct im_str *image = opaque;
 

@@ -157,8 +157,11 @@ class World:
 
     def kill(self, number=signal.SIGKILL):
         """Ends imprintd; its exit status, negative for a signal."""
-        if self.runs():
-            os.kill(self.pid, number)
+        try:
+            if self.runs():
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass  # it has just ended by itself
         status = int(self.tell_init("wait", str(self.pid)))
         self.pid = None
         return status
