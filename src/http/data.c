@@ -3,18 +3,23 @@
  * what was acknowledged is durable. */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "server-private.h"
 
 #define PREFIX "/data/images/"
 /* How much of a refused body is read so that the client gets to see the reason. */
 #define DRAIN_MAX_BYTES (16u << 20)
+#define SILENCE_MS 10000 /* after which another request may take an upload over */
 
 bool exchange_authenticate(struct exchange *exchange, struct params *params, struct im_err *err) {
     struct request request = {.http = exchange->http,
@@ -70,6 +75,52 @@ static bool announced(struct exchange *exchange, struct im_err *err) {
     return true;
 }
 
+/* --- Who holds the lock of an upload's file --------------------------------------------------- */
+
+static struct {
+    pthread_mutex_t lock; /* guards the list; none other is taken inside */
+    struct exchange *first;
+} holders = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void hold(struct exchange *exchange) {
+    atomic_store(&exchange->moved_ms, im_mono_ms());
+    pthread_mutex_lock(&holders.lock);
+    exchange->next_holder = holders.first;
+    holders.first = exchange;
+    pthread_mutex_unlock(&holders.lock);
+}
+
+static void let_go(struct exchange *exchange) {
+    pthread_mutex_lock(&holders.lock);
+    for (struct exchange **at = &holders.first; *at != NULL; at = &(*at)->next_holder)
+        if (*at == exchange) {
+            *at = exchange->next_holder;
+            break;
+        }
+    pthread_mutex_unlock(&holders.lock);
+}
+
+/* A client that came back is served, not told to wait for its own dead connection: libmicrohttpd
+ * 0.9.75 misses an end that arrives together with the last bytes until its time-out, and a line
+ * that was cut sends no end at all. */
+static void end_dead_holder(const char *id) {
+    int64_t now = im_mono_ms();
+
+    pthread_mutex_lock(&holders.lock);
+    for (struct exchange *one = holders.first; one != NULL; one = one->next_holder) {
+        const union MHD_ConnectionInfo *info =
+            strcmp(one->id, id) == 0
+                ? MHD_get_connection_info(one->connection, MHD_CONNECTION_INFO_CONNECTION_FD)
+                : NULL;
+        char byte;
+
+        if (info != NULL && (now - atomic_load(&one->moved_ms) > SILENCE_MS ||
+                             recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0))
+            (void) shutdown(info->connect_fd, SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&holders.lock);
+}
+
 /* One writer at a time holds the file's lock: others are told so at once. */
 static bool open_file(struct exchange *exchange, struct im_err *err) {
     struct upload upload = {0};
@@ -81,10 +132,13 @@ static bool open_file(struct exchange *exchange, struct im_err *err) {
     if (exchange->fd < 0)
         return im_fail_sys(err, errno, "cannot open the file of the upload of image [%s]",
                            exchange->id);
-    if (flock(exchange->fd, LOCK_EX | LOCK_NB) < 0)
+    if (flock(exchange->fd, LOCK_EX | LOCK_NB) < 0) {
+        end_dead_holder(exchange->id);
         return im_fail(err, IM_WRONG_STATE,
                        "image [%s] is being uploaded by another request, please try later",
                        exchange->id);
+    }
+    hold(exchange);
     if (fstat(exchange->fd, &st) < 0)
         return im_fail_sys(err, errno, "cannot read the file of the upload of image [%s]",
                            exchange->id);
@@ -175,6 +229,7 @@ enum MHD_Result data_begin(struct exchange *exchange) {
 static void take_bytes(struct exchange *exchange, const char *bytes, size_t len) {
     if (exchange->err.code != IM_OK)
         return;
+    atomic_store(&exchange->moved_ms, im_mono_ms());
     if (exchange->fd < 0 || len > exchange->end - exchange->offset)
         im_fail(&exchange->err, IM_BAD_MESSAGE, "the body is longer than was announced");
     else if (im_pwrite_all(exchange->fd, bytes, len, exchange->offset, "the upload",
@@ -263,6 +318,7 @@ void data_end(struct exchange *exchange) {
         return;
     /* A broken connection keeps what came: make true what a look at the size will say. */
     (void) fdatasync(exchange->fd);
+    let_go(exchange);
     (void) close(exchange->fd);
     exchange->fd = -1;
 }

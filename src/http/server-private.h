@@ -27,7 +27,9 @@ struct exchange {
     char id[IM_ID_MAX];
     int fd;
     uint64_t offset, end, total;
-    bool ask; /* only how far it is */
+    bool ask;                     /* only how far it is */
+    struct exchange *next_holder; /* see data.c */
+    _Atomic int64_t moved_ms;     /* when bytes came last */
     struct im_err err;
     unsigned status;
 };
