@@ -14,30 +14,6 @@ enum { MOMENTS_MAX = 200 };
 
 static struct rig rig;
 
-/* Everything that a round made, also what it was not told of. */
-static void sweep(void) {
-    static const char *const lists[] = {
-        "SELECT instance_id FROM instances WHERE status <> 'ceased'",
-        "SELECT image_id FROM images WHERE status NOT IN ('ceased', 'deleted') AND owner <> "
-        "'system'",
-    };
-
-    for (size_t i = 0; i < 2; i++) {
-        IM_AUTO(im_strings_done) struct im_strings ids = {0};
-        struct im_err err = {0};
-        struct db_conn *conn = db_take(rig.db, &err);
-        struct db_rows *rows = db_query(conn, &err, lists[i], "");
-        bool more = true;
-
-        while (rows != NULL && db_next(rows, &more, &err) && more)
-            im_strings_add(&ids, db_text(rows, 0));
-        db_rows_free(rows);
-        db_give(conn);
-        for (size_t j = 0; j < ids.count; j++)
-            rig_discard(&rig, ids.items[j]);
-    }
-}
-
 /* Jobs that were ordered although the call said that it failed end as well. */
 static bool jobs_end(void) {
     int64_t deadline = im_mono_ms() + RIG_WAIT_MS;
@@ -135,7 +111,7 @@ static bool round_once(const struct rig_verb *verb, unsigned n, bool after) {
         check(fine, "%s, call %u fails %s (%s): %s", verb->name, n,
               after ? "after its effect" : "at once", moments_what(),
               round.succeeded ? "done all the same" : round.sentence);
-    sweep();
+    rig_sweep(&rig);
     return round.broke;
 }
 
@@ -193,7 +169,7 @@ static void lists_ask_as_often(void) {
     check(few > 0 && asked_for_lists() == few,
           "a page of twelve takes the %u questions of one of two", few);
     moments_disarm();
-    sweep();
+    rig_sweep(&rig);
 }
 
 /* Firmware does not hear the power button; the guest that comes after it does. */
@@ -212,7 +188,7 @@ static void button_is_pressed_again(void) {
               moments_presses_left() < 0,
           "it is asked again, and stops long before it would be forced");
     check(rig_instance_is(&rig, id, INSTANCE_STOPPED), "and is called stopped");
-    sweep();
+    rig_sweep(&rig);
 }
 
 static void stop_is_cancelled(void) {
@@ -235,7 +211,7 @@ static void stop_is_cancelled(void) {
     moments_deaf(0);
     check(rig_instance_is(&rig, id, INSTANCE_RUNNING) && rig_runs(&rig, id), "the guest runs on");
     rig_check_clean(&rig, "after a cancelled stop");
-    sweep();
+    rig_sweep(&rig);
 }
 
 int main(int argc, char **argv) {

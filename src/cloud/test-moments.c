@@ -41,8 +41,8 @@ void moments_leave(void) { entered = false; }
 static unsigned moment(void) {
     pthread_t self = pthread_self();
 
-    if (!armed || (!moments.all_threads && (pthread_equal(self, moments.exempt) ||
-                                            (pthread_equal(self, moments.main) && !entered))))
+    if (!armed || (!moments.background_too && pthread_equal(self, moments.exempt)) ||
+        (pthread_equal(self, moments.main) && !entered))
         return 0;
     return atomic_fetch_add(&calls, 1) + 1;
 }

@@ -17,9 +17,9 @@ struct moments {
     bool after;
     enum moment_end end;
     enum im_code code; /* of the failure, but what the record itself fails with */
-    bool all_threads;  /* else only job threads, and this one between moments_enter and _leave */
-    pthread_t exempt;  /* the background, where not all_threads */
-    pthread_t main;
+    pthread_t main;    /* counts between moments_enter and moments_leave only */
+    pthread_t exempt;  /* the background, unless it counts too */
+    bool background_too;
 };
 /* Counts anew from here. */
 void moments_arm(const struct moments *moments);

@@ -315,6 +315,19 @@ int64_t rig_number(struct rig *rig, const char *sql) {
     return db_int(rows, 0);
 }
 
+void rig_texts(struct rig *rig, const char *sql, struct im_strings *ret_texts) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(rig->db, &err);
+    IM_AUTO(db_rows_free_auto) struct db_rows *rows = NULL;
+    bool more = true;
+
+    need(conn != NULL, &err);
+    rows = db_query(conn, &err, sql, "");
+    need(rows != NULL, &err);
+    while (db_next(rows, &more, &err) && more)
+        im_strings_add(ret_texts, db_text(rows, 0));
+}
+
 void rig_round(struct rig *rig) {
     pthread_mutex_lock(&rig->cloud->lock);
     rig->cloud->events_lost = true;

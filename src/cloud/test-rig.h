@@ -56,6 +56,8 @@ size_t rig_machines(struct rig *rig);
 bool rig_runs(struct rig *rig, const char *id);
 /* One number from the record. */
 int64_t rig_number(struct rig *rig, const char *sql);
+/* The texts of its first column. */
+void rig_texts(struct rig *rig, const char *sql, struct im_strings *ret_texts);
 /* A list of one id. */
 struct im_strings rig_ids(const char *id);
 

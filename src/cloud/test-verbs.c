@@ -303,3 +303,19 @@ void rig_discard(struct rig *rig, const char *id) {
                                 : terminate_at_once(rig, &rig->admin, id, &made, job_id, &err)))
         (void) rig_done(rig, job_id);
 }
+
+void rig_sweep(struct rig *rig) {
+    static const char *const lists[] = {
+        "SELECT instance_id FROM instances WHERE status <> 'ceased'",
+        "SELECT image_id FROM images WHERE status NOT IN ('ceased', 'deleted')"
+        " AND owner <> 'system'",
+    };
+
+    for (size_t i = 0; i < 2; i++) {
+        IM_AUTO(im_strings_done) struct im_strings ids = {0};
+
+        rig_texts(rig, lists[i], &ids);
+        for (size_t j = 0; j < ids.count; j++)
+            rig_discard(rig, ids.items[j]);
+    }
+}

@@ -30,5 +30,7 @@ void rig_subject(struct rig *rig, const struct caller *caller, enum subject subj
                  char ret_id[IM_ID_MAX]);
 /* Gives up what rig_subject or the verb made: instances for good, images too. */
 void rig_discard(struct rig *rig, const char *id);
+/* All instances, and all images that are not the system's. */
+void rig_sweep(struct rig *rig);
 
 #endif
