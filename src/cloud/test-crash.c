@@ -24,14 +24,17 @@ static struct will *will;
 
 static struct rig rig;
 
+/* Also what the background does after them. */
 static void jobs_end(void) {
+    static const char left[] =
+        "SELECT (SELECT COUNT(*) FROM jobs WHERE status IN ('pending', 'working'))"
+        " + (SELECT COUNT(*) FROM layers WHERE state = 'dropping')";
     int64_t deadline = im_mono_ms() + RIG_WAIT_MS;
 
-    while (im_mono_ms() < deadline &&
-           rig_number(&rig,
-                      "SELECT (SELECT COUNT(*) FROM jobs WHERE status IN ('pending', "
-                      "'working')) + (SELECT COUNT(*) FROM layers WHERE state = 'dropping')") > 0)
+    while (im_mono_ms() < deadline && rig_number(&rig, left) > 0) {
+        background_collect(rig.cloud);
         im_sleep_ms(5);
+    }
 }
 
 /* --- The process that dies ------------------------------------------------------------------ */

@@ -79,7 +79,8 @@ static void remove_folder(void) { nftw(folder, remove_one, 16, FTW_DEPTH | FTW_P
 
 const char *test_folder(void) {
     if (folder[0] == '\0') {
-        snprintf(folder, sizeof(folder), "/tmp/imprint-test-XXXXXX");
+        snprintf(folder, sizeof(folder), "%s/imprint-test-XXXXXX",
+                 getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
         if (mkdtemp(folder) == NULL) {
             perror("mkdtemp");
             exit(1);
