@@ -143,6 +143,18 @@ static int serve(struct config *config) {
     return 0;
 }
 
+static int check_config(const struct config *config) {
+    struct net_config net = house_net_config(config);
+    struct im_err err = {0};
+
+    if (!net_check(&net, &err)) {
+        fprintf(stderr, "imprintd: [net] %s\n", err.text);
+        return 1;
+    }
+    puts("the configuration is good");
+    return 0;
+}
+
 int main(int argc, char **argv) {
     struct options options = {0};
     struct config config;
@@ -157,8 +169,7 @@ int main(int argc, char **argv) {
     }
     im_log_set_level(level_of(config.log_level));
     if (options.check_config) {
-        puts("the configuration is good");
-        status = 0;
+        status = check_config(&config);
     } else if (optind < argc &&
                (strcmp(argv[optind], "user") == 0 || strcmp(argv[optind], "key") == 0 ||
                 strcmp(argv[optind], "network") == 0)) {

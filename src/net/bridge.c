@@ -347,12 +347,20 @@ static bool lock_folder(struct bridge *bridge, bool *ret_fresh, struct im_err *e
            im_fail(err, IM_UNSUPPORTED, "another program holds %s/lock", bridge->folder);
 }
 
-struct bridge *bridge_open(const struct net_config *config, struct im_err *err) {
+static struct bridge *bridge_new(void) {
     struct bridge *bridge = im_alloc(sizeof(*bridge));
-    bool made = false, fresh = false, opened;
 
     pthread_mutex_init(&bridge->lock, NULL);
     bridge->lock_fd = -1;
+    return bridge;
+}
+
+IM_DEFINE_AUTO(struct bridge *, bridge_close)
+
+struct bridge *bridge_open(const struct net_config *config, struct im_err *err) {
+    struct bridge *bridge = bridge_new();
+    bool made = false, fresh = false, opened;
+
     opened = configure(bridge, config, err);
     if (opened && geteuid() != 0)
         opened = im_fail(err, IM_UNSUPPORTED, "making a bridge needs root");
@@ -369,6 +377,12 @@ struct bridge *bridge_open(const struct net_config *config, struct im_err *err) 
         remove_folder(bridge->folder);
     bridge_close(bridge);
     return NULL;
+}
+
+bool bridge_check(const struct net_config *config, struct im_err *err) {
+    IM_AUTO(bridge_close_auto) struct bridge *bridge = bridge_new();
+
+    return configure(bridge, config, err);
 }
 
 void bridge_close(struct bridge *bridge) {

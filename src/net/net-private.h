@@ -116,6 +116,7 @@ pid_t dnsmasq_pid(const char *folder);
 
 struct bridge;
 struct bridge *bridge_open(const struct net_config *config, struct im_err *err) IM_MUST_CHECK;
+bool bridge_check(const struct net_config *config, struct im_err *err) IM_MUST_CHECK;
 void bridge_close(struct bridge *bridge);
 bool bridge_remove(const struct net_config *config, struct im_err *err) IM_MUST_CHECK;
 const char *bridge_name(const struct bridge *bridge);

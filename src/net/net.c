@@ -16,6 +16,10 @@ struct net {
     char reason[sizeof(((struct im_err *) 0)->text) + 64];
 };
 
+bool net_check(const struct net_config *config, struct im_err *err) {
+    return bridge_check(config, err);
+}
+
 struct net *net_open(const struct net_config *config, struct im_err *err) {
     struct net *net = im_alloc(sizeof(*net));
 

@@ -37,6 +37,8 @@ struct net_config {
 
 enum net_kind { NET_BRIDGE, NET_USER };
 
+/* Whether the words of the configuration can be meant: names, subnet, ports. Makes nothing. */
+bool net_check(const struct net_config *config, struct im_err *err) IM_MUST_CHECK;
 struct net *net_open(const struct net_config *config, struct im_err *err) IM_MUST_CHECK;
 /* Leaves bridge, dnsmasq and rules as they are: machines go on running. */
 void net_close(struct net *net);
