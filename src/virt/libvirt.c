@@ -16,7 +16,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-enum { SCREENSHOT_MAX = 64 << 20 };
+enum { SCREENSHOT_MAX = 64 << 20, PORT_TRIES = 8 };
 
 static bool lv_host(struct virt_driver *driver, struct virt_host *ret_host, struct im_err *err) {
     struct virt_host host = {0};
@@ -109,6 +109,13 @@ static bool run_start(struct lv_call *call, struct im_err *err) {
     return true;
 }
 
+/* libvirt tries a port for VNC before it starts QEMU; in between somebody else may take it, such as
+ * another libvirt on this host. */
+static bool port_was_taken(const struct im_err *err) {
+    return strstr(err->text, "-vnc ") != NULL &&
+           strstr(err->text, "find an available port") != NULL;
+}
+
 static bool start_with(struct virt_driver *driver, const char *name, const char *xml,
                        struct im_err *err) {
     for (int attempt = 0;; attempt++) {
@@ -124,6 +131,10 @@ static bool start_with(struct virt_driver *driver, const char *name, const char 
         call->text = im_strdup(xml);
         if (lv_call_run(call, LV_START_MS, err))
             return true;
+        if (port_was_taken(err) && attempt < PORT_TRIES) {
+            *err = (struct im_err){0};
+            continue;
+        }
         if (err->code == IM_TIMEOUT || attempt > 0)
             return false;
         if (virConnectIsAlive(conn) != 1)
