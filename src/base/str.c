@@ -49,6 +49,17 @@ void im_str_addf(struct im_str *str, const char *format, ...) {
     va_end(again);
 }
 
+void im_str_add_shell_quoted(struct im_str *str, const char *text) {
+    im_str_add_char(str, '\'');
+    for (const char *p = text ? text : ""; *p != '\0'; p++) {
+        if (*p == '\'')
+            im_str_add(str, "'\\''");
+        else
+            im_str_add_char(str, *p);
+    }
+    im_str_add_char(str, '\'');
+}
+
 char *im_str_take(struct im_str *str) {
     char *text = str->data != NULL ? str->data : im_strdup("");
 

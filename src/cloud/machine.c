@@ -104,10 +104,38 @@ static char *metadata_json(const struct parts *parts) {
     return im_str_take(&writer.text);
 }
 
+/* The same for shells: NAME=value, lists numbered. */
+static char *metadata_env(const struct parts *parts) {
+    const struct instance *instance = parts->instance;
+    const struct {
+        const char *name, *value;
+    } texts[] = {{"instance_id", instance->instance_id},
+                 {"instance_name", instance->instance_name},
+                 {"instance_type", instance->instance_type},
+                 {"image_id", instance->image_id},
+                 {"platform", instance->platform},
+                 {"os_family", parts->image ? parts->image->os_family : ""},
+                 {"volume_ids", ""}};
+    struct im_str out = {0};
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        im_str_addf(&out, "%s=", texts[i].name);
+        im_str_add_shell_quoted(&out, texts[i].value);
+        im_str_add_char(&out, '\n');
+    }
+    im_str_addf(&out, "vcpus_current=%" PRId64 "\nmemory_current=%" PRId64 "\nvxnets_count=%zu\n",
+                instance->vcpus_current, instance->memory_current, parts->nic_count);
+    for (size_t i = 0; i < parts->nic_count; i++)
+        im_str_addf(&out, "vxnets_%zu_vxnet_id='%s'\nvxnets_%zu_nic_id='%s'\n", i,
+                    parts->nics[i]->vxnet_id, i, parts->nics[i]->nic_id);
+    return im_str_take(&out);
+}
+
 static bool write_seed(struct cloud *cloud, const struct parts *parts, const char *path,
                        struct im_err *err) {
     const struct instance *instance = parts->instance;
     IM_AUTO(free_auto) char *metadata = metadata_json(parts);
+    IM_AUTO(free_auto) char *variables = metadata_env(parts);
     IM_AUTO(free_auto)
     char *identity = instance->generation == 0
                          ? im_strdup(instance->instance_id)
@@ -121,7 +149,8 @@ static bool write_seed(struct cloud *cloud, const struct parts *parts, const cha
                         .public_keys = (const char *const *) parts->keys.items,
                         .public_key_count = parts->keys.count,
                         .passwd_hash = instance->passwd_hash,
-                        .metadata_json = metadata};
+                        .metadata_json = metadata,
+                        .metadata_env = variables};
 
     if (!im_str_empty(instance->userdata) &&
         !crypto_base64_decode(instance->userdata, &userdata, &userdata_len))

@@ -17,6 +17,8 @@ void im_str_add(struct im_str *str, const char *text);
 void im_str_add_bytes(struct im_str *str, const void *bytes, size_t len);
 void im_str_add_char(struct im_str *str, char c);
 void im_str_addf(struct im_str *str, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* '…' as a POSIX shell reads it back; NULL is the empty text. */
+void im_str_add_shell_quoted(struct im_str *str, const char *text);
 /* Makes sure `more` further bytes fit without another allocation; returns where they go. */
 char *im_str_reserve(struct im_str *str, size_t more);
 /* Hands the text to the caller ("" if nothing was added) and empties the string. */

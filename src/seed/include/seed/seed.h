@@ -17,19 +17,28 @@ struct seed {
     const char *default_user;       /* the image's login user; "root" allows root login by key */
     const char *const *public_keys; /* whole authorized_keys lines */
     size_t public_key_count;
-    const char *passwd_hash; /* crypt(3) hash for default_user, NULL or "" = none; with one, SSH
-                                password login is on */
-    const char *userdata; /* what the user gave, plain bytes; NULL = none. Goes in as a second MIME
-                             part when it begins with "#!" or "#cloud-config" or is MIME itself,
-                             else only as a file */
-    size_t userdata_len;
+    const char *passwd_hash;   /* crypt(3) hash for default_user, NULL or "" = none; with one, SSH
+                                  password login is on */
+    const char *userdata;      /* what the user gave, plain bytes; NULL = none. Lies in the guest as
+                                  userdata.string; and is acted on by cloud-init when it is something
+                                  that cloud-init knows: a script, "#cloud-config" and its kin, MIME,
+                                  these compressed with gzip. Not UTF-8: scripts only */
+    size_t userdata_len;       /* at most SEED_USERDATA_MAX */
     const char *userdata_path; /* folder in the guest for metadata.json, metadata.env,
-                                  userdata.string; NULL = default */
+                                  userdata.string; NULL or no absolute path = the default,
+                                  /etc/qingcloud/userdata */
     const char *metadata_json; /* QingCloud's metadata file as JSON text; NULL = none */
+    const char *metadata_env;  /* the same in lines of NAME=value; NULL = none */
 };
+enum { SEED_USERDATA_MAX = 256 << 10 };
 
 /* Writes the disk at `path` (mode 0600, owner uid:gid if run by root), replacing an older one,
- * durable. Under 400 KiB. */
+ * durable. Under 1 MiB.
+ *
+ * The guest reads it at every boot: keys, password and host name that changed while the machine was
+ * off take effect, though instance_id is the same; of the keys in the login user's file, those
+ * whose line ends in " kp-…" are ours and go when they are not given any more. Scripts and the like
+ * in `userdata` run once per instance_id. IM_BAD_MESSAGE for too much user data. */
 bool seed_write(const char *path, const struct seed *seed, uint32_t uid, uint32_t gid,
                 struct im_err *err) IM_MUST_CHECK;
 
