@@ -51,7 +51,7 @@ static bool lock_state(struct house *house, struct im_err *err) {
  * uses for machines of its daemon. */
 static bool machine_owner(const struct config *config, uid_t *ret_uid, gid_t *ret_gid,
                           struct im_err *err) {
-    bool system = im_starts_with(config->virt_uri, "qemu:///system");
+    bool system = strstr(config->virt_uri, ":///system") != NULL;
     const char *name = !im_str_empty(config->run_as) ? config->run_as
                        : system                      ? "libvirt-qemu"
                                                      : NULL;

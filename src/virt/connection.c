@@ -25,6 +25,7 @@ struct lv_listener {
     int refs;
     virt_event *event; /* NULL once closed */
     void *arg;
+    struct virt_driver *driver; /* NULL once closed */
 };
 
 static void listener_unref(void *opaque) {
@@ -101,6 +102,17 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr domain, int event, int 
     return 0;
 }
 
+/* A daemon that dies says no word to streams: whoever looks at a console would wait for ever. */
+static void on_close(virConnectPtr conn, int reason, void *opaque) {
+    struct lv_listener *listener = opaque;
+
+    (void) conn, (void) reason;
+    pthread_mutex_lock(&listener->lock);
+    if (listener->driver != NULL)
+        lv_consoles_close(listener->driver);
+    pthread_mutex_unlock(&listener->lock);
+}
+
 static bool open_conn(struct lv_call *call, struct im_err *err) {
     call->out_conn = virConnectOpen(call->text);
     if (call->out_conn == NULL) {
@@ -127,19 +139,32 @@ static void drop_conn(struct virt_driver *driver) {
         return;
     if (driver->callback >= 0)
         virConnectDomainEventDeregisterAny(driver->conn, driver->callback);
+    if (!driver->embed && !driver->test)
+        virConnectUnregisterCloseCallback(driver->conn, on_close);
     virConnectClose(driver->conn);
     driver->conn = NULL;
     driver->callback = -1;
 }
 
+static void listener_ref(struct lv_listener *listener) {
+    pthread_mutex_lock(&listener->lock);
+    listener->refs++;
+    pthread_mutex_unlock(&listener->lock);
+}
+
 static void listen(struct virt_driver *driver) {
-    pthread_mutex_lock(&driver->listener->lock);
-    driver->listener->refs++;
-    pthread_mutex_unlock(&driver->listener->lock);
+    listener_ref(driver->listener);
     driver->callback = virConnectDomainEventRegisterAny(
         driver->conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle),
         driver->listener, listener_unref);
     if (driver->callback < 0)
+        listener_unref(driver->listener);
+    /* Drivers in our own process take the callback, and forget it. */
+    if (driver->embed || driver->test)
+        return;
+    listener_ref(driver->listener);
+    if (virConnectRegisterCloseCallback(driver->conn, on_close, driver->listener, listener_unref) <
+        0)
         listener_unref(driver->listener);
 }
 
@@ -243,13 +268,14 @@ static void *keep_logs(void *arg) {
     return NULL;
 }
 
-static struct lv_listener *listener_new(virt_event *event, void *arg) {
+static struct lv_listener *listener_new(struct virt_driver *driver, virt_event *event, void *arg) {
     struct lv_listener *listener = im_alloc(sizeof(*listener));
 
     pthread_mutex_init(&listener->lock, NULL);
     listener->refs = 1;
     listener->event = event;
     listener->arg = arg;
+    listener->driver = driver;
     return listener;
 }
 
@@ -271,7 +297,7 @@ struct virt_driver *lv_open(const struct virt_config *config, virt_event *event,
     driver->tb_cache_mib = config->tb_cache_mib;
     driver->embed = embed;
     driver->test = im_starts_with(config->uri, "test:");
-    driver->listener = listener_new(event, arg);
+    driver->listener = listener_new(driver, event, arg);
     driver->callback = -1;
     pthread_mutex_init(&driver->lock, NULL);
     pthread_cond_init(&driver->wake, NULL);
@@ -304,6 +330,7 @@ void lv_close(struct virt_driver *driver) {
     lv_consoles_close(driver);
     pthread_mutex_lock(&driver->listener->lock);
     driver->listener->event = NULL;
+    driver->listener->driver = NULL;
     pthread_mutex_unlock(&driver->listener->lock);
     drop_conn(driver);
     listener_unref(driver->listener);
@@ -331,7 +358,7 @@ static uid_t qemu_user(struct virt_driver *driver, virConnectPtr conn) {
 /* QEMU itself must be able to open /dev/kvm: libvirt does not open it for it. */
 static bool may_open(uid_t uid, bool embed, struct im_err *err) {
     const struct passwd *user = uid == VIRT_USER_SAME ? NULL : getpwuid(uid);
-    const char *name = user ? user->pw_name : "that QEMU runs as";
+    IM_AUTO(free_auto) char *name = im_strdup(user ? user->pw_name : "that QEMU runs as");
 
     if (access("/dev/kvm", F_OK) < 0)
         return im_fail(err, IM_UNSUPPORTED, "there is no /dev/kvm");

@@ -30,7 +30,7 @@ struct lv_console {
     struct lv_console *next;
 };
 
-/* Also called by libvirt, at once when a callback is removed: must not take the lock. */
+/* Also called by libvirt, when the socket's callback is removed: must not take the lock. */
 static void console_unref(void *opaque) {
     struct lv_console *console = opaque;
 
@@ -40,15 +40,41 @@ static void console_unref(void *opaque) {
     free(console);
 }
 
-/* With the lock held. The far end of the pair sees the end of file. */
+static void *abort_stream(void *arg) {
+    virStreamPtr stream = arg;
+
+    virStreamAbort(stream);
+    virStreamFree(stream);
+    return NULL;
+}
+
+/* Waits for the daemon's answer. In the event loop, where we mostly are, that would also keep the
+ * loop from noticing that a daemon which hangs does not answer any more. */
+static void abort_elsewhere(virStreamPtr stream) {
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, abort_stream, stream) == 0)
+        pthread_detach(thread);
+    else
+        virStreamFree(stream);
+}
+
+/* In the event loop, so that a callback of the stream that waits for our lock is over. */
+static void let_go(int timer, void *opaque) {
+    virEventRemoveTimeout(timer);
+    console_unref(opaque);
+}
+
+/* With the lock held. The far end of the pair sees the end of file. The stream's reference is not
+ * left to libvirt: it frees at once in one driver, never in another (9.0, remote). */
 static void finish(struct lv_console *console) {
     virStreamPtr stream = im_steal(&console->stream);
 
     if (stream == NULL)
         return;
     virStreamEventRemoveCallback(stream);
-    virStreamAbort(stream);
-    virStreamFree(stream);
+    virEventAddTimeout(0, let_go, console, NULL);
+    abort_elsewhere(stream);
     virEventRemoveHandle(console->watch);
     close(console->fd);
 }
@@ -176,10 +202,10 @@ static bool relay(struct virt_driver *driver, const char *name, virStreamPtr *st
     console->watch =
         virEventAddHandle(pair[0], VIR_EVENT_HANDLE_READABLE, on_socket, console, console_unref);
     if (console->watch < 0 || virStreamEventAddCallback(console->stream, VIR_STREAM_EVENT_READABLE,
-                                                        on_stream, console, console_unref) < 0) {
+                                                        on_stream, console, NULL) < 0) {
         lv_fail(err, "machine %s: cannot watch its console", name);
-        /* Callbacks that were never added drop nothing. */
-        atomic_fetch_sub(&console->refs, console->watch < 0 ? 2 : 1);
+        /* A callback that was never added drops nothing. */
+        atomic_fetch_sub(&console->refs, console->watch < 0 ? 1 : 0);
         finish(console);
         pthread_mutex_unlock(&console->lock);
         console_unref(console);
