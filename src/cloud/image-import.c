@@ -34,7 +34,7 @@ static bool path_below(const char *path, const char *folder) {
 
     while (len > 1 && folder[len - 1] == '/')
         len--;
-    return strncmp(path, folder, len) == 0 && (path[len] == '/' || len == 1);
+    return strncmp(path, folder, len) == 0 && (path[len] == '/' || path[len] == '\0' || len == 1);
 }
 
 static bool path_allowed(const struct cloud *cloud, const char *real) {
@@ -50,15 +50,40 @@ static bool path_allowed(const struct cloud *cloud, const char *real) {
     return false;
 }
 
-/* Opens first and asks afterwards where that was, so that a name exchanged in between leads
- * nowhere. */
+static bool not_allowed(const char *path, struct im_err *err) {
+    return im_fail(err, IM_DENIED,
+                   "source [%.256s] is not below a folder of the configuration's import_paths",
+                   path);
+}
+
+/* What lies elsewhere on the host is nobody's business, nor is whether there is anything: only of
+ * an allowed folder does one learn that a name is not in it. */
+static bool name_allowed(const struct cloud *cloud, const char *path, struct im_err *err) {
+    IM_AUTO(free_auto) char *real = realpath(path, NULL);
+    IM_AUTO(free_auto) char *folder = NULL;
+    int sys = errno;
+
+    if (real != NULL)
+        return path_allowed(cloud, real) || not_allowed(path, err);
+    folder = im_strndup(path, (size_t) (strrchr(path, '/') + 1 - path));
+    real = realpath(folder, NULL);
+    if (real == NULL || !path_allowed(cloud, real))
+        return not_allowed(path, err);
+    return im_fail(err, IM_BAD_MESSAGE, "source [%.256s] cannot be opened: %s", path,
+                   strerror(sys));
+}
+
+/* Opens, and asks again where that was, so that a name exchanged in between leads nowhere. */
 static bool open_allowed(const struct cloud *cloud, const char *path, int *ret_fd,
                          struct im_err *err) {
-    IM_AUTO(fd_auto) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    IM_AUTO(fd_auto) int fd = -1;
     char link[64], real[PATH_MAX];
     struct stat st;
     ssize_t len;
 
+    if (!name_allowed(cloud, path, err))
+        return false;
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
         return im_fail(err, IM_BAD_MESSAGE, "source [%.256s] cannot be opened: %s", path,
                        strerror(errno));
@@ -68,9 +93,7 @@ static bool open_allowed(const struct cloud *cloud, const char *path, int *ret_f
         return im_fail_sys(err, errno, "source [%.256s] cannot be looked at", path);
     real[len] = '\0';
     if (!path_allowed(cloud, real))
-        return im_fail(err, IM_DENIED,
-                       "source [%.256s] is not below a folder of the configuration's import_paths",
-                       path);
+        return not_allowed(path, err);
     if (!S_ISREG(st.st_mode))
         return im_fail(err, IM_BAD_MESSAGE, "source [%.256s] is not a regular file", path);
     *ret_fd = im_steal_fd(&fd);
