@@ -130,7 +130,7 @@ static void *link_open(void *shared, struct im_err *err) {
         sqlite3_busy_timeout(link->db, BUSY_MS) != SQLITE_OK ||
         sqlite3_exec(link->db,
                      "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
-                     "PRAGMA cache_size=-2048; PRAGMA temp_store=MEMORY;"
+                     "PRAGMA cache_size=-1024; PRAGMA temp_store=MEMORY;"
                      "PRAGMA journal_size_limit=16777216; SELECT COUNT(*) FROM sqlite_master",
                      NULL, NULL, NULL) != SQLITE_OK) {
         sql_fail(link->db, "open it", err);
