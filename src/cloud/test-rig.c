@@ -47,12 +47,22 @@ static void write_worker(struct rig *rig) {
          &err);
 }
 
+/* Guards rig->cloud against events that are still on their way. */
+static pthread_mutex_t events = PTHREAD_MUTEX_INITIALIZER;
+
+static void lead_events(struct rig *rig, struct cloud *cloud) {
+    pthread_mutex_lock(&events);
+    rig->cloud = cloud;
+    pthread_mutex_unlock(&events);
+}
+
 static void on_machine(void *arg, const char *name, enum virt_state state) {
     struct rig *rig = arg;
-    struct cloud *cloud = __atomic_load_n(&rig->cloud, __ATOMIC_ACQUIRE);
 
-    if (cloud != NULL)
-        cloud_machine_event(cloud, name, state);
+    pthread_mutex_lock(&events);
+    if (rig->cloud != NULL)
+        cloud_machine_event(rig->cloud, name, state);
+    pthread_mutex_unlock(&events);
 }
 
 static void open_rooms(struct rig *rig, struct im_err *err) {
@@ -125,7 +135,7 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
     config.recycle_s = options->recycle_s ? options->recycle_s : 3600;
     cloud = cloud_open(&config, &err);
     need(cloud != NULL, &err);
-    __atomic_store_n(&rig->cloud, cloud, __ATOMIC_RELEASE);
+    lead_events(rig, cloud);
     open_user(rig, "root", true, &rig->admin);
     open_user(rig, "alice", false, &rig->alice);
     open_user(rig, "bob", false, &rig->bob);
@@ -136,9 +146,9 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
 void rig_close(struct rig *rig) {
     struct cloud *cloud = rig->cloud;
 
-    __atomic_store_n(&rig->cloud, NULL, __ATOMIC_RELEASE);
-    virt_close(rig->virt); /* no event comes after this */
+    lead_events(rig, NULL);
     cloud_close(cloud);
+    virt_close(rig->virt);
     net_close(rig->net);
     storage_close(rig->pool);
     crypto_key_close(rig->key);

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -17,13 +18,23 @@
 #include "base/str.h"
 #include "daemon-private.h"
 
-/* The cloud is opened after the hypervisor whose events lead to it. */
+/* Guards house->cloud: it is opened after the hypervisor whose events lead to it, and closed
+ * before. */
+static pthread_mutex_t events = PTHREAD_MUTEX_INITIALIZER;
+
+static void lead_events(struct house *house, struct cloud *cloud) {
+    pthread_mutex_lock(&events);
+    house->cloud = cloud;
+    pthread_mutex_unlock(&events);
+}
+
 static void on_machine(void *arg, const char *name, enum virt_state state) {
     struct house *house = arg;
-    struct cloud *cloud = __atomic_load_n(&house->cloud, __ATOMIC_ACQUIRE);
 
-    if (cloud != NULL)
-        cloud_machine_event(cloud, name, state);
+    pthread_mutex_lock(&events);
+    if (house->cloud != NULL)
+        cloud_machine_event(house->cloud, name, state);
+    pthread_mutex_unlock(&events);
 }
 
 static bool lock_state(struct house *house, struct im_err *err) {
@@ -190,7 +201,7 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
     im_replace(&house->config->worker, worker); /* the cloud borrows its texts from there */
     cloud.worker_program = house->config->worker;
     opened = cloud_open(&cloud, err);
-    __atomic_store_n(&house->cloud, opened, __ATOMIC_RELEASE);
+    lead_events(house, opened);
     return opened != NULL;
 }
 
@@ -308,9 +319,8 @@ void house_close(struct house *house) {
     struct cloud *cloud = house->cloud;
 
     http_close(house->http);
+    lead_events(house, NULL); /* those that are still on their way find no cloud */
     cloud_close(cloud);
-    /* Events that are still on their way find no cloud. */
-    __atomic_store_n(&house->cloud, NULL, __ATOMIC_RELEASE);
     if (house->virt != NULL)
         virt_close(house->virt);
     if (house->net != NULL)
