@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The record in PostgreSQL: libpq, what writes is SERIALIZABLE, statements prepared once per
- * connection. Passwords of the URI stay in here: no sentence is made from it. */
-#include <errno.h>
+ * connection, commits that can be asked after. */
 #include <inttypes.h>
-#include <libpq-fe.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,26 +10,14 @@
 #include "base/id.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "db-private.h"
+#include "pgsql-private.h"
 
 enum {
     STATEMENTS_KEPT = 128,
     TRIES = 10,
-    SCHEMA_LOCK = 1229801552,
-    CLAIM_LOCK,
-    CLAIM_WAIT_MS = 5000, /* for the server to see that a killed imprintd is gone */
-    ASK_MS = 30000,       /* for the server to come back and tell of a commit */
+    ASK_MS = 30000, /* for the server to come back and tell of a commit */
     MARKS_KEPT_S = 3600,
     SWEEP_EVERY = 4096 /* commits */
-};
-
-struct server {
-    char *info; /* as libpq takes it */
-    bool marks; /* the table of commits is there */
-    unsigned commits;
-    pthread_mutex_t lock; /* guards all below */
-    char *name;           /* in which the record is claimed; NULL: it is not */
-    PGconn *claim;        /* whose session holds the lock */
 };
 
 struct statement {
@@ -58,77 +42,7 @@ struct result {
     unsigned char *blob; /* the last one that was decoded */
 };
 
-/* --- Errors ----------------------------------------------------------------------------------- */
-
-/* SQLSTATEs that mean more than "internal"; a short one is the class of all that begin so. */
-static const struct {
-    const char *state;
-    enum im_code code;
-    const char *next; /* what the operator should do */
-} states[] = {
-    {"40003", IM_UNKNOWN_COMMIT, ""},
-    {"40", IM_BUSY, ""},    /* serialisation failure, deadlock */
-    {"55P03", IM_BUSY, ""}, /* lock_timeout */
-    {"57P", IM_BUSY, ""},   /* the server shuts down, crashed, or starts up */
-    {"23505", IM_EXISTS, ""},
-    {"53100", IM_NO_RECORD, "; make room on the disk of PostgreSQL"},
-    {"53", IM_NO_RECORD, "; PostgreSQL needs more of it, see its configuration"},
-    {"25006", IM_NO_RECORD, "; uri in [record] should name a server that is no stand-by"},
-    {"42501", IM_NO_RECORD, "; the user of [record] uri should own the database"},
-    {"58", IM_NO_RECORD, "; look at the disk and the log of PostgreSQL"},
-    {"XX", IM_NO_RECORD, "; look at the disk and the log of PostgreSQL"},
-};
-
-/* One line of what libpq says. */
-static const char *first_line(const char *text, char out[300]) {
-    snprintf(out, 300, "%.*s", (int) strcspn(text, "\n"), text);
-    return out;
-}
-
-static bool pg_fail(const PGconn *pg, const PGresult *result, struct im_err *err) {
-    const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
-    const char *text = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-    char line[300];
-
-    first_line(text ? text : PQerrorMessage(pg), line);
-    if (PQstatus(pg) != CONNECTION_OK)
-        return im_fail(err, IM_NO_RECORD, "record: the connection to PostgreSQL was lost: %s",
-                       line);
-    for (size_t i = 0; state != NULL && i < sizeof(states) / sizeof(states[0]); i++)
-        if (im_starts_with(state, states[i].state))
-            return im_fail(err, states[i].code, "record: %s%s", line, states[i].next);
-    return im_fail(err, IM_INTERNAL, "record: %s%s%s%s", line, state ? " (SQLSTATE " : "",
-                   state ? state : "", state ? ")" : "");
-}
-
-/* --- Connections ------------------------------------------------------------------------------ */
-
-static void *server_open(const char *address, struct im_err *err) {
-    IM_AUTO(free_auto)
-    char *info = im_printf("%s%s", im_starts_with(address, "//") ? "postgresql:" : "", address);
-    PQconninfoOption *options = PQconninfoParse(info, NULL);
-    struct server *server;
-
-    if (options == NULL) {
-        im_fail(err, IM_BAD_MESSAGE, "record: the URI postgresql: cannot be understood");
-        return NULL;
-    }
-    PQconninfoFree(options);
-    server = im_alloc(sizeof(*server));
-    server->info = im_steal(&info);
-    pthread_mutex_init(&server->lock, NULL);
-    return server;
-}
-
-static void server_close(void *shared) {
-    struct server *server = shared;
-
-    PQfinish(server->claim);
-    free(server->name);
-    free(server->info);
-    pthread_mutex_destroy(&server->lock);
-    free(server);
-}
+/* --- Links ----------------------------------------------------------------------------------- */
 
 static void link_close(void *arg) {
     struct link *link = arg;
@@ -139,149 +53,9 @@ static void link_close(void *arg) {
     free(link);
 }
 
-static void be_quiet(void *arg, const PGresult *notice) { (void) arg, (void) notice; }
-
-static bool run(PGconn *pg, const char *sql, struct im_err *err) {
-    PGresult *result = PQexec(pg, sql);
-    ExecStatusType status = PQresultStatus(result);
-    bool fine = status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK || pg_fail(pg, result, err);
-
-    PQclear(result);
-    return fine;
-}
-
-/* The first column of the first row, copied; NULL if there is none or the statement fails. */
-static char *one_value(PGconn *pg, const char *sql, struct im_err *err) {
-    PGresult *result = PQexec(pg, sql);
-    char *value = NULL;
-
-    if (PQresultStatus(result) != PGRES_TUPLES_OK)
-        pg_fail(pg, result, err);
-    else if (PQntuples(result) > 0 && !PQgetisnull(result, 0, 0))
-        value = im_strdup(PQgetvalue(result, 0, 0));
-    PQclear(result);
-    return value;
-}
-
-/* Transactions say themselves that they are SERIALIZABLE; a SELECT alone needs no more than its own
- * moment. Both ends notice within half a minute that the other is gone: what it holds is needed.
- * Durable means durable, should the server's own default be another. */
-static const char session[] =
-    "SET default_transaction_isolation = 'read committed'; SET lock_timeout = '30s';"
-    "SET idle_in_transaction_session_timeout = '120s'; SET standard_conforming_strings = on;"
-    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
-    "SELECT set_config('synchronous_commit', 'on', false)"
-    " WHERE current_setting('synchronous_commit') = 'off'";
-
-static PGconn *dial(const struct server *server, const char *name, struct im_err *err) {
-    /* What stands before dbname is a default, what stands behind it overrules. */
-    static const char *const names[] = {
-        "connect_timeout", "tcp_user_timeout", "keepalives_idle",           "gssencmode",
-        "dbname",          "client_encoding",  "fallback_application_name", NULL};
-    const char *const values[] = {"10", "30000", "15", "disable", server->info, "UTF8", name, NULL};
-    PGconn *pg = PQconnectdbParams(names, values, 1);
-    char line[300];
-
-    if (PQstatus(pg) != CONNECTION_OK) {
-        im_fail(err, IM_NO_RECORD,
-                "record: cannot connect to PostgreSQL: %s; see that it runs and lets us in, and "
-                "that uri in [record] is right",
-                first_line(PQerrorMessage(pg), line));
-        PQfinish(pg);
-        return NULL;
-    }
-    PQsetNoticeReceiver(pg, be_quiet, NULL);
-    if (!run(pg, session, err)) {
-        PQfinish(pg);
-        return NULL;
-    }
-    return pg;
-}
-
-/* An idle connection has nothing to say; when it does, it most likely says that it ends. */
-static bool quiet(const PGconn *pg) {
-    struct pollfd fd = {PQsocket(pg), POLLIN, 0};
-
-    return PQstatus(pg) == CONNECTION_OK && fd.fd >= 0 && poll(&fd, 1, 0) == 0;
-}
-
-/* --- The claim: a lock that belongs to a session of its own, so that it ends with us ---------- */
-
-static bool claim_failed(PGconn *pg, struct im_err *err) {
-    static const char ask[] =
-        "SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE l.locktype = 'advisory' AND l.granted AND l.objid = %d AND l.database ="
-        " (SELECT oid FROM pg_database WHERE datname = current_database())";
-    IM_AUTO(free_auto) char *sql = im_printf(ask, CLAIM_LOCK);
-    struct im_err ignored = {0};
-    IM_AUTO(free_auto) char *holder = one_value(pg, sql, &ignored);
-
-    return im_fail(err, IM_BUSY,
-                   "record: another program (%s) serves from this database; stop it, or let uri in "
-                   "[record] name another database",
-                   holder ? holder : "unknown");
-}
-
-/* Under the lock. */
-static bool claim_take(struct server *server, struct im_err *err) {
-    IM_AUTO(free_auto) char *sql = im_printf("SELECT pg_try_advisory_lock(%d)", CLAIM_LOCK);
-    int64_t until = im_mono_ms() + CLAIM_WAIT_MS;
-    PGconn *pg = dial(server, server->name, err);
-
-    for (; pg != NULL; im_sleep_ms(100)) {
-        IM_AUTO(free_auto) char *got = one_value(pg, sql, err);
-
-        if (got != NULL && *got == 't') {
-            server->claim = pg;
-            return true;
-        }
-        if (got == NULL || im_mono_ms() > until)
-            break;
-    }
-    if (pg != NULL && err->code == IM_OK)
-        claim_failed(pg, err);
-    PQfinish(pg);
-    return false;
-}
-
-static bool claim_holds(struct server *server) {
-    bool holds;
-
-    pthread_mutex_lock(&server->lock);
-    holds = server->name == NULL || (server->claim != NULL && quiet(server->claim));
-    pthread_mutex_unlock(&server->lock);
-    return holds;
-}
-
-/* A server that was away has let the lock go: nobody writes before it is ours again. */
-static bool claim_keep(struct server *server, struct im_err *err) {
-    bool kept = true;
-
-    pthread_mutex_lock(&server->lock);
-    if (server->name != NULL && (server->claim == NULL || !quiet(server->claim))) {
-        PQfinish(server->claim);
-        server->claim = NULL;
-        kept = claim_take(server, err);
-    }
-    pthread_mutex_unlock(&server->lock);
-    return kept;
-}
-
-static bool server_claim(void *shared, const char *name, struct im_err *err) {
-    struct server *server = shared;
-
-    im_replace(&server->name, name);
-    if (claim_keep(server, err))
-        return true;
-    free(im_steal(&server->name));
-    return false;
-}
-
-/* --- Links ----------------------------------------------------------------------------------- */
-
 static void *link_open(void *shared, struct im_err *err) {
     struct server *server = shared;
-    PGconn *pg = claim_keep(server, err) ? dial(server, "imprintd", err) : NULL;
+    PGconn *pg = pg_claim_keep(server, err) ? pg_dial(server, "imprintd", err) : NULL;
     struct link *link;
 
     if (pg == NULL)
@@ -295,7 +69,7 @@ static void *link_open(void *shared, struct im_err *err) {
 static bool link_alive(void *arg) {
     struct link *link = arg;
 
-    return quiet(link->pg) && claim_holds(link->server);
+    return pg_quiet(link->pg) && pg_claim_holds(link->server);
 }
 
 /* --- Transactions ----------------------------------------------------------------------------- */
@@ -304,10 +78,10 @@ static bool link_begin(void *arg, bool write, struct im_err *err) {
     struct link *link = arg;
 
     link->wrote = false;
-    link->open = run(link->pg,
-                     write ? "BEGIN ISOLATION LEVEL SERIALIZABLE"
-                           : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-                     err);
+    link->open = pg_run(link->pg,
+                        write ? "BEGIN ISOLATION LEVEL SERIALIZABLE"
+                              : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+                        err);
     return link->open;
 }
 
@@ -330,10 +104,10 @@ static bool ask_after(const struct server *server, const char *mark, bool *ret_c
     IM_AUTO(free_auto)
     char *get = im_printf("SELECT void FROM commits WHERE commit_id = '%s'", mark);
     IM_AUTO(free_auto) char *answer = NULL;
-    PGconn *pg = dial(server, "imprintd", err);
+    PGconn *pg = pg_dial(server, "imprintd", err);
 
-    if (pg != NULL && run(pg, put, err))
-        answer = one_value(pg, get, err);
+    if (pg != NULL && pg_run(pg, put, err))
+        answer = pg_value(pg, get, err);
     PQfinish(pg);
     if (answer != NULL)
         *ret_committed = *answer == '0';
@@ -365,7 +139,7 @@ static bool has_marks(struct link *link) {
 
     if (!__atomic_load_n(&link->server->marks, __ATOMIC_RELAXED)) {
         IM_AUTO(free_auto)
-        char *found = one_value(link->pg, "SELECT to_regclass('commits')", &ignored);
+        char *found = pg_value(link->pg, "SELECT to_regclass('commits')", &ignored);
 
         if (found != NULL)
             __atomic_store_n(&link->server->marks, true, __ATOMIC_RELAXED);
@@ -382,7 +156,7 @@ static void sweep_marks(struct link *link) {
     struct im_err ignored = {0};
 
     if (__atomic_fetch_add(&link->server->commits, 1, __ATOMIC_RELAXED) % SWEEP_EVERY == 0 &&
-        !run(link->pg, sql, &ignored))
+        !pg_run(link->pg, sql, &ignored))
         link_rollback(link);
 }
 
@@ -430,7 +204,7 @@ static bool link_script(void *arg, const char *sql, struct im_err *err) {
     struct link *link = arg;
 
     link->wrote = true;
-    return run(link->pg, sql, err);
+    return pg_run(link->pg, sql, err);
 }
 
 static bool link_lock_schema(void *arg, bool on, struct im_err *err) {
@@ -438,7 +212,7 @@ static bool link_lock_schema(void *arg, bool on, struct im_err *err) {
     char sql[64];
 
     snprintf(sql, sizeof(sql), "SELECT pg_advisory_%slock(%d)", on ? "" : "un", SCHEMA_LOCK);
-    return run(link->pg, sql, err);
+    return pg_run(link->pg, sql, err);
 }
 
 /* --- Statements ------------------------------------------------------------------------------- */
@@ -626,8 +400,8 @@ static void result_free(void *arg) {
 }
 
 const struct db_driver db_pgsql = {.name = "postgresql",
-                                   .open = server_open,
-                                   .close = server_close,
+                                   .open = pg_server_open,
+                                   .close = pg_server_close,
                                    .connect = link_open,
                                    .disconnect = link_close,
                                    .alive = link_alive,
@@ -643,4 +417,4 @@ const struct db_driver db_pgsql = {.name = "postgresql",
                                    .free = result_free,
                                    .script = link_script,
                                    .lock_schema = link_lock_schema,
-                                   .claim = server_claim};
+                                   .claim = pg_server_claim};

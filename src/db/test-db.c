@@ -725,6 +725,7 @@ static void test_cut(void) {
     IM_AUTO(free_auto) char *cut = proxy_start(direct);
     struct im_err err = {0};
     struct db_conn *conn;
+    struct db *other;
     pthread_t thread;
 
     db_close(db);
@@ -754,6 +755,18 @@ static void test_cut(void) {
     check(terminate_others(db), "all connections are ended, the claim's too");
     check_ok(db_transact(db, add_named, "cut-claim", &err), "and made anew");
     check(user_count(direct, "cut-claim") == 1, "the record goes on");
+    other = db_open(direct, &err);
+    conn = db_take(db, &err);
+    check(db_begin(conn, &err) && add_user(conn, "cut-stolen", &err) && terminate_others(db) &&
+              db_claim(other, "there", &err),
+          "another program takes the record while the connections are away");
+    check(!db_commit(conn, &err) && err.code == IM_NO_RECORD, "what was begun is not committed");
+    db_give(conn);
+    err = (struct im_err){0};
+    check(db_take(db, &err) == NULL && says(&err, IM_BUSY, "another program (there)"),
+          "and nothing can be begun");
+    db_close(other);
+    check_ok(db_transact(db, add_named, "cut-back", &err), "until it is ours again");
     db_close(db);
 }
 
