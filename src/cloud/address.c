@@ -90,7 +90,8 @@ static bool mac_pick(struct db_conn *conn, char ret_mac[18], struct im_err *err)
 }
 
 static bool nic_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
-                     const char *wanted, int64_t sequence, struct im_err *err) {
+                     const char *wanted, const char *security_group, int64_t sequence,
+                     struct im_err *err) {
     char mac[18], ip[INET_ADDRSTRLEN];
     const char *bar = strchr(wanted, '|');
     size_t len = bar ? (size_t) (bar - wanted) : strlen(wanted);
@@ -99,6 +100,7 @@ static bool nic_plan(struct cloud *cloud, struct db_conn *conn, const struct ins
                       .instance_id = instance->instance_id,
                       .vxnet_id = VXNET_BASIC,
                       .private_ip = ip,
+                      .security_group = (char *) security_group,
                       .owner = instance->owner,
                       .role = sequence == 0,
                       .sequence = sequence,
@@ -125,9 +127,9 @@ static bool nic_plan(struct cloud *cloud, struct db_conn *conn, const struct ins
 }
 
 bool nics_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
-               const struct im_strings *vxnets, struct im_err *err) {
+               const struct im_strings *vxnets, const char *security_group, struct im_err *err) {
     for (size_t i = 0; vxnets != NULL && i < vxnets->count; i++)
-        if (!nic_plan(cloud, conn, instance, vxnets->items[i], (int64_t) i, err))
+        if (!nic_plan(cloud, conn, instance, vxnets->items[i], security_group, (int64_t) i, err))
             return false;
     return true;
 }

@@ -121,9 +121,11 @@ bool freeze_undone(struct job_run *run, struct db_conn *conn, struct im_err *err
 
 /* --- address.c: network cards and their addresses --------------------------------------------- */
 
-/* Makes the rows of one card per vxnet ("vxnet-0" or "vxnet-0|ip"). */
+/* Makes the rows of one card per vxnet ("vxnet-0" or "vxnet-0|ip"). The security group (may be
+ * NULL) is kept and shown again, for the clients that compare. */
 bool nics_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
-               const struct im_strings *vxnets, struct im_err *err) IM_MUST_CHECK;
+               const struct im_strings *vxnets, const char *security_group,
+               struct im_err *err) IM_MUST_CHECK;
 bool nics_load(struct db_conn *conn, const char *instance_id, struct nic ***ret_nics,
                size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
 bool nics_delete(struct db_conn *conn, const char *instance_id, struct im_err *err) IM_MUST_CHECK;

@@ -72,6 +72,7 @@ static bool add_clone(struct instance_batch *batch, struct db_conn *conn,
     struct clone *clone = batch->arg;
     IM_AUTO(instance_free_auto) struct instance *copy = object_copy(&instance_type, source);
     IM_AUTO(im_strings_done) struct im_strings vxnets = {0};
+    IM_AUTO(free_auto) char *group = NULL;
     struct nic **nics = NULL;
     size_t nic_count = 0;
     char graphics[GRAPHICS_PASSWORD + 1];
@@ -79,6 +80,7 @@ static bool add_clone(struct instance_batch *batch, struct db_conn *conn,
     if (!nics_load(conn, source->instance_id, &nics, &nic_count, err))
         return false;
     clone_vxnets(clone, source, (const struct nic *const *) nics, nic_count, &vxnets);
+    group = im_strdup(nic_count > 0 ? nics[0]->security_group : NULL);
     record_list_free(&nic_type, (void **) nics, nic_count);
     im_id_make(ret_id, "i-", 8);
     graphics_password(graphics);
@@ -94,7 +96,7 @@ static bool add_clone(struct instance_batch *batch, struct db_conn *conn,
     copy->create_time = copy->status_time = im_now_s();
     return record_insert(conn, &instance_type, copy, err) &&
            add_links(conn, source->instance_id, ret_id, err) &&
-           nics_plan(batch->cloud, conn, copy, &vxnets, err);
+           nics_plan(batch->cloud, conn, copy, &vxnets, group, err);
 }
 
 static bool clone_prepare(struct instance_batch *batch, struct db_conn *conn,

@@ -212,7 +212,7 @@ static bool add_instance(struct run *run, struct db_conn *conn, const struct ima
     im_strings_add(run->ret_ids, id);
     return layer_plan(run->cloud, conn, image->layer_id, disk_gib * GIB, layer_id, err) &&
            record_insert(conn, &instance_type, &instance, err) &&
-           nics_plan(run->cloud, conn, &instance, args->vxnets, err) &&
+           nics_plan(run->cloud, conn, &instance, args->vxnets, args->security_group, err) &&
            (im_str_empty(args->login_keypair) ||
             keypair_link_add(conn, args->login_keypair, id, err));
 }

@@ -11,26 +11,50 @@
     "\"root_fs_rw_online\":1,\"root_fs_rw_offline\":1,\"reset_fstab\":1,"                          \
     "\"join_multiple_managed_vxnets\":0,\"ipv6_supported\":0}"
 
-static void write_image(struct wire_writer *writer, const struct image *image) {
+/* `instances`: those that any image of the page was used for. */
+static void write_image(struct wire_writer *writer, const struct image *image,
+                        const struct instance_list *instances) {
     wire_object_begin(writer, NULL);
     wire_fields(writer, &image_type, image);
     wire_raw(writer, "features_supported", FEATURES);
-    wire_raw(writer, "instance_ids", "[]");
+    wire_array_begin(writer, "instance_ids");
+    for (size_t i = 0; i < instances->count; i++)
+        if (im_str_equal(instances->items[i].instance->image_id, image->image_id))
+            wire_text(writer, NULL, instances->items[i].instance->instance_id);
+    wire_array_end(writer);
     wire_text(writer, "agent_type", "");
     wire_raw(writer, "tags", "[]");
     wire_object_end(writer);
 }
 
+/* Those of the caller that are still there, the newest thousand; with verbose=1 only, as an image
+ * may have many. */
+static bool find_instances(const struct request *request, const struct image_list *images,
+                           struct instance_list *ret_list, struct im_err *err) {
+    static const char *const there[] = {"pending", "running", "stopped", "suspended"};
+    IM_AUTO(query_done) struct query query = {.limit = 1000};
+
+    if (request_int(request, "verbose") <= 0 || images->count == 0)
+        return true;
+    for (size_t i = 0; i < images->count; i++)
+        query_add(&query, "image_id", CONDITION_IN, images->items[i]->image_id);
+    for (size_t i = 0; i < sizeof(there) / sizeof(there[0]); i++)
+        query_add(&query, "status", CONDITION_IN, there[i]);
+    return cloud_instances(request->cloud, &request->caller, &query, false, ret_list, err);
+}
+
 static bool describe_images(struct request *request, struct im_err *err) {
     IM_AUTO(query_done) struct query query = {0};
     IM_AUTO(image_list_done) struct image_list list = {0};
+    IM_AUTO(instance_list_done) struct instance_list instances = {0};
 
     if (!request_query(request, &query, err) ||
-        !cloud_images(request->cloud, &request->caller, &query, &list, err))
+        !cloud_images(request->cloud, &request->caller, &query, &list, err) ||
+        !find_instances(request, &list, &instances, err))
         return false;
     request_begin_set(request, list.total);
     for (size_t i = 0; i < list.count; i++)
-        write_image(&request->reply, list.items[i]);
+        write_image(&request->reply, list.items[i], &instances);
     wire_array_end(&request->reply);
     return true;
 }
@@ -178,7 +202,7 @@ static const struct http_param modify_image_params[] = {
 
 const struct http_action image_actions[] = {
     {"DescribeImages", describe_images_params, HTTP_CACHED, &image_type, describe_images,
-     "lists images: one's own and those of the system"},
+     "lists images: one's own and those of the system; verbose=1 adds instance_ids"},
     {"ImportImage", import_image_params, 0, NULL, import_image,
      "ours: brings in a disk image from a URL, a path or an upload"},
     {"CaptureInstance", capture_instance_params, 0, NULL, capture_instance,

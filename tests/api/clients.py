@@ -127,7 +127,8 @@ class Client:
 
 
 class PythonSdk(Client):
-    """qingcloud-sdk-python: sorted query, req_id, one kept connection, no User-Agent."""
+    """qingcloud-sdk-python: sorted query, req_id, one kept connection, no User-Agent, a length of 0 with each GET."""
+    headers = (("Host", "{host}"), ("Accept-Encoding", "identity"), ("Content-Length", "0"))
 
 
 class PythonSdkPost(Client):

@@ -144,7 +144,8 @@ class Story:
 
     def run(self, image, pair):
         ran = self.do("RunInstances", image_id=image, cpu=2, memory=2048, count=2, instance_name="web 01/测试", instance_class=101,
-                      login_mode="keypair", login_keypair=pair, vxnets=["vxnet-0"])
+                      login_mode="keypair", login_keypair=pair, vxnets=["vxnet-0"],
+                      security_group="sg-z13kokni")
         ids = ran.get("instances", [])
         check(len(set(ids)) == 2, "%s: two instances" % self.name, ran)
         instance = self.instance(ids[0], "running")
@@ -153,6 +154,9 @@ class Story:
               (2, 2048, 101, "web 01/测试", image, [pair], 20), "%s: it is what was asked for" % self.name, instance)
         check(instance["vxnets"] and instance["vxnets"][0]["private_ip"] and instance["vxnets"][0]["vxnet_type"] == 2,
               "%s: it has an address" % self.name, instance["vxnets"])
+        check((instance["security_group"] or {}).get("security_group_id") == "sg-z13kokni", "%s: and its group" % self.name)
+        used = self.call("DescribeImages", images=[image], verbose=1)["image_set"][0]["instance_ids"]
+        check(sorted(used) == sorted(ids), "%s: the image tells its own instances" % self.name, used)
         found = self.call("DescribeInstances", image_id=[image], status=["running"], instance_class=101, search_word=ids[0])
         check(found.get("total_count") == 1, "%s: filters find it" % self.name, found)
         found = self.call("DescribeInstances", instances=ids, instance_class=7)
