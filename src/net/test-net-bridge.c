@@ -267,26 +267,54 @@ static void test_host_services(void) {
         "the host itself reaches it");
 }
 
+/* Counts what the host hears of this kind from now on: that no answer comes proves nothing, as it
+ * would go to the one whose address it is. */
+static void listen_for(const char *what) {
+    check(sh("nft add table ip probe && nft delete table ip probe && nft add table ip probe && "
+             "nft 'add chain ip probe in { type filter hook prerouting priority -500; }' && "
+             "nft add rule ip probe in iifname imbr0 %s counter",
+             what),
+          "the host listens for %s: %s", what, said());
+}
+
+static bool heard(void) { return sh("nft list chain ip probe in | grep -q 'packets [1-9]'"); }
+
+static void send_from(char name, const char *source, const char *to) {
+    (void) sh("ip netns exec %c busybox ping -c 1 -W 1 -w 1 -I %s %s", name, source, to);
+}
+
 static void test_spoofing(void) {
-    check(sh("ip -n b addr add 10.180.0.10/20 dev eth0 && ip netns exec b busybox ping -c 1 -W 1"
-             " -w 2 -I 10.180.0.11 10.180.0.1"),
-          "b speaks with its own address");
-    check(!sh("ip netns exec b busybox ping -c 1 -W 1 -w 1 -I 10.180.0.10 10.180.0.1"),
-          "not with that of a");
-    check(!sh("ip netns exec b busybox ping -c 1 -W 1 -w 1 -I 10.180.0.10 192.0.2.2"),
-          "nor to the world");
+    check(sh("ip -n b addr add 10.180.0.10/20 dev eth0"), "b takes the address of a");
+    listen_for("ip saddr 10.180.0.11");
+    send_from('b', "10.180.0.11", "10.180.0.1");
+    check(heard(), "it is heard with its own address");
+    listen_for("ip saddr 10.180.0.10");
+    send_from('b', "10.180.0.10", "10.180.0.1");
+    send_from('b', "10.180.0.10", "192.0.2.2");
+    check(!heard(), "not with that of a");
+    send_from('a', "10.180.0.10", "10.180.0.1");
+    check(heard(), "with which a is");
     check(sh("ip neigh flush dev imbr0; ip netns exec b busybox arping -q -c 2 -w 3 -I eth0"
              " -s 10.180.0.10 10.180.0.1; ! ip neigh show dev imbr0 | grep -q '10.180.0.10 .*%s'",
              MAC_B),
           "its ARP does not take a's place at the host: %s", said());
     check(sh("ip -n b addr del 10.180.0.10/20 dev eth0 && ip -n b link set eth0 address %s", MAC_A),
           "b takes the MAC of a");
-    check(!pings('b', "10.180.0.1"), "and is not heard");
-    check(sh("ip -n b link set eth0 address %s", MAC_B) && pings('b', "10.180.0.1"),
-          "with its own MAC it is");
+    listen_for("ether saddr " MAC_A " ip saddr 10.180.0.11");
+    send_from('b', "10.180.0.11", "10.180.0.1");
+    check(!heard(), "and is not heard");
+    check(sh("ip -n b link set eth0 address %s", MAC_B), "b has its own MAC again");
+    listen_for("udp sport 67");
+    check(
+        sh("echo offer | ip netns exec b busybox timeout 2 busybox nc -u -p 67 -w 1 10.180.0.1 68;"
+           " true") &&
+            !heard(),
+        "it is no DHCP server");
+    check(pings('b', "10.180.0.1"), "as itself it is heard");
     check(!sh("ip -n b -6 addr add fd00::b/64 dev eth0 nodad && ip -n a -6 addr add fd00::a/64 dev"
               " eth0 nodad && ip netns exec b busybox ping6 -c 1 -W 1 -w 1 fd00::a"),
           "IPv6 passes between no machines");
+    check(sh("nft delete table ip probe"), "the host listens no more");
 }
 
 static void test_replug(void) {
