@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -107,11 +108,30 @@ static void write_text(const char *name, const char *text, mode_t mode) {
     check_ok(im_write_file(path, text, strlen(text), mode, &err), "%s is written", name);
 }
 
+/* The rest runs as process 1 of a namespace: with it ends whatever it started, however it ends. */
+static void become_first(void) {
+    pid_t first = fork();
+    int status = 0;
+
+    if (first == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        return;
+    }
+    while (waitpid(first, &status, 0) < 0 && errno == EINTR)
+        ;
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
 static void enter_namespaces(void) {
+    bool entered;
+
     if (geteuid() != 0)
         test_skip_all("needs root");
-    if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+    entered = unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID) == 0;
+    if (entered)
+        become_first();
+    if (!entered || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("proc", "/proc", "proc", 0, NULL) < 0 ||
         mount("none", "/run", "tmpfs", 0, "mode=0755") < 0) {
         snprintf(output, sizeof(output), "%s", strerror(errno));
         need(false, "this machine allows no namespaces");
@@ -303,6 +323,10 @@ static void test_spoofing(void) {
     listen_for("ether saddr " MAC_A " ip saddr 10.180.0.11");
     send_from('b', "10.180.0.11", "10.180.0.1");
     check(!heard(), "and is not heard");
+    listen_for("ether saddr " MAC_A " udp dport 67");
+    check(!sh("ip netns exec b busybox udhcpc -i eth0 -n -q -f -t 2 -T 1 -s /bin/true 2>&1") &&
+              !heard(),
+          "nor given the address of a");
     check(sh("ip -n b link set eth0 address %s", MAC_B), "b has its own MAC again");
     listen_for("udp sport 67");
     check(

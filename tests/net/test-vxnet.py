@@ -28,12 +28,13 @@ def enter():
     made = subprocess.run([make, guest], capture_output=True, text=True)
     if made.returncode != 0:
         skip("there is no guest: " + made.stderr)
-    tried = subprocess.run(["unshare", "-m", "-n", "ip", "link", "add", "try0", "type", "bridge"], capture_output=True, text=True)
+    tried = subprocess.run(["unshare", "-m", "-n", "-p", "-f", "--mount-proc", "ip", "link", "add", "try0", "type", "bridge"], capture_output=True, text=True)
     if tried.returncode != 0:
         skip("this machine allows no namespaces with bridges: " + tried.stderr)
     os.environ[INSIDE] = guest
-    os.execvp("unshare", ["unshare", "-m", "-n", "--propagation", "private", sys.executable, os.path.abspath(__file__)]
-              + sys.argv[1:4])
+    # With the first process of a namespace ends whatever it started, however it ends.
+    os.execvp("unshare", ["unshare", "-m", "-n", "-p", "-f", "--kill-child", "--mount-proc", "--propagation", "private",
+                          sys.executable, os.path.abspath(__file__)] + sys.argv[1:4])
 
 
 if INSIDE not in os.environ:
