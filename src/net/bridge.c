@@ -456,18 +456,37 @@ static const struct machine *machine_of(const struct machine *list, size_t count
     return NULL;
 }
 
-static bool fits(const struct bridge *bridge, const struct machine *machine,
-                 const struct machine *list, size_t count, struct im_err *err) {
-    uint32_t address;
+/* The record gives out addresses: who has it here without a cable is a machine that ended while
+ * this network was not open, and makes way. */
+static bool make_way(struct bridge *bridge, const struct machine *machine,
+                     const struct machine *list, size_t count, struct im_err *err) {
+    for (size_t i = 0; i < count; i++) {
+        char tap[16];
+        struct link link;
 
-    if (!address_parse(machine->ip, &address) || !subnet_for_machines(&bridge->subnet, address))
-        return im_fail(err, IM_INTERNAL, "address %s does not belong to the machines of %s",
-                       machine->ip, bridge->subnet.text);
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(list[i].ip, machine->ip) == 0 && strcmp(list[i].mac, machine->mac) != 0)
+        if (strcmp(list[i].ip, machine->ip) != 0 || strcmp(list[i].mac, machine->mac) == 0)
+            continue;
+        tap_name(list[i].mac, tap);
+        if (!link_find(tap, &link, err))
+            return false;
+        if (link.index != 0)
             return im_fail(err, IM_INTERNAL, "address %s is plugged already, for %s", machine->ip,
                            list[i].mac);
+        if (!rules_unplug(&bridge->rules, &list[i], err) ||
+            !dnsmasq_unplug(&bridge->dnsmasq, &list[i], err))
+            return false;
+    }
     return true;
+}
+
+static bool in_subnet(const struct bridge *bridge, const struct machine *machine,
+                      struct im_err *err) {
+    uint32_t address;
+
+    return (address_parse(machine->ip, &address) &&
+            subnet_for_machines(&bridge->subnet, address)) ||
+           im_fail(err, IM_INTERNAL, "address %s does not belong to the machines of %s",
+                   machine->ip, bridge->subnet.text);
 }
 
 static bool plug(struct bridge *bridge, const struct machine *machine, struct im_err *err) {
@@ -476,8 +495,8 @@ static bool plug(struct bridge *bridge, const struct machine *machine, struct im
     struct link link;
     size_t count = 0;
 
-    if (!dnsmasq_machines(bridge->folder, &list, &count, err) ||
-        !fits(bridge, machine, list, count, err))
+    if (!in_subnet(bridge, machine, err) || !dnsmasq_machines(bridge->folder, &list, &count, err) ||
+        !make_way(bridge, machine, list, count, err))
         return false;
     had = machine_of(list, count, machine->mac);
     if (had != NULL && strcmp(had->ip, machine->ip) != 0 && !rules_unplug(&bridge->rules, had, err))

@@ -351,11 +351,14 @@ static void test_replug(void) {
               "nor with one outside the subnet");
     check_err(net_plug(net, "nonsense", "10.180.0.20", "alpha", &err), IM_INTERNAL,
               "nor with a MAC that is none");
+    check_ok(net_plug(net, "52:54:9e:00:00:0c", "10.180.0.20", "delta", &err),
+             "a machine is plugged that never runs");
     check_ok(net_plug(net, MAC_A, "10.180.0.20", "gamma", &err), "a gets another address and name");
     check(!pings('a', "10.180.0.1"), "the old one is no longer heard");
     check(dhcp('a') && has_address('a', "10.180.0.20") && pings('a', "10.180.0.1"),
           "the new one takes effect at once: %s", said());
-    check(resolves('b', "gamma", "10.180.0.20") && !resolves('b', "alpha", "10.*"),
+    check(resolves('b', "gamma", "10.180.0.20") && !resolves('b', "alpha", "10.*") &&
+              !resolves('b', "delta", "10.*"),
           "so does the name");
     /* While the lease of a is still in force. */
     check_ok(net_unplug(net, MAC_A, &err), "a is unplugged");
