@@ -6,11 +6,18 @@
 
 enum { WIDTH_MAX = 100, INDENT = 2 };
 
+/* A command in quotes is one word: it can be copied. */
+static size_t word_length(const char *text) {
+    const char *end = *text == '\'' ? strchr(text + 1, '\'') : NULL;
+
+    return end != NULL ? (size_t) (end - text) + strcspn(end, " \n") : strcspn(text, " \n");
+}
+
 void text_wrap(struct im_str *out, const char *text, unsigned at, unsigned indent, unsigned width) {
     bool fresh = true; /* nothing stands in this line yet */
 
     while (*text != '\0') {
-        size_t len = strcspn(text, " \n");
+        size_t len = word_length(text);
         IM_AUTO(free_auto) char *word = im_strndup(text, len);
         unsigned wide = text_width(word);
 
