@@ -31,6 +31,7 @@ def reap():
 def run(log, *words):
     pid = os.fork()
     if pid > 0:
+        ended.pop(pid, None)  # of a process that had the number before
         return pid
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
