@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Real QEMU under an embedded libvirt: the smallest guest starts, proves what it read and wrote,
  * outlives its owner, and has its disk switched under it. Usage: test-machine NANO.BIN */
-#include "virt-private.h"
+#include "libvirt-private.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <libvirt/libvirt-qemu.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -127,6 +129,37 @@ static void test_switch(struct virt *virt) {
     check(guest_said("boots=00000005"), "and goes on counting");
 }
 
+/* What is left when its owner is killed between QEMU's switch and libvirt's note of it. */
+static bool switch_unseen(const char *path) {
+    IM_AUTO(free_auto)
+    char *order = im_printf("{\"execute\":\"blockdev-snapshot-sync\",\"arguments\":{"
+                            "\"node-name\":\"libvirt-1-format\",\"snapshot-file\":\"%s\","
+                            "\"snapshot-node-name\":\"unseen\",\"format\":\"qcow2\","
+                            "\"mode\":\"existing\"}}",
+                            path);
+    IM_AUTO(virConnectClose_auto) virConnectPtr conn = virConnectOpen(uri);
+    IM_AUTO(virDomainFree_auto)
+    virDomainPtr domain = conn ? virDomainLookupByName(conn, "i-nano") : NULL;
+    IM_AUTO(free_auto) char *answer = NULL;
+
+    return domain != NULL && virDomainQemuMonitorCommand(domain, order, &answer, 0) == 0 &&
+           strstr(answer, "error") == NULL;
+}
+
+static void test_unseen(struct virt *virt) {
+    IM_AUTO(free_auto) char *third = im_printf("%s/third", guest_folder);
+    IM_AUTO(free_auto) char *fourth = im_printf("%s/fourth", guest_folder);
+
+    check(guest_overlay(third, "next", "qcow2") && guest_overlay(fourth, "third", "qcow2"),
+          "two more overlays");
+    check(switch_unseen(third), "QEMU switches, libvirt does not know");
+    check_ok(virt_switch_disk(virt, "i-nano", "i-nano", third, &err), "which is success");
+    check_err(virt_switch_disk(virt, "i-nano", "i-nano", fourth, &err), IM_WRONG_STATE,
+              "from there it is not switched again");
+    check_ok(virt_reset(virt, "i-nano", &err), "reset");
+    check(guest_said("boots=00000006"), "it has gone on");
+}
+
 static void test_all(const char *self, pid_t owner) {
     IM_AUTO(free_auto) struct virt_listed *list = NULL;
     struct virt_config its = config();
@@ -157,6 +190,7 @@ static void test_all(const char *self, pid_t owner) {
     check_ok(virt_reboot(virt, "i-nano", &err), "reboot");
     check(guest_said("boots=00000003"), "counts to 3");
     test_switch(virt);
+    test_unseen(virt);
     virt_close(virt);
     virt = virt_open(&its, NULL, NULL, &err);
     check(virt != NULL && virt_state(virt, "i-nano", &state, &err) && state == VIRT_RUNNING,
