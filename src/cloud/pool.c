@@ -7,6 +7,18 @@
 
 #include "cloud-private.h"
 
+bool cloud_pool_used(struct db *db, const char *pool_uri, bool *ret_used, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(db, err);
+    IM_AUTO(db_rows_free_auto) struct db_rows *rows = NULL;
+
+    if (conn == NULL)
+        return false;
+    rows = db_query(conn, err,
+                    "SELECT 1 FROM layers WHERE pool = $1 AND state IN ('head', 'frozen') LIMIT 1",
+                    "t", pool_uri);
+    return rows != NULL && db_next(rows, ret_used, err);
+}
+
 static bool admin_only(const struct caller *caller, struct im_err *err) {
     return caller->admin || im_fail(err, IM_DENIED, "only an administrator looks at the pool");
 }

@@ -240,6 +240,17 @@ static void tell_network(const struct house *house) {
                                                      : net_reason(house->net));
 }
 
+/* A pool that was used before is not made anew where its file system is not mounted. */
+static bool open_pool(struct house *house, struct im_err *err) {
+    const char *uri = house->config->pool_uri;
+    bool used = false;
+
+    if (!cloud_pool_used(house->db, uri, &used, err))
+        return im_within(err, "record");
+    house->pool = used ? storage_open_used(uri, err) : storage_open(uri, err);
+    return house->pool != NULL || im_within(err, "storage");
+}
+
 static bool open_world(struct house *house, uid_t uid, gid_t gid, struct im_err *err) {
     struct config *config = house->config;
     struct virt_config virt = {.uri = config->virt_uri,
@@ -249,9 +260,8 @@ static bool open_world(struct house *house, uid_t uid, gid_t gid, struct im_err 
                                .run_as = config->run_as};
     struct net_config net = house_net_config(config);
 
-    house->pool = storage_open(config->pool_uri, err);
-    if (house->pool == NULL)
-        return im_within(err, "storage");
+    if (!open_pool(house, err))
+        return false;
     storage_set_owner(house->pool, uid, gid);
     house->net = net_open(&net, err);
     if (house->net == NULL)

@@ -66,7 +66,7 @@ static bool folder_fresh(const char *path) {
 
 /* The mark tells a pool from a folder whose file system is not mounted, or that belongs to somebody
  * else. */
-static bool mark_check(struct local *local, struct im_err *err) {
+static bool mark_check(struct local *local, bool used, struct im_err *err) {
     IM_AUTO(free_auto) char *mark = im_printf("%s/pool", local->folder);
     IM_AUTO(free_auto) char *layers = im_printf("%s/layers", local->folder);
     IM_AUTO(free_auto) char *text = NULL;
@@ -80,6 +80,12 @@ static bool mark_check(struct local *local, struct im_err *err) {
         return access(layers, F_OK) == 0 ||
                im_fail(err, IM_INTERNAL, "pool %s has lost its folder layers", local->folder);
     }
+    if (used)
+        return im_fail(
+            err, IM_NOT_FOUND,
+            "pool %s is not there, but the record knows layers of it: is its file system "
+            "mounted?",
+            local->folder);
     if (!folder_fresh(local->folder))
         return im_fail(err, IM_INTERNAL, "%s is neither empty nor a pool: its file pool is missing",
                        local->folder);
@@ -87,7 +93,7 @@ static bool mark_check(struct local *local, struct im_err *err) {
            im_write_file(mark, POOL_MARK, strlen(POOL_MARK), 0644, err);
 }
 
-static void *local_open(const char *address, struct im_err *err) {
+static void *local_open(const char *address, bool used, struct im_err *err) {
     struct local *local = im_alloc(sizeof(*local));
     IM_AUTO(free_auto) char *layers = im_printf("%s/layers", address);
 
@@ -95,9 +101,9 @@ static void *local_open(const char *address, struct im_err *err) {
     local->layers = -1;
     if (address[0] != '/') {
         im_fail(err, IM_BAD_MESSAGE, "pool %s: the path should be absolute", address);
-    } else if (mkdir(address, 0755) < 0 && errno != EEXIST) {
+    } else if (!used && mkdir(address, 0755) < 0 && errno != EEXIST) {
         im_fail_sys(err, errno, "pool %s cannot be made", address);
-    } else if (mark_check(local, err)) {
+    } else if (mark_check(local, used, err)) {
         local->layers = open(layers, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (local->layers >= 0)
             return local;

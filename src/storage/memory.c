@@ -27,9 +27,10 @@ struct memory {
     size_t count, capacity;
 };
 
-static void *memory_open(const char *address, struct im_err *err) {
+static void *memory_open(const char *address, bool used, struct im_err *err) {
     struct memory *memory;
 
+    (void) used; /* it is always new */
     if (address[0] != '\0') {
         im_fail(err, IM_BAD_MESSAGE, "pool memory:%s: nothing may follow the colon", address);
         return NULL;

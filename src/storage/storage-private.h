@@ -8,7 +8,8 @@
 
 struct storage_ops {
     const char *scheme;
-    void *(*open)(const char *address, struct im_err *err);
+    /* `used`: the pool must be there already. */
+    void *(*open)(const char *address, bool used, struct im_err *err);
     void (*close)(void *handle);
     void (*set_owner)(void *handle, uint32_t uid, uint32_t gid);
     bool (*create)(void *handle, const char *name, uint64_t size, struct im_err *err);

@@ -14,7 +14,7 @@
 
 static const struct storage_ops *const back_ends[] = {&storage_local, &storage_memory};
 
-struct storage_pool *storage_open(const char *uri, struct im_err *err) {
+static struct storage_pool *open_pool(const char *uri, bool used, struct im_err *err) {
     const char *colon = strchr(uri, ':');
 
     for (size_t i = 0; colon != NULL && i < sizeof(back_ends) / sizeof(back_ends[0]); i++) {
@@ -24,7 +24,7 @@ struct storage_pool *storage_open(const char *uri, struct im_err *err) {
 
         if (strlen(ops->scheme) != (size_t) (colon - uri) || !im_starts_with(uri, ops->scheme))
             continue;
-        handle = ops->open(colon + 1, err);
+        handle = ops->open(colon + 1, used, err);
         if (handle == NULL)
             return NULL;
         pool = im_alloc(sizeof(*pool));
@@ -35,6 +35,14 @@ struct storage_pool *storage_open(const char *uri, struct im_err *err) {
     }
     im_fail(err, IM_BAD_MESSAGE, "pool %s: the URI should begin with local: or memory:", uri);
     return NULL;
+}
+
+struct storage_pool *storage_open(const char *uri, struct im_err *err) {
+    return open_pool(uri, false, err);
+}
+
+struct storage_pool *storage_open_used(const char *uri, struct im_err *err) {
+    return open_pool(uri, true, err);
 }
 
 void storage_close(struct storage_pool *pool) {

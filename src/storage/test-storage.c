@@ -126,6 +126,39 @@ static void test_refusals(struct storage_pool *pool) {
     check_err(storage_open("local:/usr", &err) != NULL, IM_INTERNAL, "somebody else's folder");
 }
 
+/* A pool on a file system of its own, which is not mounted any more: its mount point is no new
+ * pool. */
+static void test_unmounted(void) {
+    IM_AUTO(free_auto) char *disk = im_printf("%s/disk", test_folder());
+    IM_AUTO(free_auto) char *point = im_printf("%s/point", test_folder());
+    IM_AUTO(free_auto) char *gone = im_printf("local:%s/point/deeper", test_folder());
+    IM_AUTO(free_auto) char *uri = im_printf("local:%s", point);
+    IM_AUTO(free_auto) char *mark = im_printf("%s/pool", point);
+    struct im_err failure = {0};
+
+    check_err(storage_open_used(uri, &err) != NULL, IM_NOT_FOUND, "a used pool that is not there");
+    check(access(point, F_OK) != 0, "is not made");
+    if (mkdir(disk, 0755) < 0 || mkdir(point, 0755) < 0 ||
+        mount(disk, point, NULL, MS_BIND, NULL) < 0) {
+        test_note("skipped: nothing can be mounted here");
+        return;
+    }
+    storage_close(storage_open(uri, &failure));
+    check(access(mark, F_OK) == 0, "a new pool is made where it is mounted: %s", failure.text);
+    umount(point);
+    check_err(storage_open_used(uri, &err) != NULL, IM_NOT_FOUND,
+              "an empty mount point is not a used pool");
+    check_err(storage_open_used(gone, &err) != NULL, IM_NOT_FOUND, "nor is a folder below it");
+    check(access(mark, F_OK) != 0, "and stays empty");
+    check(mount(disk, point, NULL, MS_BIND, NULL) == 0, "mounted again");
+    {
+        IM_AUTO(storage_close_auto) struct storage_pool *pool = storage_open_used(uri, &failure);
+
+        check(pool != NULL, "it is the pool: %s", failure.text);
+    }
+    umount(point);
+}
+
 static const struct storage_entry *entry_of(const struct storage_entry *entries, size_t count,
                                             const char *name) {
     for (size_t i = 0; i < count; i++)
@@ -240,6 +273,7 @@ int main(void) {
     test_list(pool);
     test_faulty(pool);
     test_speed(pool);
+    test_unmounted();
     test_full();
     return test_end();
 }

@@ -57,6 +57,10 @@ struct cloud_config {
     int64_t import_max_ratio;      /* decompressed : compressed */
 };
 
+/* Does the record know layers of this pool? Then an empty folder is none of it: for the daemon, which
+ * opens the pool before the cloud. */
+bool cloud_pool_used(struct db *db, const char *pool_uri, bool *ret_used,
+                     struct im_err *err) IM_MUST_CHECK;
 struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) IM_MUST_CHECK;
 /* Puts the record and the world in agreement (machines that stopped meanwhile, half-made layers),
  * then starts jobs and the background: collecting layers, emptying the recycle bin, watching

@@ -32,8 +32,11 @@
 struct storage_pool;
 
 /* "local:/path" (the folder is made if its parent exists), "memory:". A pool that was written by a
- * newer version, or whose folder vanished after it was once used, is refused with the reason. */
+ * newer version, or a folder that is somebody else's, is refused with the reason. */
 struct storage_pool *storage_open(const char *uri, struct im_err *err) IM_MUST_CHECK;
+/* The same for a pool that the record knows layers of: nothing is made. A folder that is not there,
+ * or is empty, as it is when its file system is not mounted, is IM_NOT_FOUND. */
+struct storage_pool *storage_open_used(const char *uri, struct im_err *err) IM_MUST_CHECK;
 void storage_close(struct storage_pool *pool);
 IM_DEFINE_AUTO(struct storage_pool *, storage_close)
 const char *storage_uri(const struct storage_pool *pool);
