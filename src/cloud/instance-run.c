@@ -197,6 +197,7 @@ static bool add_instance(struct run *run, struct db_conn *conn, const struct ima
         .login_mode = (char *) args->login_mode,
         .passwd_hash = run->passwd_hash,
         .userdata = run->userdata,
+        .userdata_path = (char *) args->userdata_path,
         .firmware = image->firmware};
 
     instance.instance_type =

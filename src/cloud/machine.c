@@ -149,6 +149,7 @@ static bool write_seed(struct cloud *cloud, const struct parts *parts, const cha
                         .public_keys = (const char *const *) parts->keys.items,
                         .public_key_count = parts->keys.count,
                         .passwd_hash = instance->passwd_hash,
+                        .userdata_path = instance->userdata_path,
                         .metadata_json = metadata,
                         .metadata_env = variables};
 

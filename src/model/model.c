@@ -147,6 +147,7 @@ static const struct field instance_fields[] = {
     TEXT(instance, login_mode, FIELD_PRIVATE),
     TEXT(instance, passwd_hash, FIELD_PRIVATE),
     TEXT(instance, userdata, FIELD_PRIVATE),
+    TEXT(instance, userdata_path, FIELD_PRIVATE),
     INT(instance, generation, FIELD_PRIVATE),
     TEXT(instance, firmware, FIELD_PRIVATE),
 };

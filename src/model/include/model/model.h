@@ -183,7 +183,7 @@ struct instance {
     char *image_id, *layer_id;
     int64_t os_disk_size; /* GiB */
     int64_t cpu_max, mem_max, nic_mqueue;
-    char *cpu_model, *login_mode, *passwd_hash, *userdata;
+    char *cpu_model, *login_mode, *passwd_hash, *userdata, *userdata_path;
     int64_t generation; /* raised by reset and clone, so that cloud-init sees a new machine */
     char *firmware;
 };
