@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The worker as imprintd starts it: a request on stdin, files as descriptors, messages on stdout.
 
-test-worker.py WORKER MAKE-HOSTILE"""
-import bz2, gzip, hashlib, http.server, json, lzma, os, signal, subprocess, sys, tempfile, threading, time
+test-worker.py WORKER MAKE-HOSTILE EVIL.SO"""
+import bz2, ctypes, gzip, hashlib, http.server, json, lzma, os, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
-worker, make_hostile = sys.argv[1], sys.argv[2]
+worker, make_hostile, evil = sys.argv[1:4]
 folder = tempfile.mkdtemp(prefix="imprint-test-")
 os.chmod(folder, 0o755)
 count = failed = 0
@@ -23,7 +23,7 @@ def path(name):
     return os.path.join(folder, name)
 
 
-def start(verb, request, source, out=None, source_flags=os.O_RDONLY):
+def start(verb, request, source, out=None, source_flags=os.O_RDONLY, first=lambda: None, env=None):
     """Descriptors 3 and 4 must be just these, so they are put there in the child."""
     fds = [os.open(source, source_flags | (os.O_CREAT if source_flags != os.O_RDONLY else 0), 0o600)]
     if out:
@@ -33,10 +33,11 @@ def start(verb, request, source, out=None, source_flags=os.O_RDONLY):
     def place():
         for i, fd in enumerate(high):
             os.dup2(fd, 3 + i)
+        first()
 
     # fds 3 and 4 of the child are not closed: close_fds=False with everything else close-on-exec
     process = subprocess.Popen([worker, verb], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               preexec_fn=place, close_fds=False)
+                               preexec_fn=place, close_fds=False, env=env)
     for fd in fds + high:
         os.close(fd)
     process.stdin.write(json.dumps(request).encode())
@@ -335,6 +336,93 @@ def test_changed():
             check(f.read(4) != b"QFI\xfb", "and no image came out")
 
 
+# --- The sandbox -------------------------------------------------------------------------------------------------------
+
+BELTS = ["user", "limits", "no-new-privileges", "namespaces", "landlock", "no-tcp", "syscalls"]
+LANDLOCK, UNSHARE = (444, 38), (272, 1)  # x86-64's numbers, and what a kernel or a container says that has them not
+
+
+def without(*calls):
+    """For the child before it runs the worker: these system calls fail."""
+    code = [struct.pack("HBBI", 0x20, 0, 0, 0)]  # the number
+    for number, errno in calls:
+        code += [struct.pack("HBBI", 0x15, 0, 1, number), struct.pack("HBBI", 0x06, 0, 0, 0x00050000 | errno)]
+    code.append(struct.pack("HBBI", 0x06, 0, 0, 0x7fff0000))
+    program = ctypes.create_string_buffer(b"".join(code))
+    filter = struct.pack("HxxxxxxQ", len(code), ctypes.addressof(program))
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def first():
+        libc.prctl(38, 1, 0, 0, 0)
+        if libc.prctl(22, 2, ctypes.c_char_p(filter), 0, 0) != 0:
+            os._exit(99)
+    first.program = program  # must live as long
+    return first
+
+
+def become_nobody():
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+
+
+def report(first=None):
+    result = subprocess.run([worker, "--sandbox-report"], capture_output=True, text=True, preexec_fn=first)
+    return {line.split()[0]: line.split(None, 1)[1] for line in result.stdout.splitlines()}, result
+
+
+def test_report():
+    belts, result = report()
+    check(result.returncode == 0 and list(belts) == BELTS, f"--sandbox-report names each belt {result}")
+    check(all(belts[belt] == "fastened" for belt in BELTS[:3]), f"user, limits and privileges are always there {belts}")
+    check(all(text == "fastened" or len(text) > 8 for text in belts.values()), f"and why one is not {belts}")
+    belts, result = report(without(LANDLOCK, UNSHARE))
+    check(result.returncode == 0 and belts["landlock"].startswith("no: ") and belts["namespaces"].startswith("no: "),
+          f"a kernel without landlock, in a container {belts}")
+    for first, weak, text in ((without(LANDLOCK), False, "without landlock"), (without(UNSHARE), False, "without namespaces"),
+                              (without(LANDLOCK, UNSHARE), True, "without either")):
+        status, messages, noise = finish(start("import", {}, path("sound.raw"), path("out"), first=first))
+        logs = [m["log"] for m in messages if "log" in m]
+        check(status == 0 and same("sound.raw"), f"an image is imported {text} {messages[-1]} {noise}")
+        check(bool(logs) == weak and all("weak" in json.dumps(log) for log in logs), f"which is told if it is weak {logs}")
+    if os.geteuid() == 0:
+        status, messages, noise = finish(start("import", {}, path("sound.raw"), path("out"), first=become_nobody))
+        check(status == 0 and same("sound.raw"), f"and without root {messages[-1]} {noise}")
+
+
+def evil_run(**more):
+    env = dict(os.environ, LD_PRELOAD=evil, EVIL_FOLDER=path("evil"), ASAN_OPTIONS="verify_asan_link_order=0:detect_leaks=0",
+               **more)
+    for name in ("made", "victim"):
+        if os.path.exists(path("evil/" + name)):
+            os.unlink(path("evil/" + name))
+    for name in ("secret", "victim"):
+        with open(path("evil/" + name), "w") as f:
+            f.write("to be had by anyone")
+    return env
+
+
+def test_evil():
+    """A worker that was taken over by the image it reads."""
+    os.mkdir(path("evil"))
+    os.chmod(path("evil"), 0o777)
+    inet, unix = socket.create_server(("127.0.0.1", 0)), socket.socket(socket.AF_UNIX)
+    unix.bind(path("evil/socket"))
+    os.chmod(path("evil/socket"), 0o777)
+    unix.listen()
+    port = str(inet.getsockname()[1])
+    free = subprocess.run(["/bin/true"], env=evil_run(EVIL_PORT=port, EVIL_AT_ONCE="1", EVIL_EXEC="1"), capture_output=True,
+                          text=True)
+    ways = [line for line in free.stderr.splitlines() if line.endswith("worked")]
+    check(len(ways) >= 7 and "a program ran" in free.stdout, f"outside the sandbox, evil works {free}")
+    status, messages, noise = finish(start("import", {}, path("sound.raw"), path("out"), env=evil_run(EVIL_PORT=port)))
+    check("evil: tried all" in noise and "worked" not in noise, f"in the worker, none of {len(ways)} ways works: {noise}")
+    check(os.path.exists(path("evil/victim")) and not os.path.exists(path("evil/made")), "and no file comes or goes")
+    status, messages, noise = finish(start("import", {}, path("sound.raw"), path("out"),
+                                           env=evil_run(EVIL_PORT=port, EVIL_EXEC="1")))
+    check("tried all" in noise and "a program ran" not in noise + json.dumps(messages), f"nor runs a program ({status})")
+
+
 def test_requests():
     for text, word in (("", ""), ("[]", "object"), ("{", ""), ('{"max_bytes":-1}', "negative"), ('{"kind":"url"}', "url")):
         result = subprocess.run([worker, "import"], input=text.encode(), capture_output=True)
@@ -353,7 +441,7 @@ try:
             print(f"1..0 # SKIP {tool} is missing")
             sys.exit(0)
     prepare()
-    for test in (test_requests, test_formats, test_far, test_probe, test_refused, test_hostile, test_bombs, test_url, test_killed, test_changed):
+    for test in (test_requests, test_formats, test_far, test_probe, test_refused, test_hostile, test_bombs, test_url, test_killed, test_changed, test_report, test_evil):
         test()
     print(f"1..{count}")
 finally:
