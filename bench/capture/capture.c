@@ -14,8 +14,7 @@ static struct rig rig;
 
 static bool gone(const char *instance_id, const char *image_id, struct im_err *err) {
     IM_AUTO(im_strings_done)
-    struct im_strings instances = rig_ids(instance_id),
-                      images = rig_ids(image_id);
+    struct im_strings instances = rig_ids(instance_id), images = rig_ids(image_id);
     IM_AUTO(free_auto) char *faults = NULL;
     char job_id[IM_JOB_ID_MAX];
 

@@ -50,6 +50,13 @@ void im_strings_add(struct im_strings *list, const char *text) {
     list->items[list->count++] = im_strdup(text);
 }
 
+bool im_strings_has(const struct im_strings *list, const char *text) {
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], text) == 0)
+            return true;
+    return false;
+}
+
 void im_strings_done(struct im_strings *list) {
     for (size_t i = 0; i < list->count; i++)
         free(list->items[i]);

@@ -41,6 +41,16 @@ bool keypair_load(struct db_conn *conn, const struct caller *caller, const char 
     return load_owned(conn, caller, &keypair_type, "key pair", id, ret_keypair, err);
 }
 
+bool volume_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                 struct volume **ret_volume, struct im_err *err) {
+    return load_owned(conn, caller, &volume_type, "volume", id, ret_volume, err);
+}
+
+bool snapshot_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                   struct snapshot **ret_snapshot, struct im_err *err) {
+    return load_owned(conn, caller, &snapshot_type, "snapshot", id, ret_snapshot, err);
+}
+
 bool job_load(struct db_conn *conn, const struct caller *caller, const char *id,
               struct job **ret_job, struct im_err *err) {
     return load_owned(conn, caller, &job_type, "job", id, ret_job, err);
@@ -129,6 +139,27 @@ bool image_allows(const struct image *image, const char *action, struct im_err *
                   only < 0 ? NULL : image_status_word((enum image_status) only), err);
 }
 
+bool volume_allows(const struct volume *volume, const char *action, struct im_err *err) {
+    const struct verb_rule *rule = verb_rule_find(volume_rules, action);
+    int only = only_status(rule->allowed);
+
+    if (volume->busy)
+        return im_fail(err, IM_WRONG_STATE, "volume [%s] is busy, %s now, please try later",
+                       volume->volume_id, rule->cannot);
+    return allows(rule, "volume", volume->volume_id, volume->status,
+                  volume_status_word(volume->status), volume->transition_status,
+                  only < 0 ? NULL : volume_status_word((enum volume_status) only), err);
+}
+
+bool snapshot_allows(const struct snapshot *snapshot, const char *action, struct im_err *err) {
+    const struct verb_rule *rule = verb_rule_find(snapshot_rules, action);
+    int only = only_status(rule->allowed);
+
+    return allows(rule, "snapshot", snapshot->snapshot_id, snapshot->status,
+                  snapshot_status_word(snapshot->status), snapshot->transition_status,
+                  only < 0 ? NULL : snapshot_status_word((enum snapshot_status) only), err);
+}
+
 bool text_fits(const char *what, const char *text, size_t max, struct im_err *err) {
     size_t len = text ? strlen(text) : 0;
 
@@ -147,11 +178,7 @@ bool text_fits(const char *what, const char *text, size_t max, struct im_err *er
 bool ids_unique(const char *parameter, const struct im_strings *ids, struct im_strings *ret_unique,
                 struct im_err *err) {
     for (size_t i = 0; i < ids->count; i++) {
-        bool seen = im_str_empty(ids->items[i]);
-
-        for (size_t j = 0; j < ret_unique->count && !seen; j++)
-            seen = strcmp(ids->items[i], ret_unique->items[j]) == 0;
-        if (!seen)
+        if (!im_str_empty(ids->items[i]) && !im_strings_has(ret_unique, ids->items[i]))
             im_strings_add(ret_unique, ids->items[i]);
     }
     if (ret_unique->count == 0)

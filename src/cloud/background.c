@@ -14,8 +14,8 @@ enum { ROUND_MS = 10000, AGAIN_MS = 500, HEAL_ROUNDS = 6, DROPS_PER_ROUND = 256 
 /* --- Layers -------------------------------------------------------------------------------------
  */
 
-/* Marks what no image, no instance and no other layer refers to. Layers that a job is making belong
- * to the job. */
+/* Marks what no image, instance, volume, snapshot and no other layer refers to. Layers that a job
+ * is making belong to the job. */
 static bool mark_body(struct db_conn *conn, void *arg, struct im_err *err) {
     (void) arg;
     return db_exec(conn, NULL, err,
@@ -24,6 +24,10 @@ static bool mark_body(struct db_conn *conn, void *arg, struct im_err *err) {
                    " AND i.status <> 'ceased')"
                    " AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.layer_id = layers.layer_id"
                    " AND i.status <> 'ceased')"
+                   " AND NOT EXISTS (SELECT 1 FROM volumes v WHERE v.layer_id = layers.layer_id"
+                   " AND v.status <> 'ceased')"
+                   " AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.layer_id = layers.layer_id"
+                   " AND s.status <> 'ceased')"
                    " AND NOT EXISTS (SELECT 1 FROM layers c WHERE c.parent_id = layers.layer_id)",
                    "");
 }
@@ -69,52 +73,6 @@ void background_collect(struct cloud *cloud) {
     cloud->collect_again_ms = im_mono_ms() + AGAIN_MS;
     pthread_cond_signal(&cloud->wake);
     pthread_mutex_unlock(&cloud->lock);
-}
-
-/* --- The recycle bin ----------------------------------------------------------------------------
- */
-
-static bool cease_instance(struct db_conn *conn, void *arg, struct im_err *err) {
-    struct cloud *cloud = ((void **) arg)[0];
-    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
-
-    if (!record_get(conn, &instance_type, ((void **) arg)[1], &instance, err))
-        return false;
-    return instance->status != INSTANCE_TERMINATED ||
-           instance->transition_status != TRANSITION_NONE ||
-           instance_cease(cloud, conn, instance, err);
-}
-
-static bool cease_images(struct db_conn *conn, void *arg, struct im_err *err) {
-    return db_exec(conn, NULL, err,
-                   "UPDATE images SET status = 'ceased', layer_id = NULL, status_time = $1"
-                   " WHERE status = 'deleted' AND transition_status = '' AND status_time < $2",
-                   "ii", im_now_s(), *(int64_t *) arg);
-}
-
-static bool empty_bin(struct cloud *cloud, struct im_err *err) {
-    int64_t before = im_now_s() - cloud->config.recycle_s;
-    IM_AUTO(free_auto) char *limit = im_printf("%lld", (long long) before);
-    IM_AUTO(query_done) struct query query = {.limit = DROPS_PER_ROUND};
-    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
-    struct instance **instances = NULL;
-    size_t count = 0;
-    bool emptied = true;
-
-    query_add(&query, "status", CONDITION_IN, "terminated");
-    query_add(&query, "status_time", CONDITION_LESS, limit);
-    if (conn == NULL ||
-        !record_list(conn, &instance_type, &query, (void ***) &instances, &count, NULL, err))
-        return false;
-    db_give(im_steal(&conn));
-    for (size_t i = 0; i < count && emptied; i++) {
-        void *arg[2] = {cloud, instances[i]->instance_id};
-
-        emptied = machine_forget(cloud, instances[i]->instance_id, err) &&
-                  cloud_transact(cloud, cease_instance, arg, err);
-    }
-    record_list_free(&instance_type, (void **) instances, count);
-    return emptied && cloud_transact(cloud, cease_images, &before, err);
 }
 
 /* --- Machines -----------------------------------------------------------------------------------
@@ -260,7 +218,7 @@ static void full_round(struct cloud *cloud, unsigned number) {
     if (!background_reconcile(cloud, &err))
         im_warn("cloud", "record and hypervisor are compared later: %s", err.text);
     err = (struct im_err){0};
-    if (!empty_bin(cloud, &err))
+    if (!recycle_empty(cloud, &err))
         im_warn("cloud", "the recycle bin is emptied later: %s", err.text);
     err = (struct im_err){0};
     if (number % HEAL_ROUNDS == 0 && !net_heal(cloud->config.net, &err))

@@ -18,7 +18,8 @@ enum {
     DISK_MIN_WINDOWS_GIB = 50,
     USERDATA_MAX = 64 * 1024,
     INSTANCES_MAX_PER_CALL = 200,
-    GRAPHICS_PASSWORD = 32, /* letters of a VNC password */
+    VOLUMES_PER_INSTANCE = 16, /* as many ports for plugging in as machines are made with */
+    GRAPHICS_PASSWORD = 32,    /* letters of a VNC password */
 };
 #define GIB (1ll << 30)
 
@@ -49,6 +50,8 @@ struct cloud {
     char *events[EVENTS_KEPT]; /* names of machines that stopped by themselves, owned */
     size_t event_count;
     bool events_lost;
+    struct im_strings machines_locked;
+    pthread_cond_t machine_free;
     uint32_t address_cursor; /* where the search for a free address begins */
 };
 
@@ -62,6 +65,10 @@ bool image_load(struct db_conn *conn, const struct caller *caller, const char *i
                 struct image **ret_image, struct im_err *err) IM_MUST_CHECK;
 bool keypair_load(struct db_conn *conn, const struct caller *caller, const char *id,
                   struct keypair **ret_keypair, struct im_err *err) IM_MUST_CHECK;
+bool volume_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                 struct volume **ret_volume, struct im_err *err) IM_MUST_CHECK;
+bool snapshot_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                   struct snapshot **ret_snapshot, struct im_err *err) IM_MUST_CHECK;
 bool job_load(struct db_conn *conn, const struct caller *caller, const char *id,
               struct job **ret_job, struct im_err *err) IM_MUST_CHECK;
 bool access_key_load(struct db_conn *conn, const struct caller *caller, const char *id,
@@ -76,6 +83,10 @@ bool image_allows(const struct image *image, const char *action, struct im_err *
 /* A processor model is a word, a topology multiplies to the vCPUs; NULL and "" are fine. */
 bool cpu_shape_fits(const char *model, const char *topology, int64_t vcpus,
                     struct im_err *err) IM_MUST_CHECK;
+bool volume_allows(const struct volume *volume, const char *action,
+                   struct im_err *err) IM_MUST_CHECK;
+bool snapshot_allows(const struct snapshot *snapshot, const char *action,
+                     struct im_err *err) IM_MUST_CHECK;
 /* A name or description: UTF-8, no control characters, at most `max` bytes. NULL and "" are fine.
  */
 bool text_fits(const char *what, const char *text, size_t max, struct im_err *err) IM_MUST_CHECK;
@@ -95,6 +106,12 @@ bool layer_plan(struct cloud *cloud, struct db_conn *conn, const char *parent_id
                 int64_t size_bytes, char ret_layer_id[IM_ID_MAX], struct im_err *err) IM_MUST_CHECK;
 bool layer_set_state(struct db_conn *conn, const char *layer_id, enum layer_state state,
                      struct im_err *err) IM_MUST_CHECK;
+/* Its size as the record has it, unless it is that large already. */
+bool layer_grow(struct db_conn *conn, const char *layer_id, int64_t bytes,
+                struct im_err *err) IM_MUST_CHECK;
+/* For `undone`: a disk that has grown stays grown, and the record follows the pool. */
+bool layer_follow(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
+                  int64_t *ret_bytes, struct im_err *err) IM_MUST_CHECK;
 /* Gives a layer up that nothing will refer to any more; the background removes it. NULL and missing
  * are fine. */
 bool layer_drop(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
@@ -105,19 +122,104 @@ bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret
 /* Makes the planned head on its parent. Repeatable. */
 bool layer_make_head(struct cloud *cloud, const char *layer_id, struct im_err *err) IM_MUST_CHECK;
 
-/* --- freeze.c: an instance's disk frozen, by the steps of a job ------------------------------- */
+/* --- freeze.c: disks frozen at one instant, by the steps of a job ----------------------------- */
 
-/* Plans the next head of the instance's disk, and tells the item's data of it. */
-bool freeze_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
+/* A disk of the record: an instance's system disk, or a volume. All borrowed. */
+enum disk_kind { DISK_INSTANCE, DISK_VOLUME };
+struct disk {
+    enum disk_kind kind;
+    const char *id;      /* of the instance or volume; also the disk's serial */
+    const char *machine; /* the instance whose running machine has it open, "" = none */
+    const char *layer_id;
+    int64_t size_gib;
+};
+struct disk disk_of_instance(const struct instance *instance);
+/* The caller has locked the disks, and the instances whose machines have them open. Plans their
+ * next heads, and tells the item's data of them. */
+bool freeze_plan(struct cloud *cloud, struct db_conn *conn, const struct disk *disks, size_t count,
                  struct wire_writer *data, struct im_err *err) IM_MUST_CHECK;
-/* The halves of a step whose item is the instance. After the commit its old head is frozen, it
- * lives on the next one, and is still in transition. A running machine is switched over. */
+/* The halves of a step. After the commit the old heads are frozen, the disks live on the next ones,
+ * and are not locked any more. Running machines are switched over. */
 bool freeze_step_run(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
 bool freeze_step_commit(struct job_run *run, struct db_conn *conn,
                         struct im_err *err) IM_MUST_CHECK;
 bool freeze_step_undo(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
-/* For `undone`: gives the next head up if it never came to life, and ends the transition. */
+/* Between the two halves: "fs", "crash", or "off" when no machine ran. */
+const char *freeze_consistency(const struct job_run *run);
+int64_t freeze_time(const struct job_run *run); /* when the instant was, in seconds */
+/* For `undone`: gives up the next heads that never came to life, and ends their locks. */
 bool freeze_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;
+
+/* --- volume.c: what the volume verbs share ---------------------------------------------------- */
+
+/* One call on several volumes that exist, as struct instance_batch. `lock`: sets their `busy`,
+ * where the rule has no transition for it, and the transition of the instance they are attached
+ * to. */
+struct volume_batch {
+    struct cloud *cloud;
+    const struct caller *caller;
+    const char *action;
+    const struct im_strings *ids;
+    bool lock;
+    bool (*prepare)(struct volume_batch *batch, struct db_conn *conn, struct volume *volume,
+                    struct wire_writer *data, struct im_err *err);
+    void *arg;
+    char job_id[IM_JOB_ID_MAX];
+};
+bool volume_batch_run(struct volume_batch *batch, char ret_job_id[IM_JOB_ID_MAX],
+                      struct im_err *err) IM_MUST_CHECK;
+/* Checks the rule of the verb, sets `busy`, locks the instance it is attached to, and writes both.
+ * ret_machine (IM_ID_MAX) is that instance if its machine runs, else "". */
+bool volume_lock(struct db_conn *conn, struct volume *volume, const char *action,
+                 char ret_machine[IM_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+/* Ends transition and `busy`; the status stays. */
+bool volume_unlock(struct db_conn *conn, const char *volume_id, struct im_err *err) IM_MUST_CHECK;
+/* The same, and the lock on the instance it is attached to. */
+bool volume_unlock_all(struct db_conn *conn, const char *volume_id,
+                       struct im_err *err) IM_MUST_CHECK;
+/* For commits: sets status, ends transition and `busy`. */
+bool volume_settle(struct db_conn *conn, const char *volume_id, enum volume_status status,
+                   struct im_err *err) IM_MUST_CHECK;
+bool volume_count_fits(int64_t count, struct im_err *err) IM_MUST_CHECK;
+/* Is the size one that the table of types allows? */
+bool volume_size_fits(const struct cloud *cloud, int64_t type, int64_t size,
+                      struct im_err *err) IM_MUST_CHECK;
+/* What is attached to the instance, in the order of its devices; freed with record_list_free. */
+bool volumes_of(struct db_conn *conn, const char *instance_id, struct volume ***ret_volumes,
+                size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
+/* All its volumes are free again, as when it is terminated. */
+bool volumes_release(struct db_conn *conn, const char *instance_id,
+                     struct im_err *err) IM_MUST_CHECK;
+/* A new row, pending, with the next head planned on `parent_id` (may be NULL). */
+bool volume_plan(struct cloud *cloud, struct db_conn *conn, struct volume *volume,
+                 const char *parent_id, struct im_err *err) IM_MUST_CHECK;
+/* What the volume holds is given up. */
+bool volume_cease(struct cloud *cloud, struct db_conn *conn, struct volume *volume,
+                  struct im_err *err) IM_MUST_CHECK;
+/* Steps of verbs whose item is a new volume with a planned head. */
+bool volume_make_run(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+bool volume_make_commit(struct job_run *run, struct db_conn *conn,
+                        struct im_err *err) IM_MUST_CHECK;
+bool volume_make_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                        struct im_err *err) IM_MUST_CHECK;
+
+/* --- snapshot.c ------------------------------------------------------------------------------- */
+
+/* What the point holds is given up. */
+bool snapshot_cease(struct cloud *cloud, struct db_conn *conn, struct snapshot *snapshot,
+                    struct im_err *err) IM_MUST_CHECK;
+/* The words between blanks of an item's resource_id: verbs whose item is several points. */
+void item_ids(const struct job_run *run, struct im_strings *ret_ids);
+
+/* The chain of a disk as the hypervisor wants it. Zero-initialise. */
+struct disk_chain {
+    struct storage_source *sources;
+    struct virt_layer *layers;
+    size_t count;
+};
+bool disk_chain_load(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
+                     struct disk_chain *chain, struct im_err *err) IM_MUST_CHECK;
+void disk_chain_done(struct disk_chain *chain);
 
 /* --- address.c: network cards and their addresses --------------------------------------------- */
 
@@ -151,6 +253,10 @@ struct machine_limits {
 };
 bool machine_limits(struct cloud *cloud, struct machine_limits *ret_limits,
                     struct im_err *err) IM_MUST_CHECK;
+/* Held while a machine is started, or its disks are plugged in and out: what is plugged in must be
+ * what the record says, whoever comes first. */
+void machine_lock(struct cloud *cloud, const char *instance_id);
+void machine_unlock(struct cloud *cloud, const char *instance_id);
 /* Does a machine of this size fit the limits and the host at all? */
 bool machine_fits(const struct machine_limits *limits, int64_t vcpus, int64_t memory_mib,
                   struct im_err *err) IM_MUST_CHECK;
@@ -219,6 +325,14 @@ bool cloud_order(struct cloud *cloud,
                  const char *job_id, char ret_job_id[IM_JOB_ID_MAX],
                  struct im_err *err) IM_MUST_CHECK;
 
+/* For commits: sets status and clears the transition. */
+bool image_settle(struct db_conn *conn, const char *image_id, enum image_status status,
+                  struct im_err *err) IM_MUST_CHECK;
+/* Makes an image's facts into those of an own image: private, without family and digest. */
+void image_make_own(struct image *image, const char *owner, const char *name, const char *source);
+/* What an image made from an instance's disk inherits; NULL on failure. */
+struct image *image_from_disk(struct db_conn *conn, const char *image_id, const char *platform,
+                              const char *firmware, struct im_err *err) IM_MUST_CHECK;
 /* For `undone` and for deleting at once: what the image holds is given up, and it is gone. */
 bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) IM_MUST_CHECK;
 
@@ -235,7 +349,15 @@ bool uploads_sweep(const struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 extern const struct job_verb image_import_verb, image_capture_verb, image_clone_verb,
     image_delete_verb, instance_run_verb, instance_start_verb, instance_stop_verb,
     instance_restart_verb, instance_terminate_verb, instance_cease_verb, instance_resize_verb,
-    instance_reset_verb, instance_clone_verb, keypair_attach_verb, keypair_detach_verb;
+    instance_reset_verb, instance_clone_verb, keypair_attach_verb, keypair_detach_verb,
+    volume_create_verb, volume_delete_verb, volume_attach_verb, volume_detach_verb,
+    volume_resize_verb, volume_clone_verb, snapshot_create_verb, snapshot_delete_verb,
+    snapshot_apply_verb, snapshot_volume_verb, snapshot_instance_image_verb, snapshot_image_verb;
+
+/* --- recover.c -------------------------------------------------------------------------------- */
+
+/* What has lain in the recycle bin for its time is gone for good. */
+bool recycle_empty(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 
 /* --- background.c ----------------------------------------------------------------------------- */
 

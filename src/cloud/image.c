@@ -10,9 +10,8 @@
 
 enum { CLONES_MAX = 100 };
 
-/* For commits: sets status and clears the transition. */
-static bool image_settle(struct db_conn *conn, const char *image_id, enum image_status status,
-                         struct im_err *err) {
+bool image_settle(struct db_conn *conn, const char *image_id, enum image_status status,
+                  struct im_err *err) {
     struct image image = {.image_id = (char *) image_id,
                           .status = status,
                           .transition_status = TRANSITION_NONE,
@@ -32,54 +31,65 @@ struct capture {
     char *image_id; /* IM_ID_MAX bytes of the caller */
 };
 
-/* What an image made from an instance inherits. */
-static struct image *image_from_instance(struct db_conn *conn, const struct instance *instance,
-                                         struct im_err *err) {
+struct image *image_from_disk(struct db_conn *conn, const char *image_id, const char *platform,
+                              const char *firmware, struct im_err *err) {
     IM_AUTO(image_free_auto) struct image *image = NULL;
     struct im_err missing = {0};
 
-    if (!record_get(conn, &image_type, instance->image_id, &image, &missing)) {
-        if (missing.code != IM_NOT_FOUND) {
-            *err = missing;
-            return NULL;
-        }
-        image = object_new(&image_type);
-        im_replace(&image->platform, instance->platform);
-        im_replace(&image->processor_type, "64bit");
-        im_replace(&image->ui_type, "tui");
-        im_replace(&image->hypervisor, "kvm");
-        im_replace(&image->firmware, instance->firmware);
-        image->f_resetpwd = 1;
+    if (record_get(conn, &image_type, image_id, &image, &missing))
+        return im_steal(&image);
+    if (missing.code != IM_NOT_FOUND) {
+        *err = missing;
+        return NULL;
     }
-    im_replace(&image->root_id, instance->image_id);
+    image = object_new(&image_type);
+    im_replace(&image->image_id, image_id);
+    im_replace(&image->platform, platform);
+    im_replace(&image->processor_type, "64bit");
+    im_replace(&image->ui_type, "tui");
+    im_replace(&image->hypervisor, "kvm");
+    im_replace(&image->firmware, firmware);
+    image->f_resetpwd = 1;
+    return im_steal(&image);
+}
+
+void image_make_own(struct image *image, const char *owner, const char *name, const char *source) {
+    char id[IM_ID_MAX];
+
+    im_id_make(id, "img-", 8);
+    im_replace(&image->root_id, image->image_id);
+    im_replace(&image->image_id, id);
+    im_replace(&image->image_name, name ? name : "");
     im_replace(&image->description, NULL);
     im_replace(&image->visibility, "private");
     im_replace(&image->provider, "self");
+    im_replace(&image->owner, owner);
     im_replace(&image->family, NULL);
     im_replace(&image->digest, NULL);
-    im_replace(&image->source, instance->instance_id);
-    im_replace(&image->recommended_type, instance->instance_type);
-    image->size = instance->os_disk_size;
-    image->size_bytes = instance->os_disk_size * GIB;
+    im_replace(&image->source, source);
+    image->status = IMAGE_PENDING;
+    image->transition_status = TRANSITION_CREATING;
+    image->sub_code = 0;
     image->create_time = image->status_time = im_now_s();
-    return im_steal(&image);
 }
 
 static bool capture_prepare(struct instance_batch *batch, struct db_conn *conn,
                             struct instance *instance, struct wire_writer *data,
                             struct im_err *err) {
     struct capture *capture = batch->arg;
-    IM_AUTO(image_free_auto) struct image *image = image_from_instance(conn, instance, err);
+    IM_AUTO(image_free_auto)
+    struct image *image =
+        image_from_disk(conn, instance->image_id, instance->platform, instance->firmware, err);
+    struct disk disk = disk_of_instance(instance);
 
-    if (image == NULL || !freeze_plan(batch->cloud, conn, instance, data, err))
+    if (image == NULL || !freeze_plan(batch->cloud, conn, &disk, 1, data, err))
         return false;
-    im_id_make(capture->image_id, "img-", 8);
-    im_replace(&image->image_id, capture->image_id);
-    im_replace(&image->image_name, capture->image_name ? capture->image_name : "");
-    im_replace(&image->owner, batch->caller->user_id);
+    image_make_own(image, batch->caller->user_id, capture->image_name, instance->instance_id);
+    im_replace(&image->recommended_type, instance->instance_type);
     im_replace(&image->layer_id, instance->layer_id);
-    image->status = IMAGE_PENDING;
-    image->transition_status = TRANSITION_CREATING;
+    image->size = instance->os_disk_size;
+    image->size_bytes = instance->os_disk_size * GIB;
+    memcpy(capture->image_id, image->image_id, strlen(image->image_id) + 1);
     wire_text(data, "image", image->image_id);
     return record_insert(conn, &image_type, image, err);
 }
@@ -108,7 +118,6 @@ static bool capture_commit(struct job_run *run, struct db_conn *conn, struct im_
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
 
     return data != NULL && freeze_step_commit(run, conn, err) &&
-           instance_unlock(conn, run->item->resource_id, err) &&
            image_settle(conn, wire_get_text(wire_root(data), "image", ""), IMAGE_AVAILABLE, err);
 }
 

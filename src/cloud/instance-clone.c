@@ -102,11 +102,12 @@ static bool add_clone(struct instance_batch *batch, struct db_conn *conn,
 static bool clone_prepare(struct instance_batch *batch, struct db_conn *conn,
                           struct instance *instance, struct wire_writer *data, struct im_err *err) {
     struct clone *clone = batch->arg;
+    struct disk disk = disk_of_instance(instance);
     char layer_id[IM_ID_MAX], clone_id[IM_ID_MAX];
 
     if (strcmp(batch->ids->items[0], instance->instance_id) == 0)
         im_strings_done(clone->ret_ids); /* the transaction began anew */
-    if (!freeze_plan(batch->cloud, conn, instance, data, err) ||
+    if (!freeze_plan(batch->cloud, conn, &disk, 1, data, err) ||
         !layer_plan(batch->cloud, conn, instance->layer_id, instance->os_disk_size * GIB, layer_id,
                     err) ||
         !add_clone(batch, conn, instance, layer_id, clone_id, err))
@@ -146,8 +147,7 @@ static bool disk_commit(struct job_run *run, struct db_conn *conn, struct im_err
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
 
     return data != NULL &&
-           layer_set_state(conn, wire_get_text(wire_root(data), "layer", ""), LAYER_HEAD, err) &&
-           instance_unlock(conn, run->item->resource_id, err);
+           layer_set_state(conn, wire_get_text(wire_root(data), "layer", ""), LAYER_HEAD, err);
 }
 
 static bool start_run(struct job_run *run, struct im_err *err) {

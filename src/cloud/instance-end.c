@@ -42,7 +42,7 @@ static bool end_commit(struct job_run *run, struct db_conn *conn, struct im_err 
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
     IM_AUTO(instance_free_auto) struct instance *instance = NULL;
 
-    if (data == NULL)
+    if (data == NULL || !volumes_release(conn, run->item->resource_id, err))
         return false;
     if (wire_get_int(wire_root(data), "cease", 0) == 0)
         return instance_settle(conn, run->item->resource_id, INSTANCE_TERMINATED, err);

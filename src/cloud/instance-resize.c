@@ -88,13 +88,6 @@ static bool disk_run(struct job_run *run, struct im_err *err) {
            storage_resize(cloud->config.pool, layer->name, bytes, err);
 }
 
-static bool grow_layer(struct db_conn *conn, const struct instance *instance, int64_t bytes,
-                       struct im_err *err) {
-    return db_exec(conn, NULL, err,
-                   "UPDATE layers SET size_bytes = $1 WHERE layer_id = $2 AND size_bytes < $1",
-                   "it", bytes, instance->layer_id);
-}
-
 static bool resize_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
     IM_AUTO(instance_free_auto) struct instance *instance = NULL;
@@ -112,29 +105,21 @@ static bool resize_commit(struct job_run *run, struct db_conn *conn, struct im_e
                instance_preset_name(instance->vcpus_current, instance->memory_current,
                                     instance->instance_class));
     instance->transition_status = TRANSITION_NONE;
-    return grow_layer(conn, instance, instance->os_disk_size * GIB, err) &&
+    return layer_grow(conn, instance->layer_id, instance->os_disk_size * GIB, err) &&
            record_update(conn, &instance_type, instance, err);
 }
 
-/* A disk that has grown stays grown: the record follows. */
 static bool resize_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
                           struct im_err *err) {
-    struct cloud *cloud = run->context;
     IM_AUTO(instance_free_auto) struct instance *instance = NULL;
-    IM_AUTO(layer_free_auto) struct layer *layer = NULL;
-    struct storage_usage usage = {0};
-    struct im_err unknown = {0};
+    int64_t bytes = 0;
 
     (void) why;
     if (!record_get(conn, &instance_type, run->item->resource_id, &instance, err) ||
-        !record_get(conn, &layer_type, instance->layer_id, &layer, err))
+        !layer_follow(run->context, conn, instance->layer_id, &bytes, err))
         return false;
-    if (storage_usage(cloud->config.pool, layer->name, &usage, &unknown) &&
-        (int64_t) usage.virtual_bytes > layer->size_bytes) {
-        instance->os_disk_size = (int64_t) usage.virtual_bytes / GIB;
-        if (!grow_layer(conn, instance, (int64_t) usage.virtual_bytes, err))
-            return false;
-    }
+    if (bytes / GIB > instance->os_disk_size)
+        instance->os_disk_size = bytes / GIB;
     instance->transition_status = TRANSITION_NONE;
     return record_update_fields(conn, &instance_type, instance,
                                 (const char *const[]){"os_disk_size", "transition_status", NULL},

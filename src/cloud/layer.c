@@ -45,6 +45,27 @@ bool layer_set_state(struct db_conn *conn, const char *layer_id, enum layer_stat
                                 err);
 }
 
+bool layer_grow(struct db_conn *conn, const char *layer_id, int64_t bytes, struct im_err *err) {
+    return db_exec(conn, NULL, err,
+                   "UPDATE layers SET size_bytes = $1 WHERE layer_id = $2 AND size_bytes < $1",
+                   "it", bytes, layer_id);
+}
+
+bool layer_follow(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
+                  int64_t *ret_bytes, struct im_err *err) {
+    IM_AUTO(layer_free_auto) struct layer *layer = NULL;
+    struct storage_usage usage = {0};
+    struct im_err unknown = {0};
+
+    if (!record_get(conn, &layer_type, layer_id, &layer, err))
+        return false;
+    *ret_bytes = layer->size_bytes;
+    if (storage_usage(cloud->config.pool, layer->name, &usage, &unknown) &&
+        (int64_t) usage.virtual_bytes > *ret_bytes)
+        *ret_bytes = (int64_t) usage.virtual_bytes;
+    return layer_grow(conn, layer_id, *ret_bytes, err);
+}
+
 bool layer_drop(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
                 struct im_err *err) {
     struct im_err missing = {0};

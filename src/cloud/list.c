@@ -121,6 +121,14 @@ static void take_link(void *page, size_t at, void *object) {
                    ((const struct keypair_link *) object)->keypair_id);
 }
 
+static void take_volume(void *page, size_t at, void *object) {
+    struct instance_view *view = &((struct instance_list *) page)->items[at];
+
+    view->volumes =
+        im_realloc_array(view->volumes, view->volume_count + 1, sizeof(struct volume *));
+    view->volumes[view->volume_count++] = object_copy(&volume_type, object);
+}
+
 static void bare_images(struct instance_list *list) {
     for (size_t i = 0; i < list->count; i++)
         if (list->items[i].image == NULL) {
@@ -146,7 +154,8 @@ static bool fill(struct db_conn *conn, struct instance_list *list, struct im_err
     if (!gather(conn, &image_type, "image_id", NULL, &images, take_image, list, err) ||
         !gather(conn, &nic_type, "instance_id", "sequence", &instances, take_nic, list, err) ||
         !gather(conn, &keypair_link_type, "instance_id", "keypair_id", &instances, take_link, list,
-                err))
+                err) ||
+        !gather(conn, &volume_type, "instance_id", "device", &instances, take_volume, list, err))
         return false;
     bare_images(list);
     return true;
@@ -201,6 +210,7 @@ void instance_list_done(struct instance_list *list) {
         image_free(view->image);
         record_list_free(&nic_type, (void **) view->nics, view->nic_count);
         im_strings_done(&view->keypair_ids);
+        record_list_free(&volume_type, (void **) view->volumes, view->volume_count);
     }
     free(list->items);
     *list = (struct instance_list){0};

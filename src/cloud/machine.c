@@ -19,16 +19,22 @@ struct parts {
     struct image *image; /* NULL when its row is gone */
     struct nic **nics;
     size_t nic_count;
-    struct layer **layers;
-    size_t layer_count;
-    struct im_strings keys; /* authorized_keys lines */
+    struct disk_chain chain; /* of the system disk */
+    struct volume **volumes;
+    size_t volume_count;
+    struct disk_chain *volume_chains; /* one for each volume */
+    struct im_strings keys;           /* authorized_keys lines */
 };
 
 static void parts_done(struct parts *parts) {
     instance_free(parts->instance);
     image_free(parts->image);
     record_list_free(&nic_type, (void **) parts->nics, parts->nic_count);
-    record_list_free(&layer_type, (void **) parts->layers, parts->layer_count);
+    disk_chain_done(&parts->chain);
+    for (size_t i = 0; parts->volume_chains != NULL && i < parts->volume_count; i++)
+        disk_chain_done(&parts->volume_chains[i]);
+    free(parts->volume_chains);
+    record_list_free(&volume_type, (void **) parts->volumes, parts->volume_count);
     im_strings_done(&parts->keys);
 }
 
@@ -53,6 +59,20 @@ static bool load_keys(struct db_conn *conn, const char *instance_id, struct im_s
     return !more;
 }
 
+/* A volume that is on its way out is left out: whoever takes it out finds it gone. */
+static bool load_volumes(struct cloud *cloud, struct db_conn *conn, struct parts *parts,
+                         struct im_err *err) {
+    if (!volumes_of(conn, parts->instance->instance_id, &parts->volumes, &parts->volume_count, err))
+        return false;
+    parts->volume_chains = im_alloc((parts->volume_count + 1) * sizeof(*parts->volume_chains));
+    for (size_t i = 0; i < parts->volume_count; i++)
+        if (parts->volumes[i]->transition_status != TRANSITION_DETACHING &&
+            !disk_chain_load(cloud, conn, parts->volumes[i]->layer_id, &parts->volume_chains[i],
+                             err))
+            return im_within(err, "volume [%s]", parts->volumes[i]->volume_id);
+    return true;
+}
+
 static bool parts_load(struct cloud *cloud, const char *instance_id, struct parts *parts,
                        struct im_err *err) {
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
@@ -66,8 +86,8 @@ static bool parts_load(struct cloud *cloud, const char *instance_id, struct part
         return false;
     }
     return nics_load(conn, instance_id, &parts->nics, &parts->nic_count, err) &&
-           layer_chain(conn, parts->instance->layer_id, &parts->layers, &parts->layer_count, err) &&
-           load_keys(conn, instance_id, &parts->keys, err);
+           disk_chain_load(cloud, conn, parts->instance->layer_id, &parts->chain, err) &&
+           load_volumes(cloud, conn, parts, err) && load_keys(conn, instance_id, &parts->keys, err);
 }
 
 /* --- Seed ------------------------------------------------------------------------------------- */
@@ -80,6 +100,7 @@ static char *seed_path(struct cloud *cloud, const char *instance_id) {
 static char *metadata_json(const struct parts *parts) {
     struct wire_writer writer = {0};
     const struct instance *instance = parts->instance;
+    IM_AUTO(im_str_done) struct im_str volume_ids = {0};
 
     wire_object_begin(&writer, NULL);
     wire_text(&writer, "instance_id", instance->instance_id);
@@ -90,7 +111,9 @@ static char *metadata_json(const struct parts *parts) {
     wire_text(&writer, "image_id", instance->image_id);
     wire_text(&writer, "platform", instance->platform);
     wire_text(&writer, "os_family", parts->image ? parts->image->os_family : "");
-    wire_text(&writer, "volume_ids", "");
+    for (size_t i = 0; i < parts->volume_count; i++)
+        im_str_addf(&volume_ids, "%s%s", i > 0 ? "," : "", parts->volumes[i]->volume_id);
+    wire_text(&writer, "volume_ids", volume_ids.data ? volume_ids.data : "");
     wire_int(&writer, "vxnets_count", (int64_t) parts->nic_count);
     wire_array_begin(&writer, "vxnets");
     for (size_t i = 0; i < parts->nic_count; i++) {
@@ -164,44 +187,64 @@ static bool write_seed(struct cloud *cloud, const struct parts *parts, const cha
 
 /* --- Description for the hypervisor ----------------------------------------------------------- */
 
+void disk_chain_done(struct disk_chain *chain) {
+    for (size_t i = 0; i < chain->count; i++)
+        storage_source_done(&chain->sources[i]);
+    free(chain->sources);
+    free(chain->layers);
+}
+
+bool disk_chain_load(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
+                     struct disk_chain *chain, struct im_err *err) {
+    struct layer **layers = NULL;
+    size_t count = 0;
+    bool found = true;
+
+    if (!layer_chain(conn, layer_id, &layers, &count, err))
+        return false;
+    chain->sources = im_alloc((count + 1) * sizeof(*chain->sources));
+    chain->layers = im_alloc((count + 1) * sizeof(*chain->layers));
+    for (; found && chain->count < count; chain->count += found) {
+        struct storage_source *source = &chain->sources[chain->count];
+
+        found = storage_attach_info(cloud->config.pool, layers[chain->count]->name, source, err);
+        chain->layers[chain->count] =
+            (struct virt_layer){.path = source->path, .format = source->format};
+    }
+    record_list_free(&layer_type, (void **) layers, count);
+    return found;
+}
+
+/* The system disk, the seed, and the volumes: vda, vdb, vdc … */
 struct disks {
-    struct storage_source *sources; /* of the system disk's chain, the head first */
-    struct virt_layer *layers;
-    size_t count;
     struct virt_layer seed_layer;
-    struct virt_disk disks[2];
+    struct virt_disk *items;
+    size_t count;
     char *seed;
 };
 
 static void disks_done(struct disks *disks) {
-    for (size_t i = 0; i < disks->count; i++)
-        storage_source_done(&disks->sources[i]);
-    free(disks->sources);
-    free(disks->layers);
+    free(disks->items);
     free(disks->seed);
 }
 
-static bool describe_disks(struct cloud *cloud, const struct parts *parts, struct disks *disks,
-                           struct im_err *err) {
-    disks->sources = im_alloc(parts->layer_count * sizeof(*disks->sources));
-    disks->layers = im_alloc(parts->layer_count * sizeof(*disks->layers));
-    for (; disks->count < parts->layer_count; disks->count++) {
-        struct storage_source *source = &disks->sources[disks->count];
+static struct virt_disk describe_disk(const char *serial, const struct disk_chain *chain) {
+    return (struct virt_disk){
+        .serial = serial, .layers = chain->layers, .layer_count = chain->count};
+}
 
-        if (!storage_attach_info(cloud->config.pool, parts->layers[disks->count]->name, source,
-                                 err))
-            return false;
-        disks->layers[disks->count] =
-            (struct virt_layer){.path = source->path, .format = source->format};
-    }
+static void describe_disks(struct cloud *cloud, const struct parts *parts, struct disks *disks) {
     disks->seed = seed_path(cloud, parts->instance->instance_id);
     disks->seed_layer = (struct virt_layer){.path = disks->seed, .format = "raw"};
-    disks->disks[0] = (struct virt_disk){.serial = parts->instance->instance_id,
-                                         .layers = disks->layers,
-                                         .layer_count = disks->count};
-    disks->disks[1] = (struct virt_disk){
+    disks->items = im_alloc((2 + parts->volume_count) * sizeof(*disks->items));
+    disks->items[0] = describe_disk(parts->instance->instance_id, &parts->chain);
+    disks->items[1] = (struct virt_disk){
         .serial = "seed", .layers = &disks->seed_layer, .layer_count = 1, .read_only = true};
-    return true;
+    disks->count = 2;
+    for (size_t i = 0; i < parts->volume_count; i++)
+        if (parts->volume_chains[i].count > 0)
+            disks->items[disks->count++] =
+                describe_disk(parts->volumes[i]->volume_id, &parts->volume_chains[i]);
 }
 
 static struct virt_nic *describe_nics(struct cloud *cloud, const struct parts *parts) {
@@ -250,8 +293,8 @@ static bool start_described(struct cloud *cloud, const struct parts *parts,
         .memory_mib = (uint64_t) instance->memory_current,
         .cpu_model = instance->cpu_model,
         .firmware = im_str_empty(instance->firmware) ? "bios" : instance->firmware,
-        .disks = disks->disks,
-        .disk_count = 2,
+        .disks = disks->items,
+        .disk_count = disks->count,
         .nics = nics,
         .nic_count = parts->nic_count,
         .graphics_passwd = instance->graphics_passwd};
@@ -263,9 +306,12 @@ static bool start_described(struct cloud *cloud, const struct parts *parts,
 
 static bool start_parts(struct cloud *cloud, const struct parts *parts, struct im_err *err) {
     struct disks disks = {0};
-    bool started =
-        describe_disks(cloud, parts, &disks, err) && write_seed(cloud, parts, disks.seed, err) &&
-        nics_settle(cloud, parts->nics, parts->nic_count, false, err) && plug(cloud, parts, err);
+    bool started;
+
+    describe_disks(cloud, parts, &disks);
+    started = write_seed(cloud, parts, disks.seed, err) &&
+              nics_settle(cloud, parts->nics, parts->nic_count, false, err) &&
+              plug(cloud, parts, err);
 
     if (started && !start_described(cloud, parts, &disks, err)) {
         struct im_err again = {0};
@@ -280,12 +326,49 @@ static bool start_parts(struct cloud *cloud, const struct parts *parts, struct i
     return started;
 }
 
+/* --- Locks ------------------------------------------------------------------------------------ */
+
+static size_t locked_at(const struct cloud *cloud, const char *instance_id) {
+    size_t i = 0;
+
+    while (i < cloud->machines_locked.count &&
+           strcmp(cloud->machines_locked.items[i], instance_id) != 0)
+        i++;
+    return i;
+}
+
+void machine_lock(struct cloud *cloud, const char *instance_id) {
+    pthread_mutex_lock(&cloud->lock);
+    while (locked_at(cloud, instance_id) < cloud->machines_locked.count)
+        pthread_cond_wait(&cloud->machine_free, &cloud->lock);
+    im_strings_add(&cloud->machines_locked, instance_id);
+    pthread_mutex_unlock(&cloud->lock);
+}
+
+void machine_unlock(struct cloud *cloud, const char *instance_id) {
+    struct im_strings *locked = &cloud->machines_locked;
+    size_t at;
+
+    pthread_mutex_lock(&cloud->lock);
+    at = locked_at(cloud, instance_id);
+    free(locked->items[at]);
+    locked->items[at] = locked->items[--locked->count];
+    pthread_cond_broadcast(&cloud->machine_free);
+    pthread_mutex_unlock(&cloud->lock);
+}
+
+/* --- Start and stop --------------------------------------------------------------------------- */
+
 bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *err) {
     struct parts parts = {0};
-    bool started = parts_load(cloud, instance_id, &parts, err) &&
-                   machine_memory_free(cloud, parts.instance->memory_current, err) &&
-                   start_parts(cloud, &parts, err);
+    bool started;
 
+    machine_lock(cloud, instance_id);
+    started = parts_load(cloud, instance_id, &parts, err) &&
+              machine_memory_free(cloud, parts.instance->memory_current, err) &&
+              start_parts(cloud, &parts, err);
+
+    machine_unlock(cloud, instance_id);
     parts_done(&parts);
     return started ? true : im_within(err, "instance [%s]", instance_id);
 }

@@ -203,7 +203,9 @@ bool cloud_usage(struct cloud *cloud, const struct caller *caller, struct usage_
 
     if (conn == NULL || !storage_space(cloud->config.pool, &space, err) ||
         !add_lines(cloud, conn, caller, &image_type, &report, &capacity, err) ||
-        !add_lines(cloud, conn, caller, &instance_type, &report, &capacity, err)) {
+        !add_lines(cloud, conn, caller, &instance_type, &report, &capacity, err) ||
+        !add_lines(cloud, conn, caller, &volume_type, &report, &capacity, err) ||
+        !add_lines(cloud, conn, caller, &snapshot_type, &report, &capacity, err)) {
         usage_report_done(&report);
         return false;
     }

@@ -27,9 +27,7 @@ static void verb_does(const struct rig_verb *verb) {
            verb->reached(&rig, id, made.count > 0 ? made.items[0] : "");
     if (!check(fine, "%s ends where it should", verb->name))
         test_note("%s", err.text);
-    rig_discard(&rig, id);
-    for (size_t i = 0; i < made.count; i++)
-        rig_discard(&rig, made.items[i]);
+    rig_sweep(&rig);
 }
 
 static void verbs_do(void) {

@@ -91,8 +91,16 @@ WRAP(storage_import_end, (POOL, const char *name, int fd, ERR), pool, name, fd, 
 #define VIRT struct virt *virt, const char *name
 WRAP(virt_host, (struct virt * virt, struct virt_host *ret_host, ERR), virt, ret_host, err)
 WRAP(virt_state, (VIRT, enum virt_state *ret_state, ERR), virt, name, ret_state, err)
-WRAP(virt_switch_disk, (VIRT, const char *serial, const char *path, ERR), virt, name, serial, path,
+WRAP(virt_switch_disks, (VIRT, const struct virt_switch *switches, size_t count, ERR), virt, name,
+     switches, count, err)
+WRAP(virt_attach_disk, (VIRT, const struct virt_disk *disk, ERR), virt, name, disk, err)
+WRAP(virt_detach_disk,
+     (VIRT, const char *serial, int64_t timeout_ms, const volatile bool *cancel, ERR), virt, name,
+     serial, timeout_ms, cancel, err)
+WRAP(virt_resize_disk, (VIRT, const char *serial, uint64_t size, ERR), virt, name, serial, size,
      err)
+WRAP(virt_pause, (VIRT, ERR), virt, name, err)
+WRAP(virt_resume, (VIRT, ERR), virt, name, err)
 WRAP(virt_fs_freeze, (VIRT, int64_t timeout_ms, bool *ret_frozen, ERR), virt, name, timeout_ms,
      ret_frozen, err)
 WRAP(virt_fs_thaw, (VIRT, ERR), virt, name, err)
@@ -120,6 +128,8 @@ WRAP(db_transact,
 WRAP_BEFORE(bool, false, storage_attach_info,
             (POOL, const char *name, struct storage_source *ret_source, ERR), pool, name,
             ret_source, err)
+WRAP_BEFORE(bool, false, virt_has_file, (VIRT, const char *path, bool *ret_has, ERR), virt, name,
+            path, ret_has, err)
 WRAP_BEFORE(bool, false, worker_run, (const struct worker_call *call, char **ret_result, ERR), call,
             ret_result, err)
 WRAP_BEFORE(struct db_conn *, NULL, db_take, (struct db * db, ERR), db, err)

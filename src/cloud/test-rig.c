@@ -114,6 +114,11 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
                                   .min_memory_mib = 64,
                                   .max_memory_mib = 65536,
                                   .max_disk_gib = RIG_DISK_MAX_GIB,
+                                  .volume_types = "0:10-2000, 100:10-2000, 200:10-2000, 5:20-100",
+                                  .volume_step_gib = 10,
+                                  .detach_timeout_ms = 5000,
+                                  .data_image_min_gib = 20,
+                                  .data_image_max_gib = 100,
                                   .import_max_bytes = 1ll << 40,
                                   .import_max_ratio = 1000};
     struct cloud *cloud;
@@ -274,6 +279,14 @@ struct image *rig_image_row(struct rig *rig, const char *id) {
     return row(rig, &image_type, id);
 }
 
+struct volume *rig_volume_row(struct rig *rig, const char *id) {
+    return row(rig, &volume_type, id);
+}
+
+struct snapshot *rig_snapshot_row(struct rig *rig, const char *id) {
+    return row(rig, &snapshot_type, id);
+}
+
 bool rig_instance_is(struct rig *rig, const char *id, enum instance_status status) {
     IM_AUTO(instance_free_auto) struct instance *instance = rig_instance_row(rig, id);
     bool is = instance != NULL && instance->status == status &&
@@ -352,7 +365,9 @@ void rig_round(struct rig *rig) {
     "SELECT COUNT(*) FROM layers l WHERE l.state = 'frozen' AND NOT EXISTS (SELECT 1 FROM images " \
     "i"                                                                                            \
     " WHERE i.layer_id = l.layer_id AND i.status <> 'ceased') AND NOT EXISTS"                      \
-    " (SELECT 1 FROM layers c WHERE c.parent_id = l.layer_id)"
+    " (SELECT 1 FROM layers c WHERE c.parent_id = l.layer_id)"                                     \
+    " AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.layer_id = l.layer_id"                     \
+    " AND s.status <> 'ceased')"
 
 /* Each counts what must not be once no job is at work. */
 static const struct {
@@ -379,9 +394,32 @@ static const struct {
     {"instances without a head of their own",
      "SELECT COUNT(*) FROM instances i WHERE i.status <> 'ceased' AND NOT EXISTS"
      " (SELECT 1 FROM layers l WHERE l.layer_id = i.layer_id AND l.state = 'head')"},
-    {"heads that are no instance's",
+    {"volumes in transition, busy or pending",
+     "SELECT COUNT(*) FROM volumes WHERE transition_status <> '' OR busy <> 0"
+     " OR status = 'pending'"},
+    {"volumes whose state and instance disagree",
+     "SELECT COUNT(*) FROM volumes v WHERE (v.status = 'in-use') <> (EXISTS (SELECT 1 FROM"
+     " instances i WHERE i.instance_id = v.instance_id AND i.status IN ('running', 'stopped')))"
+     " OR (v.status = 'in-use') <> (COALESCE(v.device, '') <> '')"},
+    {"volumes without a head of their own",
+     "SELECT COUNT(*) FROM volumes v WHERE v.status <> 'ceased' AND NOT EXISTS"
+     " (SELECT 1 FROM layers l WHERE l.layer_id = v.layer_id AND l.state = 'head')"},
+    {"snapshots in transition or pending",
+     "SELECT COUNT(*) FROM snapshots WHERE transition_status <> '' OR status = 'pending'"},
+    {"snapshots without a frozen layer",
+     "SELECT COUNT(*) FROM snapshots s WHERE s.status <> 'ceased' AND NOT EXISTS"
+     " (SELECT 1 FROM layers l WHERE l.layer_id = s.layer_id AND l.state = 'frozen')"},
+    {"increments whose parent is gone",
+     "SELECT COUNT(*) FROM snapshots s WHERE s.status <> 'ceased' AND s.parent_id <> 'self'"
+     " AND NOT EXISTS (SELECT 1 FROM snapshots p WHERE p.snapshot_id = s.parent_id"
+     " AND p.status <> 'ceased')"},
+    {"disks with two points that they go on from",
+     "SELECT COUNT(*) FROM (SELECT resource_id FROM snapshots WHERE is_head = 1"
+     " GROUP BY resource_id HAVING COUNT(*) > 1) AS twice"},
+    {"heads that are no instance's and no volume's",
      "SELECT COUNT(*) FROM layers l WHERE l.state = 'head' AND 1 <>"
-     " (SELECT COUNT(*) FROM instances i WHERE i.layer_id = l.layer_id AND i.status <> 'ceased')"},
+     " (SELECT COUNT(*) FROM instances i WHERE i.layer_id = l.layer_id AND i.status <> 'ceased') +"
+     " (SELECT COUNT(*) FROM volumes v WHERE v.layer_id = l.layer_id AND v.status <> 'ceased')"},
     {"images without a frozen layer",
      "SELECT COUNT(*) FROM images i WHERE i.status NOT IN ('ceased', 'pending') AND NOT EXISTS"
      " (SELECT 1 FROM layers l WHERE l.layer_id = i.layer_id AND l.state = 'frozen')"},
@@ -431,6 +469,37 @@ static void compare_machines(struct rig *rig, struct im_str *text) {
         im_str_addf(text, "an instance is called running, but has no machine; ");
 }
 
+/* Machines have plugged in just what the record says. */
+static void compare_disks(struct rig *rig, struct im_str *text) {
+    IM_AUTO(free_auto) struct virt_listed *list = NULL;
+    struct im_err err = {0};
+    size_t count = 0;
+
+    need(virt_list(rig->virt, &list, &count, &err), &err);
+    for (size_t i = 0; i < count; i++) {
+        IM_AUTO(free_auto) struct virt_device *devices = NULL;
+        IM_AUTO(free_auto)
+        char *sql =
+            im_printf("SELECT COUNT(*) FROM volumes WHERE instance_id = '%s'", list[i].name);
+        size_t device_count = 0;
+        int64_t plugged = 0;
+
+        need(virt_disk_devices(rig->virt, list[i].name, &devices, &device_count, &err), &err);
+        for (size_t j = 0; j < device_count; j++) {
+            IM_AUTO(volume_free_auto)
+            struct volume *volume = rig_volume_row(rig, devices[j].serial);
+
+            plugged += im_starts_with(devices[j].serial, "vol-");
+            if (im_starts_with(devices[j].serial, "vol-") &&
+                (volume == NULL || !im_str_equal(volume->instance_id, list[i].name)))
+                im_str_addf(text, "%s has %s plugged in, which is not attached to it; ",
+                            list[i].name, devices[j].serial);
+        }
+        if (plugged != rig_number(rig, sql))
+            im_str_addf(text, "%s lacks a volume that is attached to it; ", list[i].name);
+    }
+}
+
 /* Files that are named after instances which are over. */
 static void compare_folder(struct rig *rig, const char *folder, const char *ending,
                            struct im_str *text) {
@@ -472,6 +541,7 @@ char *rig_faults(struct rig *rig) {
     }
     compare_pool(rig, &text);
     compare_machines(rig, &text);
+    compare_disks(rig, &text);
     compare_folder(rig, "seeds", ".iso", &text);
     compare_folder(rig, "console", ".log", &text);
     return im_str_take(&text);

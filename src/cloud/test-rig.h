@@ -18,6 +18,7 @@ struct rig {
     struct crypto_key *key;
     struct cloud *cloud;
     struct caller admin, alice, bob;
+    char companion[IM_ID_MAX]; /* the machine beside a volume, see rig_subject */
 };
 
 /* What differs from test to test. Zeros are fine. */
@@ -49,6 +50,8 @@ bool rig_done(struct rig *rig, const char *job_id);
 /* Rows as they are now; NULL when there is none. */
 struct instance *rig_instance_row(struct rig *rig, const char *id);
 struct image *rig_image_row(struct rig *rig, const char *id);
+struct volume *rig_volume_row(struct rig *rig, const char *id);
+struct snapshot *rig_snapshot_row(struct rig *rig, const char *id);
 bool rig_instance_is(struct rig *rig, const char *id, enum instance_status status);
 bool rig_image_is(struct rig *rig, const char *id, enum image_status status);
 /* How many machines run, and whether this one does. */

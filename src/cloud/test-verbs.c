@@ -165,6 +165,123 @@ CALL(image_import) {
     return true;
 }
 
+CALL(volume_create) {
+    struct volume_create_args args = {
+        .size = 20, .volume_type = 100, .count = 2, .volume_name = "data"};
+
+    (void) id;
+    return cloud_volumes_create(rig->cloud, caller, &args, ret_made, ret_job_id, err);
+}
+
+CALL(volume_attach) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_volumes_attach(rig->cloud, caller, &ids, rig->companion, ret_job_id, err);
+}
+
+CALL(volume_detach) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_volumes_detach(rig->cloud, caller, &ids, NULL, ret_job_id, err);
+}
+
+CALL(volume_resize) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_volumes_resize(rig->cloud, caller, &ids, 30, ret_job_id, err);
+}
+
+CALL(volume_clone) {
+    struct volume_clone_args args = {.volume_id = id, .count = 2, .volume_type = -1};
+
+    return cloud_volumes_clone(rig->cloud, caller, &args, ret_made, ret_job_id, err);
+}
+
+CALL(volume_delete) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_volumes_delete(rig->cloud, caller, &ids, false, ret_job_id, err);
+}
+
+CALL(volume_delete_at_once) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_volumes_delete(rig->cloud, caller, &ids, true, ret_job_id, err);
+}
+
+static bool snapshots(struct rig *rig, const struct caller *caller, const struct im_strings *ids,
+                      struct im_strings *ret_made, char ret_job_id[IM_JOB_ID_MAX],
+                      struct im_err *err) {
+    struct snapshot_create_args args = {.resources = ids, .snapshot_name = "point"};
+
+    return cloud_snapshots_create(rig->cloud, caller, &args, ret_made, ret_job_id, err);
+}
+
+CALL(snapshot_create) {
+    ONE(id);
+    return snapshots(rig, caller, &ids, ret_made, ret_job_id, err);
+}
+
+/* The machine's own disk and the volume, at one instant. */
+CALL(snapshot_both) {
+    ONE(id);
+
+    im_strings_add(&ids, rig->companion);
+    return snapshots(rig, caller, &ids, ret_made, ret_job_id, err);
+}
+
+CALL(snapshot_apply) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_snapshots_apply(rig->cloud, caller, &ids, ret_job_id, err);
+}
+
+CALL(snapshot_delete) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_snapshots_delete(rig->cloud, caller, &ids, false, false, ret_job_id, err);
+}
+
+CALL(snapshot_delete_at_once) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_snapshots_delete(rig->cloud, caller, &ids, false, true, ret_job_id, err);
+}
+
+CALL(snapshot_volume) {
+    char volume_id[IM_ID_MAX];
+
+    if (!cloud_snapshot_volume(rig->cloud, caller, id, "restored", volume_id, ret_job_id, err))
+        return false;
+    im_strings_add(ret_made, volume_id);
+    return true;
+}
+
+static bool image_of(struct rig *rig, const struct caller *caller,
+                     const struct snapshot_image_args *args, struct im_strings *ret_made,
+                     char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    char image_id[IM_ID_MAX];
+
+    if (!cloud_snapshot_image(rig->cloud, caller, args, image_id, ret_job_id, err))
+        return false;
+    im_strings_add(ret_made, image_id);
+    return true;
+}
+
+CALL(snapshot_instance_image) {
+    struct snapshot_image_args args = {
+        .snapshot_id = id, .image_name = "web", .instance_only = true};
+
+    return image_of(rig, caller, &args, ret_made, ret_job_id, err);
+}
+
+CALL(snapshot_image) {
+    struct snapshot_image_args args = {
+        .snapshot_id = id, .image_name = "data", .base_image = RIG_SYSTEM_IMAGE};
+
+    return image_of(rig, caller, &args, ret_made, ret_job_id, err);
+}
+
 /* --- Ends ----------------------------------------------------------------------------------- */
 
 #define REACHED(name) static bool name(struct rig *rig, const char *id, const char *made)
@@ -234,6 +351,88 @@ REACHED(image_ceased) {
     return rig_image_is(rig, id, IMAGE_CEASED);
 }
 
+static bool volume_is(struct rig *rig, const char *id, enum volume_status status) {
+    IM_AUTO(volume_free_auto) struct volume *volume = rig_volume_row(rig, id);
+
+    return volume != NULL && volume->status == status && !volume->busy &&
+           volume->transition_status == TRANSITION_NONE;
+}
+
+static bool snapshot_is(struct rig *rig, const char *id, enum snapshot_status status) {
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = rig_snapshot_row(rig, id);
+
+    return snapshot != NULL && snapshot->status == status &&
+           snapshot->transition_status == TRANSITION_NONE;
+}
+
+REACHED(volume_made) {
+    (void) id;
+    return volume_is(rig, made, VOLUME_AVAILABLE);
+}
+
+REACHED(volume_attached) {
+    IM_AUTO(volume_free_auto) struct volume *volume = rig_volume_row(rig, id);
+
+    (void) made;
+    return volume_is(rig, id, VOLUME_IN_USE) && im_str_equal(volume->device, "/dev/vdc") &&
+           im_str_equal(volume->instance_id, rig->companion);
+}
+
+REACHED(volume_detached) {
+    IM_AUTO(volume_free_auto) struct volume *volume = rig_volume_row(rig, id);
+
+    (void) made;
+    return volume_is(rig, id, VOLUME_AVAILABLE) && im_str_empty(volume->instance_id);
+}
+
+REACHED(volume_grown) {
+    IM_AUTO(volume_free_auto) struct volume *volume = rig_volume_row(rig, id);
+
+    (void) made;
+    return volume_is(rig, id, volume->instance_id ? VOLUME_IN_USE : VOLUME_AVAILABLE) &&
+           volume->size > 20;
+}
+
+REACHED(volume_cloned) {
+    return volume_made(rig, id, made) &&
+           (volume_is(rig, id, VOLUME_AVAILABLE) || volume_is(rig, id, VOLUME_IN_USE));
+}
+
+REACHED(volume_deleted) {
+    (void) made;
+    return volume_is(rig, id, VOLUME_DELETED);
+}
+
+REACHED(volume_ceased) {
+    (void) made;
+    return volume_is(rig, id, VOLUME_CEASED);
+}
+
+REACHED(point_taken) {
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = rig_snapshot_row(rig, made);
+
+    (void) id;
+    return snapshot_is(rig, made, SNAPSHOT_AVAILABLE) && snapshot->is_taken && snapshot->is_head &&
+           snapshot->snapshot_time > 0;
+}
+
+REACHED(point_applied) {
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = rig_snapshot_row(rig, id);
+
+    (void) made;
+    return snapshot_is(rig, id, SNAPSHOT_AVAILABLE) && snapshot->is_head;
+}
+
+REACHED(point_deleted) {
+    (void) made;
+    return snapshot_is(rig, id, SNAPSHOT_DELETED);
+}
+
+REACHED(point_ceased) {
+    (void) made;
+    return snapshot_is(rig, id, SNAPSHOT_CEASED);
+}
+
 const struct rig_verb rig_verbs[] = {
     {"RunInstances, not started", ON_NOTHING, run_off, made_stopped},
     {"RunInstances", ON_NOTHING, run_on, made_running},
@@ -254,6 +453,26 @@ const struct rig_verb rig_verbs[] = {
     {"DeleteImages", ON_IMAGE, image_delete, image_deleted},
     {"DeleteImages at once", ON_IMAGE, image_cease, image_ceased},
     {"ImportImage", ON_NOTHING, image_import, image_made},
+    {"CreateVolumes", ON_NOTHING, volume_create, volume_made},
+    {"AttachVolumes", ON_VOLUME, volume_attach, volume_attached},
+    {"DetachVolumes", ON_ATTACHED, volume_detach, volume_detached},
+    {"ResizeVolumes", ON_VOLUME, volume_resize, volume_grown},
+    {"ResizeVolumes while attached", ON_ATTACHED, volume_resize, volume_grown},
+    {"CloneVolumes", ON_VOLUME, volume_clone, volume_cloned},
+    {"CloneVolumes while attached", ON_ATTACHED, volume_clone, volume_cloned},
+    {"DeleteVolumes", ON_VOLUME, volume_delete, volume_deleted},
+    {"DeleteVolumes at once", ON_VOLUME, volume_delete_at_once, volume_ceased},
+    {"CreateSnapshots of a stopped instance", ON_STOPPED, snapshot_create, point_taken},
+    {"CreateSnapshots of a running instance", ON_RUNNING, snapshot_create, point_taken},
+    {"CreateSnapshots of a volume", ON_VOLUME, snapshot_create, point_taken},
+    {"CreateSnapshots of a machine with its volume", ON_ATTACHED, snapshot_both, point_taken},
+    {"ApplySnapshots to a running instance", ON_POINT, snapshot_apply, point_applied},
+    {"ApplySnapshots to a volume", ON_VOLUME_POINT, snapshot_apply, point_applied},
+    {"DeleteSnapshots", ON_VOLUME_POINT, snapshot_delete, point_deleted},
+    {"DeleteSnapshots at once", ON_POINT, snapshot_delete_at_once, point_ceased},
+    {"CreateVolumeFromSnapshot", ON_VOLUME_POINT, snapshot_volume, volume_made},
+    {"CaptureInstanceFromSnapshot", ON_POINT, snapshot_instance_image, image_made},
+    {"CaptureImageFromSnapshot", ON_VOLUME_POINT, snapshot_image, image_made},
     {NULL, ON_NOTHING, NULL, NULL},
 };
 
@@ -270,17 +489,54 @@ static void subject_image(struct rig *rig, const struct caller *caller, char ret
         test_note("an image to try on: %s", err.text);
 }
 
-void rig_subject(struct rig *rig, const struct caller *caller, enum subject subject,
-                 char ret_id[IM_ID_MAX]) {
+/* The first thing that a verb makes; "" when it fails. */
+static void subject_made(struct rig *rig, const struct caller *caller, const char *id,
+                         bool (*call)(struct rig *rig, const struct caller *caller, const char *id,
+                                      struct im_strings *ret_made, char ret_job_id[IM_JOB_ID_MAX],
+                                      struct im_err *err),
+                         char ret_id[IM_ID_MAX]) {
     IM_AUTO(im_strings_done) struct im_strings made = {0};
     char job_id[IM_JOB_ID_MAX];
     struct im_err err = {0};
 
-    ret_id[0] = '\0';
+    if (!call(rig, caller, id, &made, job_id, &err) || !rig_done(rig, job_id))
+        test_note("something to try on: %s", err.text);
+    else if (made.count > 0)
+        snprintf(ret_id, IM_ID_MAX, "%s", made.items[0]);
+}
+
+static void subject_volume(struct rig *rig, const struct caller *caller, enum subject subject,
+                           char ret_id[IM_ID_MAX]) {
+    char volume_id[IM_ID_MAX] = "", nothing[IM_ID_MAX];
+
+    if (subject != ON_VOLUME_POINT)
+        rig_instance(rig, caller, RIG_SYSTEM_IMAGE, true, rig->companion);
+    if (subject == ON_POINT) {
+        subject_made(rig, caller, rig->companion, snapshot_create, ret_id);
+        return;
+    }
+    subject_made(rig, caller, NULL, volume_create, volume_id);
+    if (subject == ON_ATTACHED)
+        subject_made(rig, caller, volume_id, volume_attach, nothing);
+    if (subject == ON_VOLUME_POINT)
+        subject_made(rig, caller, volume_id, snapshot_create, ret_id);
+    else
+        snprintf(ret_id, IM_ID_MAX, "%s", volume_id);
+}
+
+void rig_subject(struct rig *rig, const struct caller *caller, enum subject subject,
+                 char ret_id[IM_ID_MAX]) {
+    struct im_err err = {0};
+    IM_AUTO(im_strings_done) struct im_strings made = {0};
+    char job_id[IM_JOB_ID_MAX];
+
+    ret_id[0] = rig->companion[0] = '\0';
     if (subject == ON_IMAGE)
         subject_image(rig, caller, ret_id);
     else if (subject == ON_SYSTEM_IMAGE)
         snprintf(ret_id, IM_ID_MAX, "%s", RIG_SYSTEM_IMAGE);
+    else if (subject >= ON_VOLUME && subject < ON_NOTHING)
+        subject_volume(rig, caller, subject, ret_id);
     else if (subject != ON_NOTHING)
         rig_instance(rig, caller, RIG_SYSTEM_IMAGE, subject == ON_RUNNING, ret_id);
     if (subject == ON_TERMINATED &&
@@ -288,34 +544,58 @@ void rig_subject(struct rig *rig, const struct caller *caller, enum subject subj
         test_note("a terminated instance to try on: %s", err.text);
 }
 
-void rig_discard(struct rig *rig, const char *id) {
+/* The way each kind is given up for good. */
+static bool give_up(struct rig *rig, const char *id, char job_id[IM_JOB_ID_MAX],
+                    struct im_err *err) {
     IM_AUTO(im_strings_done) struct im_strings made = {0};
     IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+
+    if (im_starts_with(id, "vol-"))
+        return volume_delete_at_once(rig, &rig->admin, id, &made, job_id, err);
+    if (im_starts_with(id, "ss-"))
+        return snapshot_delete_at_once(rig, &rig->admin, id, &made, job_id, err);
+    instance = rig_instance_row(rig, id);
+    if (instance == NULL)
+        return image_cease(rig, &rig->admin, id, &made, job_id, err);
+    return instance->status == INSTANCE_TERMINATED
+               ? cease(rig, &rig->admin, id, &made, job_id, err)
+               : terminate_at_once(rig, &rig->admin, id, &made, job_id, err);
+}
+
+void rig_discard(struct rig *rig, const char *id) {
     char job_id[IM_JOB_ID_MAX];
     struct im_err err = {0};
 
-    if (im_str_empty(id) || strcmp(id, RIG_SYSTEM_IMAGE) == 0)
-        return;
-    instance = rig_instance_row(rig, id);
-    if (instance == NULL ? image_cease(rig, &rig->admin, id, &made, job_id, &err)
-                         : (instance->status == INSTANCE_TERMINATED
-                                ? cease(rig, &rig->admin, id, &made, job_id, &err)
-                                : terminate_at_once(rig, &rig->admin, id, &made, job_id, &err)))
+    if (!im_str_empty(id) && strcmp(id, RIG_SYSTEM_IMAGE) != 0 && give_up(rig, id, job_id, &err))
         (void) rig_done(rig, job_id);
 }
 
+static void empty_bin(struct rig *rig) {
+    int64_t patience = rig->cloud->config.recycle_s;
+    struct im_err err = {0};
+
+    rig->cloud->config.recycle_s = -1;
+    if (!recycle_empty(rig->cloud, &err))
+        test_note("the recycle bin: %s", err.text);
+    rig->cloud->config.recycle_s = patience;
+}
+
 void rig_sweep(struct rig *rig) {
+    /* In this order: volumes are free once their machines are gone. */
     static const char *const lists[] = {
         "SELECT instance_id FROM instances WHERE status <> 'ceased'",
+        "SELECT volume_id FROM volumes WHERE status NOT IN ('ceased', 'deleted')",
+        "SELECT snapshot_id FROM snapshots WHERE status NOT IN ('ceased', 'deleted')",
         "SELECT image_id FROM images WHERE status NOT IN ('ceased', 'deleted')"
         " AND owner <> 'system'",
     };
 
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
         IM_AUTO(im_strings_done) struct im_strings ids = {0};
 
         rig_texts(rig, lists[i], &ids);
         for (size_t j = 0; j < ids.count; j++)
             rig_discard(rig, ids.items[j]);
     }
+    empty_bin(rig);
 }

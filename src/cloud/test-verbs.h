@@ -7,7 +7,18 @@
 #include "test-rig.h"
 
 /* What the verb works on. */
-enum subject { ON_RUNNING, ON_STOPPED, ON_TERMINATED, ON_IMAGE, ON_SYSTEM_IMAGE, ON_NOTHING };
+enum subject {
+    ON_RUNNING,
+    ON_STOPPED,
+    ON_TERMINATED,
+    ON_IMAGE,
+    ON_SYSTEM_IMAGE,
+    ON_VOLUME,       /* rig->companion is a running machine */
+    ON_ATTACHED,     /* a volume that the running companion has */
+    ON_POINT,        /* a snapshot of a running instance, its companion */
+    ON_VOLUME_POINT, /* a snapshot of a volume */
+    ON_NOTHING
+};
 
 struct rig_verb {
     const char *name;
@@ -30,7 +41,7 @@ void rig_subject(struct rig *rig, const struct caller *caller, enum subject subj
                  char ret_id[IM_ID_MAX]);
 /* Gives up what rig_subject or the verb made: instances for good, images too. */
 void rig_discard(struct rig *rig, const char *id);
-/* All instances, and all images that are not the system's. */
+/* All of everything but the system's images, and what lies in the recycle bin. */
 void rig_sweep(struct rig *rig);
 
 #endif

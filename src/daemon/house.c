@@ -187,6 +187,11 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
         .min_memory_mib = config->min_memory_mib,
         .memory_reserve_mib = config->memory_reserve_mib,
         .max_disk_gib = config->max_disk_gib,
+        .volume_types = config->volume_types,
+        .volume_step_gib = config->volume_step_gib,
+        .detach_timeout_ms = config->detach_timeout_s * 1000,
+        .data_image_min_gib = config->data_image_min_gib,
+        .data_image_max_gib = config->data_image_max_gib,
         .recycle_s = config->recycle_s,
         .stop_timeout_ms = config->stop_timeout_s * 1000,
         .job_keep_s = config->job_keep_s,
@@ -288,6 +293,7 @@ static bool open_http(struct house *house, struct im_err *err) {
         .time_tolerance_s = config->time_tolerance_s,
         .body_max_bytes = (uint64_t) config->body_max_bytes,
         .upload_max_bytes = (uint64_t) config->import_max_bytes,
+        .snapshot_job_id = config->snapshot_job_id,
         .cache_bytes = (uint64_t) config->cache_bytes,
     };
 

@@ -274,8 +274,9 @@ static void test_kill(void) {
     }
     conn = db_take(db, &err);
     check(count_of(conn, "SELECT COUNT(*) FROM users") > 0, "killed writers left rows");
-    check(count_of(conn, "SELECT COUNT(*) FROM users WHERE user_id LIKE 'a%'") ==
-              count_of(conn, "SELECT COUNT(*) FROM users WHERE user_id LIKE 'b%'"),
+    /* In one look: a server may still be committing for a client that is dead. */
+    check(count_of(conn, "SELECT SUM(CASE WHEN user_id LIKE 'a%' THEN 1 ELSE -1 END) FROM users") ==
+              0,
           "and only whole transactions");
     db_give(conn);
     db_close(db);

@@ -7,6 +7,8 @@
 #define X(name, word) word,
 static const char *const image_status_words[] = {IMAGE_STATUS_TABLE(X) NULL};
 static const char *const instance_status_words[] = {INSTANCE_STATUS_TABLE(X) NULL};
+static const char *const volume_status_words[] = {VOLUME_STATUS_TABLE(X) NULL};
+static const char *const snapshot_status_words[] = {SNAPSHOT_STATUS_TABLE(X) NULL};
 static const char *const job_status_words[] = {JOB_STATUS_TABLE(X) NULL};
 static const char *const transition_words[] = {TRANSITION_TABLE(X) NULL};
 static const char *const layer_state_words[] = {LAYER_STATE_TABLE(X) NULL};
@@ -18,6 +20,10 @@ static const char *const account_status_words[] = {ACCOUNT_STATUS_TABLE(X) NULL}
 const char *image_status_word(enum image_status status) { return image_status_words[status]; }
 const char *instance_status_word(enum instance_status status) {
     return instance_status_words[status];
+}
+const char *volume_status_word(enum volume_status status) { return volume_status_words[status]; }
+const char *snapshot_status_word(enum snapshot_status status) {
+    return snapshot_status_words[status];
 }
 const char *transition_word(enum transition transition) { return transition_words[transition]; }
 
@@ -153,6 +159,66 @@ static const struct field instance_fields[] = {
 };
 TYPE(instance, "instance", "instances", "instance_id", "instance_name");
 
+static const struct field volume_fields[] = {
+    TEXT(volume, volume_id, 0),
+    TEXT(volume, volume_name, 0),
+    TEXT(volume, description, FIELD_NULL),
+    INT(volume, size, 0),
+    INT(volume, volume_type, 0),
+    ENUM(volume, status, 0, volume_status_words),
+    ENUM(volume, transition_status, 0, transition_words),
+    INT(volume, sub_code, 0),
+    TIME(volume, create_time),
+    TIME(volume, status_time),
+    TEXT(volume, owner, 0),
+    TEXT(volume, zone_id, 0),
+    TEXT(volume, repl, 0),
+    TEXT(volume, place_group_id, 0),
+    TEXT(volume, device, 0),
+    TEXT(volume, instance_id, FIELD_PRIVATE),
+    TEXT(volume, layer_id, FIELD_PRIVATE),
+    INT(volume, latest_snapshot_time, FIELD_PRIVATE),
+    INT(volume, busy, FIELD_PRIVATE),
+};
+TYPE(volume, "volume", "volumes", "volume_id", "volume_name");
+
+static const struct field snapshot_fields[] = {
+    TEXT(snapshot, snapshot_id, 0),
+    TEXT(snapshot, snapshot_name, 0),
+    TEXT(snapshot, description, FIELD_NULL),
+    INT(snapshot, snapshot_type, 0),
+    ENUM(snapshot, status, 0, snapshot_status_words),
+    ENUM(snapshot, transition_status, 0, transition_words),
+    INT(snapshot, sub_code, 0),
+    TEXT(snapshot, parent_id, 0),
+    TEXT(snapshot, root_id, 0),
+    INT(snapshot, is_head, 0),
+    INT(snapshot, is_taken, 0),
+    INT(snapshot, head_chain, 0),
+    INT(snapshot, size, 0),
+    INT(snapshot, virtual_size, 0),
+    TIME(snapshot, snapshot_time),
+    TIME(snapshot, create_time),
+    TIME(snapshot, status_time),
+    TEXT(snapshot, provider, 0),
+    TEXT(snapshot, visibility, 0),
+    TEXT(snapshot, owner, 0),
+    TEXT(snapshot, consistency, 0),
+    INT(snapshot, is_manually, 0),
+    TEXT(snapshot, resource_id, FIELD_PRIVATE),
+    TEXT(snapshot, resource_name, FIELD_PRIVATE),
+    TEXT(snapshot, resource_type, FIELD_PRIVATE),
+    TEXT(snapshot, layer_id, FIELD_PRIVATE),
+    INT(snapshot, own_bytes, FIELD_PRIVATE),
+    INT(snapshot, disk_size, FIELD_PRIVATE),
+    INT(snapshot, volume_type, FIELD_PRIVATE),
+    TEXT(snapshot, image_id, FIELD_PRIVATE),
+    TEXT(snapshot, platform, FIELD_PRIVATE),
+    TEXT(snapshot, firmware, FIELD_PRIVATE),
+    TEXT(snapshot, instance_type, FIELD_PRIVATE),
+};
+TYPE(snapshot, "snapshot", "snapshots", "snapshot_id", "snapshot_name");
+
 static const struct field nic_fields[] = {
     TEXT(nic, nic_id, 0),
     TEXT(nic, nic_name, 0),
@@ -233,6 +299,11 @@ const struct verb_rule instance_rules[] = {
     {"CeaseInstances", ON(INSTANCE_TERMINATED), TRANSITION_TERMINATING, "can not be ceased"},
     {"AttachKeyPairs", ALIVE, TRANSITION_UPDATING, "can not take key pairs"},
     {"DetachKeyPairs", ALIVE, TRANSITION_UPDATING, "can not take key pairs"},
+    {"AttachVolumes", ALIVE, TRANSITION_NONE, "can not take volumes"},
+    {"DetachVolumes", ALIVE, TRANSITION_NONE, "can not give volumes back"},
+    {"CreateSnapshots", ALIVE, TRANSITION_NONE, "can not be backed up"},
+    {"ApplySnapshots", ALIVE, TRANSITION_UPDATING, "can not be rolled back"},
+    {"RecoverResources", ON(INSTANCE_TERMINATED), TRANSITION_RECOVERING, "can not be recovered"},
     {NULL, 0, TRANSITION_NONE, NULL},
 };
 
@@ -246,6 +317,36 @@ const struct verb_rule image_rules[] = {
      "can not be cloned"},
     {"DeleteImages", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED) | ON(IMAGE_SUSPENDED),
      TRANSITION_DELETING, "can not be deleted"},
+    {"RecoverResources", ON(IMAGE_DELETED), TRANSITION_RECOVERING, "can not be recovered"},
+    {NULL, 0, TRANSITION_NONE, NULL},
+};
+
+#define PRESENT (ON(VOLUME_AVAILABLE) | ON(VOLUME_IN_USE))
+
+const struct verb_rule volume_rules[] = {
+    {"AttachVolumes", ON(VOLUME_AVAILABLE), TRANSITION_ATTACHING, "can not be attached"},
+    {"DetachVolumes", ON(VOLUME_IN_USE), TRANSITION_DETACHING, "can not be detached"},
+    {"ResizeVolumes", PRESENT, TRANSITION_NONE, "can not be resized"},
+    {"CloneVolumes", PRESENT, TRANSITION_NONE, "can not be cloned"},
+    {"DeleteVolumes", ON(VOLUME_AVAILABLE) | ON(VOLUME_SUSPENDED), TRANSITION_DELETING,
+     "can not be deleted"},
+    {"CreateSnapshots", PRESENT, TRANSITION_NONE, "can not be backed up"},
+    {"ApplySnapshots", PRESENT, TRANSITION_NONE, "can not be rolled back"},
+    {"RecoverResources", ON(VOLUME_DELETED), TRANSITION_RECOVERING, "can not be recovered"},
+    {NULL, 0, TRANSITION_NONE, NULL},
+};
+
+const struct verb_rule snapshot_rules[] = {
+    {"DeleteSnapshots", ON(SNAPSHOT_AVAILABLE) | ON(SNAPSHOT_SUSPENDED), TRANSITION_DELETING,
+     "can not be deleted"},
+    {"ApplySnapshots", ON(SNAPSHOT_AVAILABLE), TRANSITION_APPLYING, "can not be applied"},
+    {"CreateVolumeFromSnapshot", ON(SNAPSHOT_AVAILABLE), TRANSITION_NONE,
+     "can not create volume from it"},
+    {"CaptureInstanceFromSnapshot", ON(SNAPSHOT_AVAILABLE), TRANSITION_NONE,
+     "can not be made an image"},
+    {"CaptureImageFromSnapshot", ON(SNAPSHOT_AVAILABLE), TRANSITION_NONE,
+     "can not be made an image"},
+    {"RecoverResources", ON(SNAPSHOT_DELETED), TRANSITION_RECOVERING, "can not be recovered"},
     {NULL, 0, TRANSITION_NONE, NULL},
 };
 

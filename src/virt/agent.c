@@ -95,7 +95,7 @@ bool lv_info(struct virt_driver *driver, const char *name, struct virt_info *ret
 static bool run_freeze(struct lv_call *call, struct im_err *err) {
     if (!need_agent(call->domain, err))
         return false;
-    agent_patience(call->domain, call->number);
+    agent_patience(call->domain, (int64_t) call->number);
     if (virDomainFSFreeze(call->domain, NULL, 0, 0) < 0) {
         lv_fail(err, "cannot freeze its file systems");
         if (err->code == IM_TIMEOUT)
@@ -153,7 +153,8 @@ static bool run_keys(struct lv_call *call, struct im_err *err) {
         return false;
     agent_patience(call->domain, LV_AGENT_MS);
     return virDomainAuthorizedSSHKeysSet(call->domain, call->text, (const char **) call->list.items,
-                                         (unsigned) call->list.count, call->number) == 0 ||
+                                         (unsigned) call->list.count,
+                                         (unsigned) call->number) == 0 ||
            lv_fail(err, "cannot change the keys of %s", call->text);
 }
 
@@ -172,4 +173,52 @@ bool lv_authorized_keys(struct virt_driver *driver, const char *name, const char
     for (size_t i = 0; i < count; i++)
         im_strings_add(&call->list, keys[i]);
     return lv_call_run(call, 2 * LV_AGENT_MS, err) || im_within(err, "machine %s", name);
+}
+
+/* One "serial\tdevice" line per disk. */
+static bool run_devices(struct lv_call *call, struct im_err *err) {
+    virTypedParameterPtr params = NULL;
+    struct im_str lines = {0};
+    int count = 0;
+
+    if (!need_agent(call->domain, err))
+        return false;
+    agent_patience(call->domain, LV_INFO_MS);
+    if (virDomainGetGuestInfo(call->domain, VIR_DOMAIN_GUEST_INFO_DISKS, &params, &count, 0) < 0)
+        return lv_fail(err, "the guest agent does not tell of its disks");
+    for (int i = 0; i < count; i++) {
+        const char *name = NULL, *end = strrchr(params[i].field, '.');
+        char key[VIR_TYPED_PARAM_FIELD_LENGTH + 8];
+
+        if (end == NULL || strcmp(end, ".serial") != 0 || params[i].type != VIR_TYPED_PARAM_STRING)
+            continue;
+        snprintf(key, sizeof(key), "%.*s.name", (int) (end - params[i].field), params[i].field);
+        if (virTypedParamsGetString(params, count, key, &name) == 1)
+            im_str_addf(&lines, "%s\t%s\n", params[i].value.s, name);
+    }
+    virTypedParamsFree(params, count);
+    call->out = im_str_take(&lines);
+    return true;
+}
+
+bool lv_disk_devices(struct virt_driver *driver, const char *name, struct virt_device **ret_devices,
+                     size_t *ret_count, struct im_err *err) {
+    IM_AUTO(lv_call_unref_auto) struct lv_call *call = NULL;
+    struct virt_device *devices = NULL;
+    size_t count = 0, capacity = 0;
+
+    if (!lv_call_domain(driver, name, run_devices, NULL, NULL, 0, LV_INFO_MS, &call, err))
+        return false;
+    for (char *rest = call->out, *line; (line = strsep(&rest, "\n")) != NULL;) {
+        char *tab = strchr(line, '\t');
+
+        if (tab == NULL)
+            continue;
+        im_grow(&devices, count, &capacity);
+        snprintf(devices[count].serial, sizeof(devices->serial), "%.*s", (int) (tab - line), line);
+        snprintf(devices[count++].device, sizeof(devices->device), "%s", tab + 1);
+    }
+    *ret_devices = devices;
+    *ret_count = count;
+    return true;
 }

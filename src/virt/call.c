@@ -157,7 +157,7 @@ bool lv_call_run(struct lv_call *call, int64_t timeout_ms, struct im_err *err) {
 
 bool lv_call_domain(struct virt_driver *driver, const char *name,
                     bool (*run)(struct lv_call *call, struct im_err *err), const char *text,
-                    const char *more, unsigned number, int64_t timeout_ms,
+                    const char *more, uint64_t number, int64_t timeout_ms,
                     struct lv_call **ret_call, struct im_err *err) {
     IM_AUTO(lv_call_unref_auto) struct lv_call *call = lv_call_new(run);
 

@@ -95,10 +95,8 @@ static void add_chain(struct xml *xml, const struct virt_disk *disk) {
  * in the page cache, where cache='none' would keep none and read the disk for each; and it works on
  * tmpfs and overlays, which refuse O_DIRECT. io='threads' because the others want O_DIRECT.
  * discard and detect_zeroes give freed space back to the pool. */
-static void add_disk(struct xml *xml, const struct virt_disk *disk, size_t index, bool test) {
-    char target[8];
-
-    virt_disk_target(index, target);
+static void add_disk(struct xml *xml, const struct virt_disk *disk, const char *target, bool boots,
+                     bool test) {
     add(xml, "<disk type='file' device='disk'>\n<driver name='qemu' type='@' cache='writeback'",
         disk->layers[0].format);
     if (disk->read_only || test)
@@ -110,7 +108,7 @@ static void add_disk(struct xml *xml, const struct virt_disk *disk, size_t index
     add(xml, "<target dev='@' bus='virtio'/>\n", target);
     if (!im_str_empty(disk->serial))
         add(xml, "<serial>@</serial>\n", disk->serial);
-    if (index == 0)
+    if (boots)
         add(xml, "<boot order='1'/>\n");
     if (disk->read_only)
         add(xml, "<readonly/>\n");
@@ -251,6 +249,16 @@ static void add_devices(struct xml *xml, const struct virt_machine *machine,
              "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>\n");
 }
 
+/* Hands the text over, unless a value had no place in it. */
+static bool finish(struct xml *xml, char **ret_xml, struct im_err *err) {
+    if (xml->unspeakable) {
+        im_str_done(&xml->text);
+        return im_fail(err, IM_INTERNAL, "its description has control characters");
+    }
+    *ret_xml = im_str_take(&xml->text);
+    return true;
+}
+
 bool virt_domain_xml(const struct virt_machine *machine, const struct virt_xml_options *options,
                      char **ret_xml, struct im_err *err) {
     bool test = strcmp(options->type, "test") == 0;
@@ -259,47 +267,46 @@ bool virt_domain_xml(const struct virt_machine *machine, const struct virt_xml_o
     add_head(&xml, machine, options);
     add(&xml, "<on_poweroff>destroy</on_poweroff>\n<on_reboot>restart</on_reboot>\n"
               "<on_crash>destroy</on_crash>\n<devices>\n");
-    for (size_t i = 0; i < machine->disk_count; i++)
-        add_disk(&xml, &machine->disks[i], i, test);
+    for (size_t i = 0; i < machine->disk_count; i++) {
+        char target[8];
+
+        virt_disk_target(i, target);
+        add_disk(&xml, &machine->disks[i], target, i == 0, test);
+    }
     if (!test)
         add_devices(&xml, machine, options);
     add(&xml, "</devices>\n");
     if (!test)
         add_user_nics(&xml, machine);
     add(&xml, "</domain>\n");
-    if (xml.unspeakable) {
-        im_str_done(&xml.text);
-        return im_fail(err, IM_INTERNAL, "its description has control characters");
-    }
-    *ret_xml = im_str_take(&xml.text);
-    return true;
+    return finish(&xml, ret_xml, err);
 }
 
-bool virt_snapshot_xml(const char *target, size_t disk_count, const char *path, char **ret_xml,
-                       struct im_err *err) {
+bool virt_disk_xml(const struct virt_disk *disk, const char *target, char **ret_xml,
+                   struct im_err *err) {
+    struct xml xml = {0};
+
+    add_disk(&xml, disk, target, false, false);
+    return finish(&xml, ret_xml, err);
+}
+
+bool virt_snapshot_xml(const struct virt_xml_disk *disks, const char *const *paths, size_t count,
+                       char **ret_xml, struct im_err *err) {
     struct xml xml = {0};
 
     add(&xml, "<domainsnapshot>\n<disks>\n");
-    for (size_t i = 0; i < disk_count; i++) {
-        char name[8];
-
-        virt_disk_target(i, name);
-        if (strcmp(name, target) != 0) {
-            add(&xml, "<disk name='@' snapshot='no'/>\n", name);
+    for (size_t i = 0; i < count; i++) {
+        if (paths[i] == NULL) {
+            add(&xml, "<disk name='@' snapshot='no'/>\n", disks[i].target);
             continue;
         }
         add(&xml, "<disk name='@' snapshot='external' type='file'>\n<driver type='qcow2'/>\n",
-            name);
-        add_source(&xml, path);
+            disks[i].target);
+        add_source(&xml, paths[i]);
         add(&xml, "</disk>\n");
     }
     add(&xml, "</disks>\n</domainsnapshot>\n");
-    if (xml.unspeakable) {
-        im_str_done(&xml.text);
-        return im_fail(err, IM_INTERNAL, "the overlay's path has control characters");
-    }
-    *ret_xml = im_str_take(&xml.text);
-    return true;
+    return finish(&xml, ret_xml, err);
 }
 
 int virt_xml_vnc_port(const char *xml) {
@@ -336,24 +343,32 @@ static char *between(const char *from, const char *limit, const char *before, ch
     return im_str_take(&value);
 }
 
-bool virt_xml_find_disk(const char *xml, const char *serial, size_t *ret_count, char **ret_target,
-                        char **ret_source) {
-    bool found = false;
+void virt_xml_disks_free(struct virt_xml_disk *disks, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        free(disks[i].serial);
+        free(disks[i].target);
+        free(disks[i].source);
+        free(disks[i].element);
+    }
+    free(disks);
+}
 
-    *ret_count = 0;
+void virt_xml_disks(const char *xml, struct virt_xml_disk **ret_disks, size_t *ret_count) {
+    static const char end_tag[] = "</disk>";
+    struct virt_xml_disk *disks = NULL;
+    size_t count = 0, capacity = 0;
+
     for (const char *at = strstr(xml, "<disk "), *end; at != NULL; at = strstr(end, "<disk ")) {
-        IM_AUTO(free_auto) char *its = NULL;
-
-        end = strstr(at, "</disk>");
+        end = strstr(at, end_tag);
         if (end == NULL)
             break;
-        ++*ret_count;
-        its = between(at, end, "<serial>", '<');
-        if (found || its == NULL || strcmp(its, serial) != 0)
-            continue;
-        found = true;
-        *ret_target = between(at, end, "<target dev='", '\'');
-        *ret_source = between(at, end, "<source file='", '\'');
+        end += strlen(end_tag);
+        im_grow(&disks, count, &capacity);
+        disks[count++] = (struct virt_xml_disk){.serial = between(at, end, "<serial>", '<'),
+                                                .target = between(at, end, "<target dev='", '\''),
+                                                .source = between(at, end, "<source file='", '\''),
+                                                .element = im_strndup(at, (size_t) (end - at))};
     }
-    return found;
+    *ret_disks = disks;
+    *ret_count = count;
 }

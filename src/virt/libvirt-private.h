@@ -69,7 +69,7 @@ struct lv_call {
     virDomainPtr domain;
     char *text, *more; /* arguments; owned */
     struct im_strings list;
-    unsigned number;
+    uint64_t number;
     char *out; /* results; owned */
     size_t out_len;
     virConnectPtr out_conn;
@@ -91,7 +91,7 @@ bool lv_call_run(struct lv_call *call, int64_t timeout_ms, struct im_err *err) I
  * call is in *ret_call if that is not NULL. */
 bool lv_call_domain(struct virt_driver *driver, const char *name,
                     bool (*run)(struct lv_call *call, struct im_err *err), const char *text,
-                    const char *more, unsigned number, int64_t timeout_ms,
+                    const char *more, uint64_t number, int64_t timeout_ms,
                     struct lv_call **ret_call, struct im_err *err) IM_MUST_CHECK;
 
 /* Opening and closing, for the driver's table. */
@@ -120,8 +120,33 @@ bool lv_authorized_keys(struct virt_driver *driver, const char *name, const char
 bool lv_info(struct virt_driver *driver, const char *name, struct virt_info *ret_info,
              struct im_err *err);
 
-bool lv_switch_disk(struct virt_driver *driver, const char *name, const char *serial,
-                    const char *path, struct im_err *err);
+bool lv_disk_devices(struct virt_driver *driver, const char *name, struct virt_device **ret_devices,
+                     size_t *ret_count, struct im_err *err);
+
+/* The disks of a running machine, and the XML that tells of them. Zero-initialise. */
+struct lv_disks {
+    char *xml;
+    struct virt_xml_disk *items;
+    size_t count;
+};
+void lv_disks_done(struct lv_disks *disks);
+bool lv_disks_load(struct virt_driver *driver, const char *name, struct lv_disks *ret_disks,
+                   struct im_err *err) IM_MUST_CHECK;
+/* The index of the disk with this serial, or the count. */
+size_t lv_disks_find(const struct lv_disks *disks, const char *serial);
+
+/* Disks of a running machine, for the driver's table. */
+bool lv_switch_disks(struct virt_driver *driver, const char *name,
+                     const struct virt_switch *switches, size_t count, struct im_err *err);
+bool lv_has_file(struct virt_driver *driver, const char *name, const char *path, bool *ret_has,
+                 struct im_err *err);
+bool lv_attach_disk(struct virt_driver *driver, const char *name, const struct virt_disk *disk,
+                    struct im_err *err);
+bool lv_detach_disk(struct virt_driver *driver, const char *name, const char *serial,
+                    int64_t timeout_ms, const volatile bool *cancel, struct im_err *err);
+bool lv_resize_disk(struct virt_driver *driver, const char *name, const char *serial,
+                    uint64_t size_bytes, struct im_err *err);
+
 bool lv_console_open(struct virt_driver *driver, const char *name, int *ret_fd, struct im_err *err);
 void lv_consoles_close(struct virt_driver *driver);
 

@@ -234,6 +234,27 @@ static bool lv_reset(struct virt_driver *driver, const char *name, struct im_err
     return lv_call_domain(driver, name, run_reset, NULL, NULL, 0, LV_CALL_MS, NULL, err);
 }
 
+static bool run_pause(struct lv_call *call, struct im_err *err) {
+    return virDomainSuspend(call->domain) == 0 || lv_fail(err, "cannot pause it");
+}
+
+static bool run_resume(struct lv_call *call, struct im_err *err) {
+    return virDomainResume(call->domain) == 0 || lv_fail(err, "cannot resume it");
+}
+
+static bool lv_pause(struct virt_driver *driver, const char *name, struct im_err *err) {
+    return lv_call_domain(driver, name, run_pause, NULL, NULL, 0, LV_CALL_MS, NULL, err);
+}
+
+/* libvirt refuses to resume what runs. */
+static bool lv_resume(struct virt_driver *driver, const char *name, struct im_err *err) {
+    enum virt_state state = VIRT_PAUSED;
+
+    return virt_libvirt_ops.state(driver, name, &state, err) &&
+           (state == VIRT_RUNNING ||
+            lv_call_domain(driver, name, run_resume, NULL, NULL, 0, LV_CALL_MS, NULL, err));
+}
+
 static bool run_destroy(struct lv_call *call, struct im_err *err) {
     if (virDomainDestroy(call->domain) == 0)
         return true;
@@ -381,7 +402,14 @@ const struct virt_ops virt_libvirt_ops = {
     .state = lv_state,
     .list = lv_list,
     .info = lv_info,
-    .switch_disk = lv_switch_disk,
+    .switch_disks = lv_switch_disks,
+    .has_file = lv_has_file,
+    .attach_disk = lv_attach_disk,
+    .detach_disk = lv_detach_disk,
+    .resize_disk = lv_resize_disk,
+    .pause = lv_pause,
+    .resume = lv_resume,
+    .disk_devices = lv_disk_devices,
     .fs_freeze = lv_fs_freeze,
     .fs_thaw = lv_fs_thaw,
     .set_password = lv_set_password,

@@ -359,20 +359,123 @@ static bool memory_info(struct virt_driver *driver, const char *name, struct vir
     return true;
 }
 
-static bool memory_switch_disk(struct virt_driver *driver, const char *name, const char *serial,
-                               const char *path, struct im_err *err) {
+static struct fake_disk *find_disk(struct fake *fake, const char *serial) {
+    for (size_t i = 0; i < fake->disk_count; i++)
+        if (strcmp(fake->disks[i].serial, serial) == 0)
+            return &fake->disks[i];
+    return NULL;
+}
+
+static bool memory_switch_disks(struct virt_driver *driver, const char *name,
+                                const struct virt_switch *switches, size_t count,
+                                struct im_err *err) {
     struct fake *fake;
     LOCKED();
 
     fake = need(driver, name, err);
     if (fake == NULL)
         return false;
+    for (size_t i = 0; i < count; i++)
+        if (find_disk(fake, switches[i].serial) == NULL)
+            return im_fail(err, IM_NOT_FOUND, "machine %s has no disk %s", name,
+                           switches[i].serial);
+    for (size_t i = 0; i < count; i++)
+        im_replace(&find_disk(fake, switches[i].serial)->head, switches[i].path);
+    return true;
+}
+
+static bool memory_has_file(struct virt_driver *driver, const char *name, const char *path,
+                            bool *ret_has, struct im_err *err) {
+    struct fake *fake;
+    LOCKED();
+
+    fake = need(driver, name, err);
+    if (fake == NULL)
+        return false;
+    *ret_has = false;
     for (size_t i = 0; i < fake->disk_count; i++)
-        if (strcmp(fake->disks[i].serial, serial) == 0) {
-            im_replace(&fake->disks[i].head, path);
-            return true;
-        }
-    return im_fail(err, IM_NOT_FOUND, "machine %s has no disk %s", name, serial);
+        *ret_has = *ret_has || strcmp(fake->disks[i].head, path) == 0;
+    return true;
+}
+
+static bool memory_attach_disk(struct virt_driver *driver, const char *name,
+                               const struct virt_disk *disk, struct im_err *err) {
+    struct fake *fake;
+    struct fake_disk *there;
+    LOCKED();
+
+    fake = need(driver, name, err);
+    if (fake == NULL)
+        return false;
+    there = find_disk(fake, disk->serial);
+    if (there != NULL)
+        return strcmp(there->head, disk->layers[0].path) == 0 ||
+               im_fail(err, IM_EXISTS, "machine %s has another disk %s", name, disk->serial);
+    fake->disks = im_realloc_array(fake->disks, fake->disk_count + 1, sizeof(*fake->disks));
+    there = &fake->disks[fake->disk_count++];
+    snprintf(there->serial, sizeof(there->serial), "%s", disk->serial);
+    there->head = im_strdup(disk->layers[0].path);
+    return true;
+}
+
+static bool memory_detach_disk(struct virt_driver *driver, const char *name, const char *serial,
+                               int64_t timeout_ms, const volatile bool *cancel,
+                               struct im_err *err) {
+    struct fake *fake;
+    struct fake_disk *disk;
+    LOCKED();
+
+    (void) timeout_ms, (void) cancel, (void) err;
+    fake = find(driver, name);
+    disk = fake != NULL ? find_disk(fake, serial) : NULL;
+    if (disk == NULL)
+        return true;
+    free(disk->head);
+    fake->disk_count--;
+    memmove(disk, disk + 1, (size_t) (fake->disks + fake->disk_count - disk) * sizeof(*disk));
+    return true;
+}
+
+static bool memory_resize_disk(struct virt_driver *driver, const char *name, const char *serial,
+                               uint64_t size_bytes, struct im_err *err) {
+    struct fake *fake;
+    LOCKED();
+
+    (void) size_bytes;
+    fake = need(driver, name, err);
+    if (fake == NULL)
+        return false;
+    return find_disk(fake, serial) != NULL ||
+           im_fail(err, IM_NOT_FOUND, "machine %s has no disk %s", name, serial);
+}
+
+static bool memory_pause(struct virt_driver *driver, const char *name, struct im_err *err) {
+    LOCKED();
+
+    return need(driver, name, err) != NULL;
+}
+
+static bool memory_disk_devices(struct virt_driver *driver, const char *name,
+                                struct virt_device **ret_devices, size_t *ret_count,
+                                struct im_err *err) {
+    struct virt_device *devices;
+    struct fake *fake;
+    LOCKED();
+
+    fake = need(driver, name, err);
+    if (fake == NULL)
+        return false;
+    devices = im_alloc((fake->disk_count + 1) * sizeof(*devices));
+    for (size_t i = 0; i < fake->disk_count; i++) {
+        char target[8];
+
+        virt_disk_target(i, target);
+        memcpy(devices[i].serial, fake->disks[i].serial, sizeof(devices->serial));
+        snprintf(devices[i].device, sizeof(devices->device), "/dev/%s", target);
+    }
+    *ret_devices = devices;
+    *ret_count = fake->disk_count;
+    return true;
 }
 
 static bool memory_freeze(struct virt_driver *driver, const char *name, int64_t timeout_ms,
@@ -466,7 +569,14 @@ const struct virt_ops virt_memory_ops = {
     .state = memory_state,
     .list = memory_list,
     .info = memory_info,
-    .switch_disk = memory_switch_disk,
+    .switch_disks = memory_switch_disks,
+    .has_file = memory_has_file,
+    .attach_disk = memory_attach_disk,
+    .detach_disk = memory_detach_disk,
+    .resize_disk = memory_resize_disk,
+    .pause = memory_pause,
+    .resume = memory_pause,
+    .disk_devices = memory_disk_devices,
     .fs_freeze = memory_freeze,
     .fs_thaw = memory_thaw,
     .set_password = memory_password,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Switching a running machine's disk to a new head. QEMU is asked as well as libvirt: when the
+/* Switching disks of a running machine to new heads. QEMU is asked as well as libvirt: when the
  * owner of an embedded driver is killed in between, only QEMU knows where it writes. */
 #include "libvirt-private.h"
 
@@ -57,8 +57,8 @@ static bool knows_all(const char *xml, const char *answer) {
     return true;
 }
 
-/* Only that disk, all or nothing, onto our own overlay, and without a trace in libvirt's own list
- * of snapshots: the graph of layers is in our record. */
+/* All or nothing, onto our own overlays, and without a trace in libvirt's own list of snapshots:
+ * the graph of layers is in our record. */
 static bool run_switch(struct lv_call *call, struct im_err *err) {
     virDomainSnapshotPtr snapshot = virDomainSnapshotCreateXML(
         call->domain, call->text,
@@ -66,7 +66,7 @@ static bool run_switch(struct lv_call *call, struct im_err *err) {
             VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA | VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT);
 
     if (snapshot == NULL)
-        return lv_fail(err, "cannot switch the disk to %s", call->more);
+        return lv_fail(err, "cannot switch its disks");
     virDomainSnapshotFree(snapshot);
     return true;
 }
@@ -74,11 +74,11 @@ static bool run_switch(struct lv_call *call, struct im_err *err) {
 /* A killed owner may have left a node in QEMU whose number libvirt did not write down: each try
  * takes the next number. */
 static bool switch_once_more(struct virt_driver *driver, const char *name, const char *snapshot,
-                             const char *path, struct im_err *err) {
+                             struct im_err *err) {
     for (int tries = 1;; tries++) {
         struct im_err failed = {0};
 
-        if (lv_call_domain(driver, name, run_switch, snapshot, path, 0, LV_CALL_MS, NULL, &failed))
+        if (lv_call_domain(driver, name, run_switch, snapshot, NULL, 0, LV_CALL_MS, NULL, &failed))
             return true;
         if (strstr(failed.text, "Duplicate nodes with node-name") == NULL || tries == NODE_TRIES) {
             *err = failed;
@@ -87,6 +87,7 @@ static bool switch_once_more(struct virt_driver *driver, const char *name, const
     }
 }
 
+/* The heads that are switched to were all taken at once, so one of them tells for all. */
 static bool switch_known(struct virt_driver *driver, const char *name, const char *xml,
                          const char *snapshot, const char *path, struct im_err *err) {
     IM_AUTO(free_auto) char *before = NULL;
@@ -104,7 +105,7 @@ static bool switch_known(struct virt_driver *driver, const char *name, const cha
                        "machine %s writes elsewhere than libvirt knows, since imprintd was killed "
                        "while it was switched; restart it first",
                        name);
-    if (switch_once_more(driver, name, snapshot, path, &failed))
+    if (switch_once_more(driver, name, snapshot, &failed))
         return true;
     /* Who takes an error for "not switched" removes the file that the machine writes to. */
     if (query(driver, name, &after, &unanswered) && has_file(after, path))
@@ -113,25 +114,51 @@ static bool switch_known(struct virt_driver *driver, const char *name, const cha
     return false;
 }
 
-bool lv_switch_disk(struct virt_driver *driver, const char *name, const char *serial,
-                    const char *path, struct im_err *err) {
-    IM_AUTO(virDomainFree_auto) virDomainPtr domain = lv_domain(driver, name, err);
-    IM_AUTO(free_auto) char *xml = domain ? virDomainGetXMLDesc(domain, 0) : NULL;
-    IM_AUTO(free_auto) char *target = NULL;
-    IM_AUTO(free_auto) char *source = NULL;
-    IM_AUTO(free_auto) char *snapshot = NULL;
-    size_t count;
+bool lv_has_file(struct virt_driver *driver, const char *name, const char *path, bool *ret_has,
+                 struct im_err *err) {
+    IM_AUTO(free_auto) char *answer = NULL;
 
-    if (domain == NULL)
+    if (!query(driver, name, &answer, err))
         return false;
-    if (xml == NULL)
-        return lv_fail(err, "machine %s", name);
-    if (!virt_xml_find_disk(xml, serial, &count, &target, &source) || target == NULL)
-        return im_fail(err, IM_NOT_FOUND, "machine %s has no disk %s", name, serial);
-    if (im_str_equal(source, path))
-        return true; /* done before */
-    if (!virt_snapshot_xml(target, count, path, &snapshot, err))
+    *ret_has = has_file(answer, path);
+    return true;
+}
+
+/* The paths of those disks that are still to be switched, by their place among all. *ret_first is
+ * one of them, NULL when there is none. */
+static bool choose(const struct lv_disks *disks, const char *name,
+                   const struct virt_switch *switches, size_t count, const char **paths,
+                   const char **ret_first, struct im_err *err) {
+    *ret_first = NULL;
+    for (size_t i = 0; i < count; i++) {
+        size_t at = lv_disks_find(disks, switches[i].serial);
+
+        if (at == disks->count)
+            return im_fail(err, IM_NOT_FOUND, "machine %s has no disk %s", name,
+                           switches[i].serial);
+        if (im_str_equal(disks->items[at].source, switches[i].path))
+            continue; /* done before */
+        paths[at] = *ret_first = switches[i].path;
+    }
+    return true;
+}
+
+bool lv_switch_disks(struct virt_driver *driver, const char *name,
+                     const struct virt_switch *switches, size_t count, struct im_err *err) {
+    IM_AUTO(lv_disks_done) struct lv_disks disks = {0};
+    IM_AUTO(free_auto) const char **paths = NULL;
+    IM_AUTO(free_auto) char *snapshot = NULL;
+    const char *first = NULL;
+
+    if (!lv_disks_load(driver, name, &disks, err))
+        return false;
+    paths = im_alloc((disks.count + 1) * sizeof(*paths));
+    if (!choose(&disks, name, switches, count, paths, &first, err))
+        return false;
+    if (first == NULL)
+        return true;
+    if (!virt_snapshot_xml(disks.items, paths, disks.count, &snapshot, err))
         return im_within(err, "machine %s", name);
-    return driver->test ? switch_once_more(driver, name, snapshot, path, err)
-                        : switch_known(driver, name, xml, snapshot, path, err);
+    return driver->test ? switch_once_more(driver, name, snapshot, err)
+                        : switch_known(driver, name, disks.xml, snapshot, first, err);
 }

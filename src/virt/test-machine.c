@@ -23,6 +23,12 @@
 #include "test-guest.h"
 
 static char *uri;
+
+static bool switch_disk(struct virt *virt, const char *name, const char *serial, const char *path,
+                        struct im_err *err) {
+    return virt_switch_disks(virt, name, &(struct virt_switch){serial, path}, 1, err);
+}
+
 static volatile int events[4];
 
 static void on_event(void *arg, const char *name, enum virt_state state) {
@@ -114,10 +120,10 @@ static void test_switch(struct virt *virt) {
 
     check(guest_overlay(guest_next, "head", "qcow2"), "an overlay on its head");
     empty = blocks_of(guest_next);
-    check_ok(virt_switch_disk(virt, "i-nano", "i-nano", guest_next, &err), "its disk is switched");
-    check_ok(virt_switch_disk(virt, "i-nano", "i-nano", guest_next, &err),
+    check_ok(switch_disk(virt, "i-nano", "i-nano", guest_next, &err), "its disk is switched");
+    check_ok(switch_disk(virt, "i-nano", "i-nano", guest_next, &err),
              "switching it again is success");
-    check_err(virt_switch_disk(virt, "i-nano", "vol-x", guest_next, &err), IM_NOT_FOUND,
+    check_err(switch_disk(virt, "i-nano", "vol-x", guest_next, &err), IM_NOT_FOUND,
               "a disk it does not have");
     before = mtime_of(guest_head);
     check_ok(virt_reset(virt, "i-nano", &err), "reset");
@@ -153,8 +159,8 @@ static void test_unseen(struct virt *virt) {
     check(guest_overlay(third, "next", "qcow2") && guest_overlay(fourth, "third", "qcow2"),
           "two more overlays");
     check(switch_unseen(third), "QEMU switches, libvirt does not know");
-    check_ok(virt_switch_disk(virt, "i-nano", "i-nano", third, &err), "which is success");
-    check_err(virt_switch_disk(virt, "i-nano", "i-nano", fourth, &err), IM_WRONG_STATE,
+    check_ok(switch_disk(virt, "i-nano", "i-nano", third, &err), "which is success");
+    check_err(switch_disk(virt, "i-nano", "i-nano", fourth, &err), IM_WRONG_STATE,
               "from there it is not switched again");
     check_ok(virt_reset(virt, "i-nano", &err), "reset");
     check(guest_said("boots=00000006"), "it has gone on");

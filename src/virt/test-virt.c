@@ -18,6 +18,11 @@
 
 IM_DEFINE_AUTO(struct virt *, virt_close)
 
+static bool switch_disk(struct virt *virt, const char *name, const char *serial, const char *path,
+                        struct im_err *err) {
+    return virt_switch_disks(virt, name, &(struct virt_switch){serial, path}, 1, err);
+}
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int seen[4];
 
@@ -190,8 +195,8 @@ static void test_fake(struct virt *virt) {
     char bytes[8];
 
     check_ok(virt_start(virt, &machine, &err), "start");
-    check_ok(virt_switch_disk(virt, "i-one", "i-one", "/pool/next", &err), "switch its disk");
-    check_err(virt_switch_disk(virt, "i-one", "vol-x", "/pool/next", &err), IM_NOT_FOUND,
+    check_ok(switch_disk(virt, "i-one", "i-one", "/pool/next", &err), "switch its disk");
+    check_err(switch_disk(virt, "i-one", "vol-x", "/pool/next", &err), IM_NOT_FOUND,
               "a disk it does not have");
     check_ok(virt_fs_freeze(virt, "i-one", 1000, &frozen, &err), "freeze");
     check(frozen, "it is frozen");

@@ -30,8 +30,20 @@ struct virt_ops {
                  struct im_err *err);
     bool (*info)(struct virt_driver *driver, const char *name, struct virt_info *ret_info,
                  struct im_err *err);
-    bool (*switch_disk)(struct virt_driver *driver, const char *name, const char *serial,
-                        const char *path, struct im_err *err);
+    bool (*switch_disks)(struct virt_driver *driver, const char *name,
+                         const struct virt_switch *switches, size_t count, struct im_err *err);
+    bool (*has_file)(struct virt_driver *driver, const char *name, const char *path, bool *ret_has,
+                     struct im_err *err);
+    bool (*attach_disk)(struct virt_driver *driver, const char *name, const struct virt_disk *disk,
+                        struct im_err *err);
+    bool (*detach_disk)(struct virt_driver *driver, const char *name, const char *serial,
+                        int64_t timeout_ms, const volatile bool *cancel, struct im_err *err);
+    bool (*resize_disk)(struct virt_driver *driver, const char *name, const char *serial,
+                        uint64_t size_bytes, struct im_err *err);
+    bool (*pause)(struct virt_driver *driver, const char *name, struct im_err *err);
+    bool (*resume)(struct virt_driver *driver, const char *name, struct im_err *err);
+    bool (*disk_devices)(struct virt_driver *driver, const char *name,
+                         struct virt_device **ret_devices, size_t *ret_count, struct im_err *err);
     bool (*fs_freeze)(struct virt_driver *driver, const char *name, int64_t timeout_ms,
                       bool *ret_frozen, struct im_err *err);
     bool (*fs_thaw)(struct virt_driver *driver, const char *name, struct im_err *err);
@@ -87,17 +99,26 @@ struct virt_xml_options {
 /* Owned text. Fails with IM_INTERNAL when a value cannot be said in XML (control characters). */
 bool virt_domain_xml(const struct virt_machine *machine, const struct virt_xml_options *options,
                      char **ret_xml, struct im_err *err) IM_MUST_CHECK;
-/* The description of a disk-only snapshot that touches the disk `target` of all `count` disks. */
-bool virt_snapshot_xml(const char *target, size_t disk_count, const char *path, char **ret_xml,
-                       struct im_err *err) IM_MUST_CHECK;
+/* One disk of a machine, on its own, for plugging it in as `target`. */
+bool virt_disk_xml(const struct virt_disk *disk, const char *target, char **ret_xml,
+                   struct im_err *err) IM_MUST_CHECK;
+
+/* A disk of a running machine, as libvirt tells of it; all owned, NULL where it says nothing. */
+struct virt_xml_disk {
+    char *serial, *target, *source;
+    char *element; /* the whole "<disk …</disk>" */
+};
+void virt_xml_disks_free(struct virt_xml_disk *disks, size_t count);
+/* All disks of the machine; *ret_disks is freed with virt_xml_disks_free. */
+void virt_xml_disks(const char *xml, struct virt_xml_disk **ret_disks, size_t *ret_count);
+/* The description of a disk-only snapshot that moves those of the `count` disks whose entry of
+ * `paths` is not NULL. */
+bool virt_snapshot_xml(const struct virt_xml_disk *disks, const char *const *paths, size_t count,
+                       char **ret_xml, struct im_err *err) IM_MUST_CHECK;
 /* "vda", "vdb", … "vdaa" */
 void virt_disk_target(size_t index, char out[8]);
 
 /* Reading back what libvirt says of a running machine: its own output, so plain search will do. */
 int virt_xml_vnc_port(const char *xml);
 bool virt_xml_agent_connected(const char *xml);
-/* Number of disks, and target name and present head of the one with this serial (outputs owned). */
-bool virt_xml_find_disk(const char *xml, const char *serial, size_t *ret_count, char **ret_target,
-                        char **ret_source);
-
 #endif

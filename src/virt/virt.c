@@ -266,13 +266,65 @@ bool virt_info(struct virt *virt, const char *name, struct virt_info *ret_info,
     CALL(virt, info, name, ret_info);
 }
 
-bool virt_switch_disk(struct virt *virt, const char *name, const char *serial, const char *path,
+bool virt_switch_disks(struct virt *virt, const char *name, const struct virt_switch *switches,
+                       size_t count, struct im_err *err) {
+    if (!name_ok(name, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!plain_name_ok(switches[i].serial, 64) || im_str_empty(switches[i].path) ||
+            switches[i].path[0] != '/')
+            return im_fail(err, IM_INTERNAL,
+                           "switching a disk needs its serial and an absolute path");
+    CALL(virt, switch_disks, name, switches, count);
+}
+
+bool virt_has_file(struct virt *virt, const char *name, const char *path, bool *ret_has,
+                   struct im_err *err) {
+    if (!name_ok(name, err))
+        return false;
+    CALL(virt, has_file, name, path, ret_has);
+}
+
+bool virt_attach_disk(struct virt *virt, const char *name, const struct virt_disk *disk,
+                      struct im_err *err) {
+    if (!name_ok(name, err) || !disk_ok(disk, err))
+        return false;
+    if (im_str_empty(disk->serial))
+        return im_fail(err, IM_INTERNAL, "a disk that is plugged in needs a serial");
+    CALL(virt, attach_disk, name, disk);
+}
+
+bool virt_detach_disk(struct virt *virt, const char *name, const char *serial, int64_t timeout_ms,
+                      const volatile bool *cancel, struct im_err *err) {
+    if (!name_ok(name, err))
+        return false;
+    CALL(virt, detach_disk, name, serial, timeout_ms, cancel);
+}
+
+bool virt_resize_disk(struct virt *virt, const char *name, const char *serial, uint64_t size_bytes,
                       struct im_err *err) {
     if (!name_ok(name, err))
         return false;
-    if (!plain_name_ok(serial, 64) || im_str_empty(path) || path[0] != '/')
-        return im_fail(err, IM_INTERNAL, "switching a disk needs its serial and an absolute path");
-    CALL(virt, switch_disk, name, serial, path);
+    CALL(virt, resize_disk, name, serial, size_bytes);
+}
+
+bool virt_pause(struct virt *virt, const char *name, struct im_err *err) {
+    if (!name_ok(name, err))
+        return false;
+    CALL(virt, pause, name);
+}
+
+bool virt_resume(struct virt *virt, const char *name, struct im_err *err) {
+    if (!name_ok(name, err))
+        return false;
+    CALL(virt, resume, name);
+}
+
+bool virt_disk_devices(struct virt *virt, const char *name, struct virt_device **ret_devices,
+                       size_t *ret_count, struct im_err *err) {
+    if (!name_ok(name, err))
+        return false;
+    CALL(virt, disk_devices, name, ret_devices, ret_count);
 }
 
 bool virt_fs_freeze(struct virt *virt, const char *name, int64_t timeout_ms, bool *ret_frozen,

@@ -4,6 +4,7 @@
 #ifndef IM_MEM_H
 #define IM_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 void *im_alloc(size_t size); /* zeroed */
@@ -31,6 +32,7 @@ struct im_strings {
     size_t capacity;
 };
 void im_strings_add(struct im_strings *list, const char *text); /* copies */
+bool im_strings_has(const struct im_strings *list, const char *text);
 void im_strings_done(struct im_strings *list);
 /* Items joined by `separator`, owned by the caller; "" for an empty list. */
 char *im_strings_join(const struct im_strings *list, const char *separator);

@@ -47,6 +47,11 @@ struct cloud_config {
     int64_t
         memory_reserve_mib; /* kept for the host: a start that would leave less is IM_NO_RESOURCE */
     int64_t max_disk_gib;
+    const char *volume_types; /* "TYPE:MIN-MAX, …", sizes in GiB */
+    int64_t volume_step_gib;
+    int64_t detach_timeout_ms; /* how long a guest may take to let go of a volume */
+    int64_t data_image_min_gib,
+        data_image_max_gib;  /* sizes of a volume that becomes an image; max 0 = any */
     int64_t recycle_s;       /* time in the recycle bin, default 7200 */
     int64_t stop_timeout_ms; /* soft stop, then power off */
     int64_t job_keep_s;
@@ -57,8 +62,8 @@ struct cloud_config {
     int64_t import_max_ratio;      /* decompressed : compressed */
 };
 
-/* Does the record know layers of this pool? Then an empty folder is none of it: for the daemon, which
- * opens the pool before the cloud. */
+/* Does the record know layers of this pool? Then an empty folder is none of it: for the daemon,
+ * which opens the pool before the cloud. */
 bool cloud_pool_used(struct db *db, const char *pool_uri, bool *ret_used,
                      struct im_err *err) IM_MUST_CHECK;
 struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) IM_MUST_CHECK;
@@ -115,6 +120,8 @@ struct instance_view {
     struct nic **nics;
     size_t nic_count;
     struct im_strings keypair_ids;
+    struct volume **volumes; /* attached, in the order of their devices */
+    size_t volume_count;
 };
 struct instance_list {
     struct instance_view *items;
@@ -299,6 +306,114 @@ struct vxnet_state {
 };
 bool cloud_vxnet(struct cloud *cloud, struct vxnet_state *ret_state,
                  struct im_err *err) IM_MUST_CHECK;
+/* --- Volumes ---------------------------------------------------------------------------------- */
+
+struct volume_view {
+    struct volume *volume; /* its `device` as the guest names it, where its agent tells */
+    char *instance_name;   /* "" when detached */
+};
+struct volume_list {
+    struct volume_view *items;
+    size_t count;
+    int64_t total;
+};
+/* instance_id and the other conditions are in the query; `live` asks the guests for their names of
+ * the devices. */
+bool cloud_volumes(struct cloud *cloud, const struct caller *caller, struct query *query, bool live,
+                   struct volume_list *ret_list, struct im_err *err) IM_MUST_CHECK;
+void volume_list_done(struct volume_list *list);
+
+struct volume_create_args {
+    int64_t size, volume_type, count; /* GiB; type 0 and one by default */
+    const char *volume_name;
+    bool round_up;
+};
+bool cloud_volumes_create(struct cloud *cloud, const struct caller *caller,
+                          const struct volume_create_args *args, struct im_strings *ret_volume_ids,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+bool cloud_volumes_delete(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, bool direct_cease,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+bool cloud_volumes_attach(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, const char *instance_id,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+/* instance_id may be NULL: from whatever they are attached to. */
+bool cloud_volumes_detach(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, const char *instance_id,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+/* Also while a machine has it open; the guest sees the new size at once. */
+bool cloud_volumes_resize(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, int64_t size,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+struct volume_clone_args {
+    const char *volume_id, *volume_name;
+    int64_t count, volume_type;
+};
+bool cloud_volumes_clone(struct cloud *cloud, const struct caller *caller,
+                         const struct volume_clone_args *args, struct im_strings *ret_volume_ids,
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+bool cloud_volume_modify(struct cloud *cloud, const struct caller *caller, const char *volume_id,
+                         const char *volume_name, const char *description,
+                         struct im_err *err) IM_MUST_CHECK;
+
+/* --- Snapshots -------------------------------------------------------------------------------- */
+
+struct snapshot_view {
+    struct snapshot *snapshot;
+    int64_t total_size, total_count; /* full ones: MiB and points of the chain */
+    int64_t latest_time;             /* full ones: of its newest point */
+};
+struct snapshot_list {
+    struct snapshot_view *items;
+    size_t count;
+    int64_t total;
+};
+bool cloud_snapshots(struct cloud *cloud, const struct caller *caller, struct query *query,
+                     struct snapshot_list *ret_list, struct im_err *err) IM_MUST_CHECK;
+void snapshot_list_done(struct snapshot_list *list);
+
+enum { SNAPSHOT_CHAIN_MAX = 30 }; /* points of one chain */
+struct snapshot_create_args {
+    const struct im_strings *resources; /* ids of instances and volumes, mixed */
+    const char *snapshot_name;
+    bool is_full; /* false: an increment where there is a chain that has room */
+};
+/* All resources at one instant; ret_snapshot_ids in their order. */
+bool cloud_snapshots_create(struct cloud *cloud, const struct caller *caller,
+                            const struct snapshot_create_args *args,
+                            struct im_strings *ret_snapshot_ids, char ret_job_id[IM_JOB_ID_MAX],
+                            struct im_err *err) IM_MUST_CHECK;
+/* A full one takes its chain with it into the recycle bin; an increment is gone at once, with all
+ * points after it, or alone when `merge` says so. */
+bool cloud_snapshots_delete(struct cloud *cloud, const struct caller *caller,
+                            const struct im_strings *ids, bool merge, bool direct_cease,
+                            char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+/* Their resources hold again what they held then; running machines are stopped and started. */
+bool cloud_snapshots_apply(struct cloud *cloud, const struct caller *caller,
+                           const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                           struct im_err *err) IM_MUST_CHECK;
+bool cloud_snapshot_modify(struct cloud *cloud, const struct caller *caller,
+                           const char *snapshot_id, const char *snapshot_name,
+                           const char *description, struct im_err *err) IM_MUST_CHECK;
+bool cloud_snapshot_volume(struct cloud *cloud, const struct caller *caller,
+                           const char *snapshot_id, const char *volume_name,
+                           char ret_volume_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
+                           struct im_err *err) IM_MUST_CHECK;
+/* An image of what it holds. base_image: whose facts (platform, login user …) it inherits; needed
+ * for a volume's. */
+struct snapshot_image_args {
+    const char *snapshot_id, *image_name, *description, *base_image;
+    bool instance_only; /* CaptureInstanceFromSnapshot */
+};
+bool cloud_snapshot_image(struct cloud *cloud, const struct caller *caller,
+                          const struct snapshot_image_args *args, char ret_image_id[IM_ID_MAX],
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+
+/* --- The recycle bin -------------------------------------------------------------------------- */
+
+/* Images, instances, volumes and full snapshots come back out of it. */
+bool cloud_recover(struct cloud *cloud, const struct caller *caller, const struct im_strings *ids,
+                   struct im_err *err) IM_MUST_CHECK;
 
 /* --- Key pairs -------------------------------------------------------------------------------- */
 
@@ -341,7 +456,7 @@ void pool_report_done(struct pool_report *report);
  * reads from shared layers. */
 struct usage_line {
     char id[IM_ID_MAX];
-    const char *kind; /* "image", "instance", "pool" */
+    const char *kind; /* "image", "instance", "volume", "snapshot", "pool" */
     int64_t virtual_bytes, own_bytes, shared_bytes;
 };
 struct usage_report {

@@ -24,6 +24,8 @@ struct config {
     int64_t time_tolerance_s, body_max_bytes, cache_bytes;
     int64_t max_vcpus, max_memory_mib, min_memory_mib, memory_reserve_mib, max_disk_gib;
     int64_t recycle_s, stop_timeout_s;
+    char *volume_types, *snapshot_job_id;
+    int64_t volume_step_gib, detach_timeout_s, data_image_min_gib, data_image_max_gib;
     char *import_paths, *import_proxy;
     int64_t import_private_addresses, import_max_bytes, import_max_ratio;
 };

@@ -29,6 +29,19 @@
     X(SUSPENDED, "suspended")                                                                      \
     X(TERMINATED, "terminated")                                                                    \
     X(CEASED, "ceased")
+#define VOLUME_STATUS_TABLE(X)                                                                     \
+    X(PENDING, "pending")                                                                          \
+    X(AVAILABLE, "available")                                                                      \
+    X(IN_USE, "in-use")                                                                            \
+    X(SUSPENDED, "suspended")                                                                      \
+    X(DELETED, "deleted")                                                                          \
+    X(CEASED, "ceased")
+#define SNAPSHOT_STATUS_TABLE(X)                                                                   \
+    X(PENDING, "pending")                                                                          \
+    X(AVAILABLE, "available")                                                                      \
+    X(SUSPENDED, "suspended")                                                                      \
+    X(DELETED, "deleted")                                                                          \
+    X(CEASED, "ceased")
 #define JOB_STATUS_TABLE(X)                                                                        \
     X(PENDING, "pending")                                                                          \
     X(WORKING, "working")                                                                          \
@@ -49,7 +62,10 @@
     X(RECOVERING, "recovering")                                                                    \
     X(RESETTING, "resetting")                                                                      \
     X(DELETING, "deleting")                                                                        \
-    X(UPDATING, "updating")
+    X(UPDATING, "updating")                                                                        \
+    X(ATTACHING, "attaching")                                                                      \
+    X(DETACHING, "detaching")                                                                      \
+    X(APPLYING, "applying")
 #define LAYER_STATE_TABLE(X)                                                                       \
     X(MAKING, "making")         /* the back end may have nothing, half of it, or all */            \
     X(HEAD, "head")             /* the writable end of one disk */                                 \
@@ -76,6 +92,12 @@ enum image_status { IMAGE_STATUS_TABLE(X) IMAGE_STATUSES };
 #define X(name, word) INSTANCE_##name,
 enum instance_status { INSTANCE_STATUS_TABLE(X) INSTANCE_STATUSES };
 #undef X
+#define X(name, word) VOLUME_##name,
+enum volume_status { VOLUME_STATUS_TABLE(X) VOLUME_STATUSES };
+#undef X
+#define X(name, word) SNAPSHOT_##name,
+enum snapshot_status { SNAPSHOT_STATUS_TABLE(X) SNAPSHOT_STATUSES };
+#undef X
 #define X(name, word) JOB_##name,
 enum job_status { JOB_STATUS_TABLE(X) JOB_STATUSES };
 #undef X
@@ -97,6 +119,8 @@ enum account_status { ACCOUNT_STATUS_TABLE(X) ACCOUNT_STATUSES };
 
 const char *image_status_word(enum image_status status);
 const char *instance_status_word(enum instance_status status);
+const char *volume_status_word(enum volume_status status);
+const char *snapshot_status_word(enum snapshot_status status);
 const char *transition_word(enum transition transition);
 
 /* Which verb is allowed in which state. The check, the manual's table and the test are all read
@@ -107,7 +131,8 @@ struct verb_rule {
     enum transition during; /* shown while the job runs */
     const char *cannot;     /* "can not be stopped": ends the sentence of the refusal */
 };
-extern const struct verb_rule instance_rules[], image_rules[]; /* end with a NULL action */
+/* Each ends with a NULL action. */
+extern const struct verb_rule instance_rules[], image_rules[], volume_rules[], snapshot_rules[];
 /* NULL if the table has no such action. */
 const struct verb_rule *verb_rule_find(const struct verb_rule *rules, const char *action);
 
@@ -189,6 +214,52 @@ struct instance {
 };
 extern const struct object_type instance_type;
 
+/* A data disk. */
+struct volume {
+    char *volume_id, *volume_name, *description;
+    int64_t size, volume_type; /* GiB; a row of the configured table of types */
+    enum volume_status status;
+    enum transition transition_status;
+    int64_t sub_code;
+    int64_t create_time, status_time;
+    char *owner, *zone_id, *repl, *place_group_id;
+    char *device; /* as the guest is expected to name it, "/dev/vdc"; "" when detached */
+    char *instance_id, *layer_id; /* private */
+    int64_t latest_snapshot_time; /* private: shown in both of the API's spellings */
+    /* Private: 1 while a verb works on it that the API has no transition for (resize, clone,
+     * backup); Terraform gives up on words of our own. */
+    int64_t busy;
+};
+extern const struct object_type volume_type;
+
+/* A point in time of one disk: an instance's system disk or a volume. Outlives its source, so it
+ * keeps what a machine or a volume made from it must know. */
+struct snapshot {
+    char *snapshot_id, *snapshot_name, *description;
+    int64_t snapshot_type; /* SNAPSHOT_FULL or SNAPSHOT_INCREMENT */
+    enum snapshot_status status;
+    enum transition transition_status;
+    int64_t sub_code;
+    char *parent_id; /* the point before, "self" for a full one */
+    char *root_id;   /* the full one of its chain */
+    int64_t is_head; /* 1: what its resource holds now began here */
+    int64_t is_taken, head_chain;
+    int64_t size, virtual_size; /* MiB */
+    int64_t snapshot_time, create_time, status_time;
+    char *provider, *visibility, *owner;
+    char *consistency;   /* ours: "app", "fs" or "crash"; "off" when its machine did not run */
+    int64_t is_manually; /* 1: asked for by a user */
+    /* Private. */
+    char *resource_id, *resource_name, *resource_type; /* "instance" or "volume" */
+    char *layer_id;                                    /* frozen; NULL once it is gone */
+    int64_t own_bytes;
+    int64_t disk_size, volume_type;                       /* GiB of the resource */
+    char *image_id, *platform, *firmware, *instance_type; /* of an instance */
+};
+extern const struct object_type snapshot_type;
+enum { SNAPSHOT_INCREMENT = 0, SNAPSHOT_FULL = 1 };
+#define SNAPSHOT_SELF "self" /* parent_id of a full one */
+
 struct nic {
     char *nic_id; /* the MAC address */
     char *nic_name, *status, *instance_id, *vxnet_id, *private_ip, *security_group, *owner;
@@ -243,6 +314,8 @@ MODEL_DEFINE_FREE(access_key)
 MODEL_DEFINE_FREE(layer)
 MODEL_DEFINE_FREE(image)
 MODEL_DEFINE_FREE(instance)
+MODEL_DEFINE_FREE(volume)
+MODEL_DEFINE_FREE(snapshot)
 MODEL_DEFINE_FREE(nic)
 MODEL_DEFINE_FREE(keypair)
 MODEL_DEFINE_FREE(keypair_link)

@@ -20,9 +20,9 @@ struct seed {
     const char *passwd_hash;   /* crypt(3) hash for default_user, NULL or "" = none; with one, SSH
                                   password login is on */
     const char *userdata;      /* what the user gave, plain bytes; NULL = none. Lies in the guest as
-                                  userdata.string; and is acted on by cloud-init when it is something
-                                  that cloud-init knows: a script, "#cloud-config" and its kin, MIME,
-                                  these compressed with gzip. Not UTF-8: scripts only */
+                                  userdata.string; acted on when cloud-init knows it: a script,
+                                  "#cloud-config" and its kin, MIME, these compressed with gzip. Not
+                                  UTF-8: scripts only */
     size_t userdata_len;       /* at most SEED_USERDATA_MAX */
     const char *userdata_path; /* folder in the guest for metadata.json, metadata.env,
                                   userdata.string; NULL or no absolute path = the default,

@@ -131,11 +131,44 @@ struct virt_info {
 bool virt_info(struct virt *virt, const char *name, struct virt_info *ret_info,
                struct im_err *err) IM_MUST_CHECK;
 
-/* Switches a running machine's disk `serial` from its head to `path` (qcow2, an empty overlay on
- * that head that exists already), atomically: afterwards the old head is not written to any more.
- * Never a block commit. */
-bool virt_switch_disk(struct virt *virt, const char *name, const char *serial, const char *path,
+/* Switches disks of a running machine from their heads to `path` (qcow2, an empty overlay on that
+ * head that exists
+ * already), all at one instant or none: afterwards the old heads are not written to
+ * any more. Never a block commit. Those that were switched before are left as they are. */
+struct virt_switch {
+    const char *serial, *path;
+};
+bool virt_switch_disks(struct virt *virt, const char *name, const struct virt_switch *switches,
+                       size_t count, struct im_err *err) IM_MUST_CHECK;
+/* Whether a running machine has this file open: a head that was made to be switched to is, then,
+ * what it writes to. IM_NOT_FOUND when it does not run. */
+bool virt_has_file(struct virt *virt, const char *name, const char *path, bool *ret_has,
+                   struct im_err *err) IM_MUST_CHECK;
+/* Plugs one more disk into a running machine, as the next free vdX. Repeatable: a disk with this
+ * serial and head that is there already is success. IM_NO_RESOURCE when all ports are taken. */
+bool virt_attach_disk(struct virt *virt, const char *name, const struct virt_disk *disk,
                       struct im_err *err) IM_MUST_CHECK;
+/* Asks the guest to let go of a disk and waits until it has: IM_TIMEOUT after timeout_ms (the disk
+ * is still there then), IM_CANCELLED when *cancel (may be NULL) turns true. Fine if there is no
+ * such disk or machine. */
+bool virt_detach_disk(struct virt *virt, const char *name, const char *serial, int64_t timeout_ms,
+                      const volatile bool *cancel, struct im_err *err) IM_MUST_CHECK;
+/* Grows a disk of a running machine; the guest sees it at once. */
+bool virt_resize_disk(struct virt *virt, const char *name, const char *serial, uint64_t size_bytes,
+                      struct im_err *err) IM_MUST_CHECK;
+/* Stops and continues a machine's CPUs, within milliseconds: one instant for several machines.
+ * Repeatable. */
+bool virt_pause(struct virt *virt, const char *name, struct im_err *err) IM_MUST_CHECK;
+bool virt_resume(struct virt *virt, const char *name, struct im_err *err) IM_MUST_CHECK;
+
+/* What the guest calls its disks, asked from the agent: IM_UNSUPPORTED without one. Disks without a
+ * serial are left out. */
+struct virt_device {
+    char serial[65];
+    char device[64]; /* "/dev/vdc" */
+};
+bool virt_disk_devices(struct virt *virt, const char *name, struct virt_device **ret_devices,
+                       size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
 /* Freezes the guest's file systems through the agent for the time of the switch, if it has one:
  * *ret_frozen tells. */
 bool virt_fs_freeze(struct virt *virt, const char *name, int64_t timeout_ms, bool *ret_frozen,

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is made of snapshots: volumes and images. Both are new names for what the point holds, so
+ * constant time. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cloud-private.h"
+
+/* --- A volume --------------------------------------------------------------------------------- */
+
+struct to_volume {
+    struct cloud *cloud;
+    const struct caller *caller;
+    const char *snapshot_id, *volume_name;
+    char *volume_id; /* IM_ID_MAX bytes of the caller */
+    char job_id[IM_JOB_ID_MAX];
+};
+
+static bool volume_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct to_volume *to = arg;
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = NULL;
+    IM_AUTO(volume_free_auto) struct volume *volume = object_new(&volume_type);
+    struct job_order order;
+
+    if (!snapshot_load(conn, to->caller, to->snapshot_id, &snapshot, err) ||
+        !snapshot_allows(snapshot, "CreateVolumeFromSnapshot", err))
+        return false;
+    if (!im_str_equal(snapshot->resource_type, "volume"))
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "snapshot [%s] is of an instance; only a volume's can be made a volume",
+                       snapshot->snapshot_id);
+    im_replace(&volume->volume_name, to->volume_name ? to->volume_name : "");
+    im_replace(&volume->owner, to->caller->user_id);
+    volume->volume_type = snapshot->volume_type;
+    volume->size = snapshot->disk_size;
+    if (!volume_plan(to->cloud, conn, volume, snapshot->layer_id, err))
+        return false;
+    memcpy(to->volume_id, volume->volume_id, strlen(volume->volume_id) + 1);
+    order = (struct job_order){.resource_id = to->volume_id};
+    return jobs_add(to->cloud->jobs, conn, "CreateVolumeFromSnapshot", to->caller->user_id, "",
+                    &order, 1, to->job_id, err);
+}
+
+bool cloud_snapshot_volume(struct cloud *cloud, const struct caller *caller,
+                           const char *snapshot_id, const char *volume_name,
+                           char ret_volume_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
+                           struct im_err *err) {
+    struct to_volume to = {.cloud = cloud,
+                           .caller = caller,
+                           .snapshot_id = snapshot_id,
+                           .volume_name = volume_name,
+                           .volume_id = ret_volume_id};
+
+    if (im_str_empty(snapshot_id))
+        return im_fail(err, IM_BAD_MESSAGE, "parameter [snapshot] is missing");
+    return text_fits("volume_name", volume_name, 255, err) &&
+           cloud_order(cloud, volume_body, &to, to.job_id, ret_job_id, err);
+}
+
+static const struct job_step volume_steps[] = {{"disk", volume_make_run, volume_make_commit, NULL}};
+const struct job_verb snapshot_volume_verb = {.action = "CreateVolumeFromSnapshot",
+                                              .steps = volume_steps,
+                                              .step_count = 1,
+                                              .undone = volume_make_undone,
+                                              .resumes = true,
+                                              .cancels = true};
+
+/* --- An image --------------------------------------------------------------------------------- */
+
+struct to_image {
+    struct cloud *cloud;
+    const struct caller *caller;
+    const struct snapshot_image_args *args;
+    const char *action;
+    char *image_id; /* IM_ID_MAX bytes of the caller */
+    char job_id[IM_JOB_ID_MAX];
+};
+
+/* A system disk tells what it was made from; of a volume only its user knows. */
+static struct image *image_facts(struct to_image *to, struct db_conn *conn,
+                                 const struct snapshot *snapshot, struct im_err *err) {
+    struct image *base = NULL;
+
+    if (!im_str_empty(to->args->base_image))
+        return image_load(conn, to->caller, to->args->base_image, &base, err) ? base : NULL;
+    if (im_str_equal(snapshot->resource_type, "instance"))
+        return image_from_disk(conn, snapshot->image_id, snapshot->platform, snapshot->firmware,
+                               err);
+    im_fail(err, IM_BAD_MESSAGE,
+            "parameter [base_image] is missing; snapshot [%s] is of a volume, and the image "
+            "inherits from it what the disk does not tell",
+            snapshot->snapshot_id);
+    return NULL;
+}
+
+static bool size_fits(const struct cloud *cloud, const struct snapshot *snapshot,
+                      struct im_err *err) {
+    int64_t min = cloud->config.data_image_min_gib, max = cloud->config.data_image_max_gib;
+
+    if (im_str_equal(snapshot->resource_type, "instance") ||
+        (snapshot->disk_size >= min && (max == 0 || snapshot->disk_size <= max)))
+        return true;
+    return im_fail(err, IM_WRONG_STATE,
+                   "snapshot [%s] is of a volume of %" PRId64
+                   " GB, an image of a volume can have %" PRId64 " to %" PRId64
+                   " GB; data_image_min and data_image_max in the configuration lift the limits",
+                   snapshot->snapshot_id, snapshot->disk_size, min, max);
+}
+
+static bool add_image(struct to_image *to, struct db_conn *conn, const struct snapshot *snapshot,
+                      struct im_err *err) {
+    IM_AUTO(image_free_auto) struct image *image = image_facts(to, conn, snapshot, err);
+
+    if (image == NULL)
+        return false;
+    image_make_own(image, to->caller->user_id, to->args->image_name, snapshot->snapshot_id);
+    im_replace(&image->description, to->args->description);
+    im_replace(&image->layer_id, snapshot->layer_id);
+    if (!im_str_empty(snapshot->instance_type))
+        im_replace(&image->recommended_type, snapshot->instance_type);
+    image->size = snapshot->disk_size;
+    image->size_bytes = snapshot->disk_size * GIB;
+    memcpy(to->image_id, image->image_id, strlen(image->image_id) + 1);
+    return record_insert(conn, &image_type, image, err);
+}
+
+static bool image_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct to_image *to = arg;
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = NULL;
+    struct job_order order = {.resource_id = to->image_id};
+
+    if (!snapshot_load(conn, to->caller, to->args->snapshot_id, &snapshot, err) ||
+        !snapshot_allows(snapshot, to->action, err))
+        return false;
+    if (to->args->instance_only && !im_str_equal(snapshot->resource_type, "instance"))
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "snapshot [%s] is of a volume, use CaptureImageFromSnapshot",
+                       snapshot->snapshot_id);
+    return size_fits(to->cloud, snapshot, err) && add_image(to, conn, snapshot, err) &&
+           jobs_add(to->cloud->jobs, conn, to->action, to->caller->user_id, "", &order, 1,
+                    to->job_id, err);
+}
+
+bool cloud_snapshot_image(struct cloud *cloud, const struct caller *caller,
+                          const struct snapshot_image_args *args, char ret_image_id[IM_ID_MAX],
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    struct to_image to = {.cloud = cloud,
+                          .caller = caller,
+                          .args = args,
+                          .action = args->instance_only ? "CaptureInstanceFromSnapshot"
+                                                        : "CaptureImageFromSnapshot",
+                          .image_id = ret_image_id};
+
+    if (im_str_empty(args->snapshot_id))
+        return im_fail(err, IM_BAD_MESSAGE, "parameter [snapshot] is missing");
+    return text_fits("image_name", args->image_name, 255, err) &&
+           text_fits("description", args->description, 1000, err) &&
+           cloud_order(cloud, image_body, &to, to.job_id, ret_job_id, err);
+}
+
+static bool publish_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    return image_settle(conn, run->item->resource_id, IMAGE_AVAILABLE, err);
+}
+
+static bool image_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                         struct im_err *err) {
+    (void) why;
+    return image_gone(conn, run->item->resource_id, err);
+}
+
+static const struct job_step image_steps[] = {{"publish", NULL, publish_commit, NULL}};
+const struct job_verb snapshot_image_verb = {.action = "CaptureImageFromSnapshot",
+                                             .steps = image_steps,
+                                             .step_count = 1,
+                                             .undone = image_undone,
+                                             .resumes = true};
+const struct job_verb snapshot_instance_image_verb = {.action = "CaptureInstanceFromSnapshot",
+                                                      .steps = image_steps,
+                                                      .step_count = 1,
+                                                      .undone = image_undone,
+                                                      .resumes = true};

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* DescribeVolumes: what the caller may see, and what each is called where it is attached. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cloud-private.h"
+
+static bool view_fill(struct db_conn *conn, struct volume_view *view, struct im_err *err) {
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+    struct im_err missing = {0};
+
+    if (im_str_empty(view->volume->instance_id) ||
+        record_get(conn, &instance_type, view->volume->instance_id, &instance, &missing)) {
+        view->instance_name =
+            im_strdup(instance && instance->instance_name ? instance->instance_name : "");
+        return true;
+    }
+    view->instance_name = im_strdup("");
+    *err = missing;
+    return missing.code == IM_NOT_FOUND;
+}
+
+/* The volumes of one machine, from its agent; those it does not tell of keep the predicted name. */
+static void ask_machine(struct cloud *cloud, struct volume_list *list, const char *instance_id) {
+    struct virt_device *devices = NULL;
+    struct im_err err = {0};
+    size_t count = 0;
+
+    if (!virt_disk_devices(cloud->config.virt, instance_id, &devices, &count, &err))
+        return;
+    for (size_t i = 0; i < list->count; i++)
+        for (size_t j = 0; j < count; j++)
+            if (im_str_equal(list->items[i].volume->instance_id, instance_id) &&
+                strcmp(list->items[i].volume->volume_id, devices[j].serial) == 0)
+                im_replace(&list->items[i].volume->device, devices[j].device);
+    free(devices);
+}
+
+/* Each machine once, and no longer than a second for all of them together. */
+static void ask_machines(struct cloud *cloud, struct volume_list *list) {
+    int64_t deadline_ms = im_mono_ms() + 1000;
+    IM_AUTO(im_strings_done) struct im_strings asked = {0};
+
+    for (size_t i = 0; i < list->count; i++) {
+        const char *instance_id = list->items[i].volume->instance_id;
+
+        if (im_str_empty(instance_id) || im_strings_has(&asked, instance_id) ||
+            im_mono_ms() >= deadline_ms)
+            continue;
+        im_strings_add(&asked, instance_id);
+        ask_machine(cloud, list, instance_id);
+    }
+}
+
+bool cloud_volumes(struct cloud *cloud, const struct caller *caller, struct query *query, bool live,
+                   struct volume_list *ret_list, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(volume_list_done) struct volume_list list = {0};
+    void **found = NULL;
+    bool filled = true;
+
+    if (conn == NULL)
+        return false;
+    query_restrict(caller, query, volume_type.key, "ceased");
+    if (!record_list(conn, &volume_type, query, &found, &list.count, &list.total, err))
+        return false;
+    list.items = im_alloc((list.count + 1) * sizeof(*list.items));
+    for (size_t i = 0; i < list.count; i++)
+        list.items[i].volume = found[i];
+    free(found);
+    for (size_t i = 0; i < list.count && filled; i++)
+        filled = view_fill(conn, &list.items[i], err);
+    db_give(im_steal(&conn));
+    if (!filled)
+        return false;
+    if (live)
+        ask_machines(cloud, &list);
+    *ret_list = list;
+    list = (struct volume_list){0};
+    return true;
+}
+
+void volume_list_done(struct volume_list *list) {
+    for (size_t i = 0; i < list->count; i++) {
+        volume_free(list->items[i].volume);
+        free(list->items[i].instance_name);
+    }
+    free(list->items);
+    *list = (struct volume_list){0};
+}
