@@ -616,3 +616,183 @@ bool cloud_jobs_cancel(struct cloud *cloud, const struct caller *caller,
     call("jobs_cancel", ids);
     return verdict(err);
 }
+
+/* --- Volumes and snapshots -------------------------------------------------------------------- */
+
+bool cloud_volumes(struct cloud *cloud, const struct caller *caller, struct query *query, bool live,
+                   struct volume_list *ret_list, struct im_err *err) {
+    struct volume *volume = object_new(&volume_type);
+
+    UNUSED;
+    (void) live;
+    fake.query = *query;
+    im_replace(&volume->volume_id, "vol-f9ufyi00");
+    im_replace(&volume->volume_name, "data");
+    im_replace(&volume->instance_id, "i-4kq0z8pw");
+    im_replace(&volume->device, "/dev/vdc");
+    volume->status = VOLUME_IN_USE;
+    volume->size = 20;
+    volume->create_time = volume->status_time = T0;
+    *ret_list = (struct volume_list){.count = 1, .total = 1};
+    ret_list->items = im_alloc(sizeof(*ret_list->items));
+    ret_list->items[0] = (struct volume_view){volume, im_strdup("web-1")};
+    return verdict(err);
+}
+
+void volume_list_done(struct volume_list *list) {
+    for (size_t i = 0; i < list->count; i++) {
+        volume_free(list->items[i].volume);
+        free(list->items[i].instance_name);
+    }
+    free(list->items);
+}
+
+bool cloud_volumes_create(struct cloud *cloud, const struct caller *caller,
+                          const struct volume_create_args *args, struct im_strings *ret_volume_ids,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    UNUSED;
+    (void) args;
+    im_strings_add(ret_volume_ids, "vol-df3m8o00");
+    return job("volumes_create", NULL, ret_job_id, err);
+}
+
+bool cloud_volumes_delete(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, bool direct_cease,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    UNUSED;
+    fake.flags[0] = direct_cease;
+    return job("volumes_delete", ids, ret_job_id, err);
+}
+
+bool cloud_volumes_attach(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, const char *instance_id,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    UNUSED;
+    (void) instance_id;
+    return job("volumes_attach", ids, ret_job_id, err);
+}
+
+bool cloud_volumes_detach(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, const char *instance_id,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    UNUSED;
+    (void) instance_id;
+    return job("volumes_detach", ids, ret_job_id, err);
+}
+
+bool cloud_volumes_resize(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, int64_t size,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    UNUSED;
+    (void) size;
+    return job("volumes_resize", ids, ret_job_id, err);
+}
+
+bool cloud_volumes_clone(struct cloud *cloud, const struct caller *caller,
+                         const struct volume_clone_args *args, struct im_strings *ret_volume_ids,
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    UNUSED;
+    (void) args;
+    im_strings_add(ret_volume_ids, "vol-df3m8o00");
+    return job("volumes_clone", NULL, ret_job_id, err);
+}
+
+bool cloud_volume_modify(struct cloud *cloud, const struct caller *caller, const char *volume_id,
+                         const char *volume_name, const char *description, struct im_err *err) {
+    UNUSED;
+    call("volume_modify", NULL);
+    im_replace(&fake.texts[0], volume_id);
+    im_replace(&fake.texts[1], volume_name);
+    im_replace(&fake.texts[2], description);
+    return verdict(err);
+}
+
+bool cloud_snapshots(struct cloud *cloud, const struct caller *caller, struct query *query,
+                     struct snapshot_list *ret_list, struct im_err *err) {
+    struct snapshot *snapshot = object_new(&snapshot_type);
+
+    UNUSED;
+    fake.query = *query;
+    im_replace(&snapshot->snapshot_id, "ss-8s3hc600");
+    im_replace(&snapshot->snapshot_name, "full");
+    im_replace(&snapshot->parent_id, SNAPSHOT_SELF);
+    im_replace(&snapshot->root_id, "ss-8s3hc600");
+    im_replace(&snapshot->resource_id, "vol-f9ufyi00");
+    im_replace(&snapshot->resource_type, "volume");
+    snapshot->snapshot_type = SNAPSHOT_FULL;
+    snapshot->status = SNAPSHOT_AVAILABLE;
+    snapshot->snapshot_time = snapshot->create_time = snapshot->status_time = T0;
+    *ret_list = (struct snapshot_list){.count = 1, .total = 1};
+    ret_list->items = im_alloc(sizeof(*ret_list->items));
+    ret_list->items[0] = (struct snapshot_view){snapshot, 10312, 2, T0};
+    return verdict(err);
+}
+
+void snapshot_list_done(struct snapshot_list *list) {
+    for (size_t i = 0; i < list->count; i++)
+        snapshot_free(list->items[i].snapshot);
+    free(list->items);
+}
+
+bool cloud_snapshots_create(struct cloud *cloud, const struct caller *caller,
+                            const struct snapshot_create_args *args,
+                            struct im_strings *ret_snapshot_ids, char ret_job_id[IM_JOB_ID_MAX],
+                            struct im_err *err) {
+    UNUSED;
+    im_strings_add(ret_snapshot_ids, "ss-8s3hc600");
+    fake.flags[0] = args->is_full;
+    return job("snapshots_create", args->resources, ret_job_id, err);
+}
+
+bool cloud_snapshots_delete(struct cloud *cloud, const struct caller *caller,
+                            const struct im_strings *ids, bool merge, bool direct_cease,
+                            char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    UNUSED;
+    (void) direct_cease;
+    fake.flags[0] = merge;
+    return job("snapshots_delete", ids, ret_job_id, err);
+}
+
+bool cloud_snapshots_apply(struct cloud *cloud, const struct caller *caller,
+                           const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                           struct im_err *err) {
+    UNUSED;
+    return job("snapshots_apply", ids, ret_job_id, err);
+}
+
+bool cloud_snapshot_modify(struct cloud *cloud, const struct caller *caller,
+                           const char *snapshot_id, const char *snapshot_name,
+                           const char *description, struct im_err *err) {
+    UNUSED;
+    call("snapshot_modify", NULL);
+    im_replace(&fake.texts[0], snapshot_id);
+    im_replace(&fake.texts[1], snapshot_name);
+    im_replace(&fake.texts[2], description);
+    return verdict(err);
+}
+
+bool cloud_snapshot_volume(struct cloud *cloud, const struct caller *caller,
+                           const char *snapshot_id, const char *volume_name,
+                           char ret_volume_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
+                           struct im_err *err) {
+    UNUSED;
+    (void) snapshot_id, (void) volume_name;
+    strcpy(ret_volume_id, "vol-df3m8o00");
+    return job("snapshot_volume", NULL, ret_job_id, err);
+}
+
+bool cloud_snapshot_image(struct cloud *cloud, const struct caller *caller,
+                          const struct snapshot_image_args *args, char ret_image_id[IM_ID_MAX],
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    UNUSED;
+    fake.flags[0] = args->instance_only;
+    strcpy(ret_image_id, "img-01234567");
+    return job("snapshot_image", NULL, ret_job_id, err);
+}
+
+bool cloud_recover(struct cloud *cloud, const struct caller *caller, const struct im_strings *ids,
+                   struct im_err *err) {
+    UNUSED;
+    call("recover", ids);
+    return verdict(err);
+}

@@ -79,13 +79,26 @@ static void write_absent(struct wire_writer *writer, const struct instance *inst
     wire_null(writer, "eip");
     wire_raw(writer, "eips", "[]");
     wire_raw(writer, "security_groups", "[]");
-    wire_raw(writer, "volume_ids", "[]");
-    wire_raw(writer, "volumes", "[]");
     wire_raw(writer, "tags", "[]");
     wire_raw(writer, "dns_aliases", "[]");
     wire_raw(writer, "resource_project_info", "[]");
     wire_null(writer, "instance_group");
     wire_null(writer, "lastest_snapshot_time");
+}
+
+static void write_volumes(struct wire_writer *writer, const struct instance_view *view) {
+    wire_array_begin(writer, "volume_ids");
+    for (size_t i = 0; i < view->volume_count; i++)
+        wire_text(writer, NULL, view->volumes[i]->volume_id);
+    wire_array_end(writer);
+    wire_array_begin(writer, "volumes");
+    for (size_t i = 0; i < view->volume_count; i++) {
+        wire_object_begin(writer, NULL);
+        wire_text(writer, "volume_id", view->volumes[i]->volume_id);
+        wire_text(writer, "device", view->volumes[i]->device ? view->volumes[i]->device : "");
+        wire_object_end(writer);
+    }
+    wire_array_end(writer);
 }
 
 static void write_instance(struct wire_writer *writer, const struct instance_view *view) {
@@ -110,6 +123,7 @@ static void write_instance(struct wire_writer *writer, const struct instance_vie
     }
     wire_strings(writer, "keypair_ids", &view->keypair_ids);
     write_extra(writer, instance);
+    write_volumes(writer, view);
     write_absent(writer, instance);
     wire_object_end(writer);
 }

@@ -172,7 +172,7 @@ static const struct {
     {"action=describeimages", 1101, "describeimages"},
     {"action=DescribeImages%20", 1101, "not known"},
     {"action=../../etc/passwd", 1101, "not known"},
-    {"action=DescribeVolumes", 1101, "not known"},
+    {"action=DescribeRouters", 1101, "not known"},
     {"action=%F0%9F%98%80", 1101, "not known"},
     {"action=ImportImage&format=exe", 1100, "[format]"},
     {"action=ImportImage&platform=beos", 1100, "[platform]"},

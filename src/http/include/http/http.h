@@ -25,6 +25,9 @@ struct http_config {
     uint64_t body_max_bytes;               /* of a POST to /iaas */
     uint64_t upload_max_bytes;             /* of one image; 0 = no limit here */
     uint64_t cache_bytes;                  /* for kept replies; 0 = none */
+    /* Form of CreateSnapshots' job_id: "array" as newer SDKs want it, "string" as older ones do,
+     * "none" for both. NULL is "array". */
+    const char *snapshot_job_id;
 };
 
 /* Serves until http_close(). The files of the certificate are read here. */
