@@ -77,7 +77,7 @@ const struct command *cli_command_find(const struct noun *noun, const char *verb
 
 extern const struct command image_commands[], instance_commands[], keypair_commands[],
     job_commands[], zone_commands[], type_commands[], key_commands[], pool_commands[],
-    network_commands[], user_commands[];
+    network_commands[], user_commands[], volume_commands[], snapshot_commands[], recover_commands[];
 
 /* --- One run of the program ---------------------------------------------------------------------
  */
@@ -244,6 +244,8 @@ const struct wire_value *wire_path(const struct wire_value *value, const char *p
 void cli_print_done(struct cli *cli, const struct wire_doc *doc, const struct im_strings *ids,
                     const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* The texts of the array `key` of a reply: ids of what was made. */
+void cli_reply_ids(const struct wire_doc *doc, const char *key, struct im_strings *ids);
 /* `modify` of one resource, named by `param`: sends the options that were given. */
 bool cli_modify(struct cli *cli, const char *action, const char *param,
                 struct im_err *err) IM_MUST_CHECK;
@@ -273,7 +275,8 @@ bool cli_follow_job(struct cli *cli, const char *job_id, struct wire_doc **ret_d
 /* --- Others -------------------------------------------------------------------------------------
  */
 
-extern const struct listing image_listing, instance_listing, keypair_listing, job_listing;
+extern const struct listing image_listing, instance_listing, keypair_listing, job_listing,
+    volume_listing, snapshot_listing;
 /* How one logs in to a new system: a key pair, a password from standard input, or --no-login. With
  * none of these, the only key pair there is; of several, the one that is picked at the terminal.
  * `otherwise_keep`: with none given, the login stays as it is. */

@@ -58,6 +58,9 @@ static const struct command configure_commands[] = {
 const struct noun cli_nouns[] = {
     {"image", "Images: what machines are made from.", image_commands},
     {"instance", "Instances: machines made from images.", instance_commands},
+    {"volume", "Volumes: data disks for instances.", volume_commands},
+    {"snapshot", "Snapshots: points in time of instances and volumes.", snapshot_commands},
+    {"recover", "Takes things out of the recycle bin.", recover_commands},
     {"keypair", "Key pairs: SSH keys that new machines let in.", keypair_commands},
     {"job", "Jobs: what the server is doing, and what came of it.", job_commands},
     {"pool", "The storage pool.", pool_commands},

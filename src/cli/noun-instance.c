@@ -78,14 +78,6 @@ static void networks(struct cli *cli, struct client_params *params) {
     client_param_list(params, "vxnets", given != NULL ? given : &basic);
 }
 
-/* The reply's list of new ids. */
-static void made(const struct wire_doc *doc, struct im_strings *ids) {
-    const struct wire_value *set = wire_get(wire_root(doc), "instances");
-
-    for (size_t i = 0; i < wire_count(set); i++)
-        im_strings_add(ids, wire_as_text(wire_at(set, i), ""));
-}
-
 static bool run_params(struct cli *cli, struct client_params *params, struct im_err *err) {
     if (cli_flag(cli, "no-network") && cli_flag(cli, "network"))
         return cli_usage(cli, err, "--network and --no-network do not go together");
@@ -114,7 +106,7 @@ static bool run(struct cli *cli, struct im_err *err) {
             cli_hint(cli, "'imprint image list' and 'imprint keypair list' show what there is");
         return false;
     }
-    made(doc, &ids);
+    cli_reply_ids(doc, "instances", &ids);
     if (!cli_finish_job(cli, doc, &ids, &instance_listing, err))
         return false;
     if (cli_flag(cli, "wait") && !cli->quiet && cli->output == OUTPUT_TABLE && ids.count > 0 &&
@@ -255,7 +247,7 @@ static bool clone(struct cli *cli, struct im_err *err) {
     client_param_list(&params, "vxnets", &vxnets);
     if (!cli_call(cli, "CloneInstances", &params, &doc, err))
         return false;
-    made(doc, &ids);
+    cli_reply_ids(doc, "instances", &ids);
     return cli_finish_job(cli, doc, &ids, &instance_listing, err);
 }
 

@@ -441,3 +441,10 @@ bool cli_modify(struct cli *cli, const char *action, const char *param, struct i
     cli_print_done(cli, doc, &cli->args, "%s is changed", cli->args.items[0]);
     return true;
 }
+
+void cli_reply_ids(const struct wire_doc *doc, const char *key, struct im_strings *ids) {
+    const struct wire_value *set = wire_get(wire_root(doc), key);
+
+    for (size_t i = 0; i < wire_count(set); i++)
+        im_strings_add(ids, wire_as_text(wire_at(set, i), ""));
+}

@@ -330,7 +330,9 @@ static void print_started(struct cli *cli, const struct wire_doc *doc, const str
 
 bool cli_finish_job(struct cli *cli, const struct wire_doc *doc, const struct im_strings *ids,
                     const struct listing *listing, struct im_err *err) {
-    const char *job_id = wire_get_text(wire_root(doc), "job_id", "");
+    const struct wire_value *job = wire_get(wire_root(doc), "job_id");
+    /* CreateSnapshots may tell it as an array of one. */
+    const char *job_id = wire_as_text(wire_count(job) > 0 ? wire_at(job, 0) : job, "");
 
     if (!cli_flag(cli, "wait")) {
         print_started(cli, doc, ids, job_id);
