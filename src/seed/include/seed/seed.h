@@ -17,16 +17,17 @@ struct seed {
     const char *default_user;       /* the image's login user; "root" allows root login by key */
     const char *const *public_keys; /* whole authorized_keys lines */
     size_t public_key_count;
-    const char *passwd_hash;   /* crypt(3) hash for default_user, NULL or "" = none; with one, SSH
-                                  password login is on */
-    const char *userdata;      /* what the user gave, plain bytes; NULL = none. Lies in the guest as
-                                  userdata.string; acted on when cloud-init knows it: a script,
-                                  "#cloud-config" and its kin, MIME, these compressed with gzip. Not
-                                  UTF-8: scripts only */
-    size_t userdata_len;       /* at most SEED_USERDATA_MAX */
-    const char *userdata_path; /* folder in the guest for metadata.json, metadata.env,
-                                  userdata.string; NULL or no absolute path = the default,
-                                  /etc/qingcloud/userdata */
+    /* crypt(3) hash for default_user, NULL or "" = none; with one, SSH password login is on */
+    const char *passwd_hash;
+    /* What the user gave, plain bytes, at most SEED_USERDATA_MAX; NULL = none. Lies in the guest as
+     * userdata.string, and is acted on by cloud-init when it is something that cloud-init knows: a
+     * script, "#cloud-config" and its kin, MIME, these compressed with gzip. Not UTF-8: scripts
+     * only. */
+    const char *userdata;
+    size_t userdata_len;
+    /* Folder in the guest for metadata.json, metadata.env, userdata.string; NULL or no absolute
+     * path = the default, /etc/qingcloud/userdata */
+    const char *userdata_path;
     const char *metadata_json; /* QingCloud's metadata file as JSON text; NULL = none */
     const char *metadata_env;  /* the same in lines of NAME=value; NULL = none */
 };

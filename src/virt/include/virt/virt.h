@@ -8,7 +8,8 @@
  * table.
  *
  * The machine's name is the instance's id. Threads: all functions may run at once; calls for one
- * machine are ordered by the caller. A lost connection is opened again by the next call; IM_BUSY
+ * machine are ordered by the caller. The process must ignore SIGPIPE: libvirt writes to the sockets
+ * of daemons that may have died. A lost connection is opened again by the next call; IM_BUSY
  * ("libvirtd at … does not answer …") while it is not to be had. Codes: IM_NOT_FOUND (no such
  * machine), IM_NO_RESOURCE, IM_TIMEOUT, IM_UNSUPPORTED, IM_INTERNAL. */
 #ifndef VIRT_VIRT_H
