@@ -553,6 +553,14 @@ def crowd(w):
     check(status == 200, "and when they are gone there is room again")
 
 
+def half_closed(w):
+    """Clients that end their side with the request, more than one address may have connections."""
+    post = clients.PythonSdkPost(w.daemon.port, w.ann.key, w.ann.secret)
+    request = post.request({**post.common("DescribeZones"), "filler": "a" * 30000})
+    answered = sum(exchange(w.daemon.port, request, shut=True, timeout=5)[0] == 200 for _ in range(1000))
+    check(answered == 1000, "a thousand clients that say no more than one request are answered", answered)
+
+
 def resets(w):
     """Connections that are torn down in the middle."""
     whole = zone_request(w)
@@ -611,7 +619,7 @@ def main():
         check(not missing, "the manual has the errors of each action", missing)
         check(cases >= 100, "%d malformed requests" % cases)
         check(len(seen) >= 100, "with %d different errors" % len(seen))
-        for part in (pipelined, crowd, resets, slow_upload):
+        for part in (pipelined, crowd, half_closed, resets, slow_upload):
             part(w)
         check(w.count() == before, "nothing was made and nothing is lost", (before, w.count()))
         check(daemon.rss_mib() < RSS_MAX_MIB, "RSS is %.0f MiB" % daemon.rss_mib())
