@@ -282,6 +282,9 @@ extern const struct listing image_listing, instance_listing, keypair_listing, jo
  * `otherwise_keep`: with none given, the login stays as it is. */
 bool cli_login_params(struct cli *cli, bool otherwise_keep, struct client_params *params,
                       struct im_err *err) IM_MUST_CHECK;
+/* A new password, read from standard input. */
+bool cli_password_param(struct cli *cli, struct client_params *params,
+                        struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_ssh(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_console(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 /* Our known_hosts no longer vouches for this machine: it has a new system. */

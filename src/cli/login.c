@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static bool password(struct cli *cli, struct client_params *params, struct im_err *err) {
+bool cli_password_param(struct cli *cli, struct client_params *params, struct im_err *err) {
     IM_AUTO(free_auto) char *text = NULL;
 
     if (isatty(STDIN_FILENO))
@@ -13,7 +13,6 @@ static bool password(struct cli *cli, struct client_params *params, struct im_er
     text = cli_read_line(stdin, true);
     if (im_str_empty(text))
         return cli_usage(cli, err, "no password came from standard input");
-    client_param(params, "login_mode", "passwd");
     client_param(params, "login_passwd", text);
     explicit_bzero(text, strlen(text));
     return true;
@@ -84,8 +83,10 @@ bool cli_login_params(struct cli *cli, bool otherwise_keep, struct client_params
         use_keypair(params, keypair);
         return true;
     }
-    if (cli_flag(cli, "password-stdin"))
-        return password(cli, params, err);
+    if (cli_flag(cli, "password-stdin")) {
+        client_param(params, "login_mode", "passwd");
+        return cli_password_param(cli, params, err);
+    }
     if (given > 0 || otherwise_keep)
         return true;
     return only_keypair(cli, params, err);

@@ -228,6 +228,12 @@ static bool reset(struct cli *cli, struct im_err *err) {
     return true;
 }
 
+static bool password(struct cli *cli, struct im_err *err) {
+    IM_AUTO(client_params_done) struct client_params params = {0};
+
+    return cli_password_param(cli, &params, err) && call_on(cli, "ResetPassword", &params, err);
+}
+
 static bool modify(struct cli *cli, struct im_err *err) {
     return cli_modify(cli, "ModifyInstanceAttributes", "instance", err);
 }
@@ -344,6 +350,12 @@ const struct command instance_commands[] = {
     {"reset", "INSTANCE…", 1, 1000, "@instance", GROUP_WAIT, reset_options, reset,
      "Makes the system disk anew from the image; what is on it is lost.", NULL,
      "imprint instance reset i-4kq0z8pw --wait"},
+    {"password", "INSTANCE…", 1, 100, "@instance", GROUP_WAIT, cli_no_options, password,
+     "Sets the login user's password, read from standard input.",
+     "At once where the guest agent runs, else at the next boot; 'imprint instance show' tells "
+     "which. "
+     "Only its hash is kept.",
+     "imprint instance password i-4kq0z8pw --wait < password.txt"},
     {"modify", "INSTANCE", 1, 1, "@instance", 0, modify_options, modify,
      "Changes name and description of an instance.", NULL,
      "imprint instance modify i-4kq0z8pw --name web-1"},

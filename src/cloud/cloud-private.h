@@ -308,6 +308,11 @@ bool login_check(const char *mode, const char *keypair, const char *password, ch
  * on that platform. */
 bool login_fits(struct db_conn *conn, const struct caller *caller, const char *platform,
                 const char *keypair, struct im_err *err) IM_MUST_CHECK;
+/* Who logs in to it (owned), by its image; and whether its machine should be asked. */
+bool login_user(struct cloud *cloud, const char *instance_id, char **ret_user, bool *ret_running,
+                struct im_err *err) IM_MUST_CHECK;
+/* Is it a password that the rules allow? */
+bool password_fits(const char *password, struct im_err *err) IM_MUST_CHECK;
 bool keypair_link_add(struct db_conn *conn, const char *keypair_id, const char *instance_id,
                       struct im_err *err) IM_MUST_CHECK;
 
@@ -350,9 +355,10 @@ extern const struct job_verb image_import_verb, image_capture_verb, image_clone_
     image_delete_verb, instance_run_verb, instance_start_verb, instance_stop_verb,
     instance_restart_verb, instance_terminate_verb, instance_cease_verb, instance_resize_verb,
     instance_reset_verb, instance_clone_verb, keypair_attach_verb, keypair_detach_verb,
-    volume_create_verb, volume_delete_verb, volume_attach_verb, volume_detach_verb,
-    volume_resize_verb, volume_clone_verb, snapshot_create_verb, snapshot_delete_verb,
-    snapshot_apply_verb, snapshot_volume_verb, snapshot_instance_image_verb, snapshot_image_verb;
+    password_reset_verb, volume_create_verb, volume_delete_verb, volume_attach_verb,
+    volume_detach_verb, volume_resize_verb, volume_clone_verb, snapshot_create_verb,
+    snapshot_delete_verb, snapshot_apply_verb, snapshot_volume_verb, snapshot_instance_image_verb,
+    snapshot_image_verb;
 
 /* --- recover.c -------------------------------------------------------------------------------- */
 

@@ -153,7 +153,7 @@ bool instance_cease(struct cloud *cloud, struct db_conn *conn, struct instance *
 
 /* --- Logins ----------------------------------------------------------------------------------- */
 
-static bool password_fits(const char *password, struct im_err *err) {
+bool password_fits(const char *password, struct im_err *err) {
     size_t len = strlen(password);
     bool lower = false, upper = false, digit = false;
 

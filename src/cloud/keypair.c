@@ -177,8 +177,8 @@ bool cloud_keypairs_attach(struct cloud *cloud, const struct caller *caller,
     return ids_unique("keypairs", ids, &unique, err) && instance_batch_run(&batch, ret_job_id, err);
 }
 
-static bool login_user(struct cloud *cloud, const char *instance_id, char **ret_user,
-                       bool *ret_running, struct im_err *err) {
+bool login_user(struct cloud *cloud, const char *instance_id, char **ret_user, bool *ret_running,
+                struct im_err *err) {
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
     IM_AUTO(instance_free_auto) struct instance *instance = NULL;
     IM_AUTO(image_free_auto) struct image *image = NULL;
@@ -201,7 +201,7 @@ static bool keys_run(struct job_run *run, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
     IM_AUTO(free_auto) char *user = NULL;
     const struct wire_value *lines;
-    const char *keys[16];
+    IM_AUTO(free_auto) const char **keys = NULL;
     bool running = false, detach = strcmp(run->job->job_action, "DetachKeyPairs") == 0;
     struct im_err guest = {0};
     size_t count = 0;
@@ -209,7 +209,8 @@ static bool keys_run(struct job_run *run, struct im_err *err) {
     if (data == NULL || !login_user(cloud, run->item->resource_id, &user, &running, err))
         return false;
     lines = wire_get(wire_root(data), "lines");
-    for (; count < wire_count(lines) && count < 16; count++)
+    keys = im_alloc((wire_count(lines) + 1) * sizeof(*keys));
+    for (; count < wire_count(lines); count++)
         keys[count] = wire_as_text(wire_at(lines, count), "");
     if (running && !virt_authorized_keys(cloud->config.virt, run->item->resource_id, user, keys,
                                          count, detach, &guest))

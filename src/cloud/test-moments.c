@@ -104,6 +104,8 @@ WRAP(virt_resume, (VIRT, ERR), virt, name, err)
 WRAP(virt_fs_freeze, (VIRT, int64_t timeout_ms, bool *ret_frozen, ERR), virt, name, timeout_ms,
      ret_frozen, err)
 WRAP(virt_fs_thaw, (VIRT, ERR), virt, name, err)
+WRAP(virt_set_password, (VIRT, const char *user, const char *hash, ERR), virt, name, user, hash,
+     err)
 WRAP(virt_authorized_keys,
      (VIRT, const char *user, const char *const keys[], size_t count, bool removing, ERR), virt,
      name, user, keys, count, removing, err)

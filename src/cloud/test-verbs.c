@@ -137,6 +137,12 @@ CALL(detach) {
     return keys(rig, caller, id, true, ret_job_id, err);
 }
 
+CALL(password) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_password_reset(rig->cloud, caller, &ids, "Secret4you", ret_job_id, err);
+}
+
 CALL(image_clone) {
     return cloud_image_clone(rig->cloud, caller, id, 1, NULL, ret_made, ret_job_id, err);
 }
@@ -322,6 +328,13 @@ REACHED(was_reset) {
            !im_str_empty(instance->passwd_hash);
 }
 
+REACHED(has_password) {
+    IM_AUTO(instance_free_auto) struct instance *instance = rig_instance_row(rig, id);
+
+    (void) made;
+    return instance->transition_status == TRANSITION_NONE && !im_str_empty(instance->passwd_hash);
+}
+
 REACHED(captured) { return stopped(rig, id, made) && rig_image_is(rig, made, IMAGE_AVAILABLE); }
 
 REACHED(cloned) { return running(rig, id, made) && made_running(rig, id, made); }
@@ -449,6 +462,8 @@ const struct rig_verb rig_verbs[] = {
     {"CeaseInstances", ON_TERMINATED, cease, ceased},
     {"AttachKeyPairs", ON_RUNNING, attach, running},
     {"DetachKeyPairs", ON_RUNNING, detach, running},
+    {"ResetPassword", ON_RUNNING, password, has_password},
+    {"ResetPassword of a stopped instance", ON_STOPPED, password, has_password},
     {"CloneImages", ON_IMAGE, image_clone, image_made},
     {"DeleteImages", ON_IMAGE, image_delete, image_deleted},
     {"DeleteImages at once", ON_IMAGE, image_cease, image_ceased},

@@ -439,6 +439,14 @@ bool cloud_image_clone(struct cloud *cloud, const struct caller *caller, const c
     return job("image_clone", NULL, ret_job_id, err);
 }
 
+bool cloud_password_reset(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *instance_ids, const char *password,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    UNUSED;
+    (void) password;
+    return job("password_reset", instance_ids, ret_job_id, err);
+}
+
 bool cloud_images_delete(struct cloud *cloud, const struct caller *caller,
                          const struct im_strings *image_ids, bool direct_cease,
                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {

@@ -16,6 +16,7 @@ INSTANCE_VERB(terminate_instances);
 INSTANCE_VERB(cease_instances);
 INSTANCE_VERB(resize_instances);
 INSTANCE_VERB(reset_instances);
+INSTANCE_VERB(reset_password);
 INSTANCE_VERB(modify_instance);
 INSTANCE_VERB(clone_instances);
 

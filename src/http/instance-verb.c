@@ -217,6 +217,24 @@ const struct http_param reset_instances_params[] = {
     {0},
 };
 
+bool reset_password(struct request *request, struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings ids = {0};
+    char job_id[IM_JOB_ID_MAX];
+
+    request_list(request, "instances", &ids);
+    return job_reply(request,
+                     cloud_password_reset(request->cloud, &request->caller, &ids,
+                                          request_text(request, "login_passwd"), job_id, err),
+                     job_id);
+}
+
+const struct http_param reset_password_params[] = {
+    IDS,
+    {"login_passwd", HTTP_TEXT, HTTP_REQUIRED | HTTP_SECRET, 0, 128, NULL, NULL,
+     "new password of the login user"},
+    {0},
+};
+
 bool modify_instance(struct request *request, struct im_err *err) {
     return cloud_instance_modify(
         request->cloud, &request->caller, request_text(request, "instance"),

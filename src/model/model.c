@@ -299,6 +299,7 @@ const struct verb_rule instance_rules[] = {
     {"CeaseInstances", ON(INSTANCE_TERMINATED), TRANSITION_TERMINATING, "can not be ceased"},
     {"AttachKeyPairs", ALIVE, TRANSITION_UPDATING, "can not take key pairs"},
     {"DetachKeyPairs", ALIVE, TRANSITION_UPDATING, "can not take key pairs"},
+    {"ResetPassword", ALIVE, TRANSITION_UPDATING, "can not get a new password"},
     {"AttachVolumes", ALIVE, TRANSITION_NONE, "can not take volumes"},
     {"DetachVolumes", ALIVE, TRANSITION_NONE, "can not give volumes back"},
     {"CreateSnapshots", ALIVE, TRANSITION_NONE, "can not be backed up"},

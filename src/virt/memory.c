@@ -503,10 +503,10 @@ static bool memory_thaw(struct virt_driver *driver, const char *name, struct im_
 }
 
 static bool memory_password(struct virt_driver *driver, const char *name, const char *user,
-                            const char *password, struct im_err *err) {
+                            const char *hash, struct im_err *err) {
     LOCKED();
 
-    (void) user, (void) password;
+    (void) user, (void) hash;
     return need(driver, name, err) != NULL;
 }
 

@@ -48,7 +48,7 @@ struct virt_ops {
                       bool *ret_frozen, struct im_err *err);
     bool (*fs_thaw)(struct virt_driver *driver, const char *name, struct im_err *err);
     bool (*set_password)(struct virt_driver *driver, const char *name, const char *user,
-                         const char *password, struct im_err *err);
+                         const char *hash, struct im_err *err);
     bool (*authorized_keys)(struct virt_driver *driver, const char *name, const char *user,
                             const char *const keys[], size_t count, bool remove,
                             struct im_err *err);

@@ -340,11 +340,11 @@ bool virt_fs_thaw(struct virt *virt, const char *name, struct im_err *err) {
     CALL(virt, fs_thaw, name);
 }
 
-bool virt_set_password(struct virt *virt, const char *name, const char *user, const char *password,
+bool virt_set_password(struct virt *virt, const char *name, const char *user, const char *hash,
                        struct im_err *err) {
     if (!name_ok(name, err))
         return false;
-    CALL(virt, set_password, name, user, password);
+    CALL(virt, set_password, name, user, hash);
 }
 
 bool virt_authorized_keys(struct virt *virt, const char *name, const char *user,

@@ -281,6 +281,11 @@ bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
                            struct im_strings *ret_instance_ids, char ret_job_id[IM_JOB_ID_MAX],
                            struct im_err *err) IM_MUST_CHECK;
 
+/* Of the image's login user: at once where a guest agent is connected, else at the next boot. */
+bool cloud_password_reset(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *instance_ids, const char *password,
+                          char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+
 /* How to reach an instance by SSH from this host. */
 struct ssh_address {
     char host[64];

@@ -175,8 +175,9 @@ bool virt_disk_devices(struct virt *virt, const char *name, struct virt_device *
 bool virt_fs_freeze(struct virt *virt, const char *name, int64_t timeout_ms, bool *ret_frozen,
                     struct im_err *err) IM_MUST_CHECK;
 bool virt_fs_thaw(struct virt *virt, const char *name, struct im_err *err) IM_MUST_CHECK;
-/* A connected agent sets the password of `user`; IM_UNSUPPORTED without agent. */
-bool virt_set_password(struct virt *virt, const char *name, const char *user, const char *password,
+/* A connected agent sets the password of `user`, given as its crypt(3) hash: the password itself is
+ * not ours to keep. IM_UNSUPPORTED without agent. */
+bool virt_set_password(struct virt *virt, const char *name, const char *user, const char *hash,
                        struct im_err *err) IM_MUST_CHECK;
 /* Puts public keys (authorized_keys lines) for `user` in place, adding or removing; IM_UNSUPPORTED
  * without agent. */
