@@ -18,7 +18,7 @@ enum { MOMENTS_MAX = 200 };
 /* What the process that dies tells the one that comes after it. */
 struct will {
     struct moment_machines machines;
-    char subject[IM_ID_MAX], made[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
+    char subject[IM_ID_MAX], companion[IM_ID_MAX], made[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
 };
 static struct will *will;
 
@@ -50,6 +50,7 @@ static void live(const struct rig_verb *verb, unsigned n) {
 
     rig_open(&rig, test_folder(), &options);
     rig_subject(&rig, &rig.alice, verb->subject, will->subject);
+    memcpy(will->companion, rig.companion, sizeof(will->companion));
     jobs_end();
     moments_arm(&moments);
     moments_enter();
@@ -65,25 +66,35 @@ static void live(const struct rig_verb *verb, unsigned n) {
 
 /* --- The one that comes after it ------------------------------------------------------------ */
 
+static void runs_on(const struct moment_machine *before) {
+    struct virt_layer layers[MOMENT_DISKS];
+    struct virt_disk disks[MOMENT_DISKS];
+    struct virt_machine machine = {.name = before->name,
+                                   .uuid = "00000000-0000-4000-8000-000000000000",
+                                   .vcpus = 1,
+                                   .memory_mib = RIG_MEMORY_MIB,
+                                   .firmware = "bios",
+                                   .disks = disks};
+    struct im_err err = {0};
+
+    for (int i = 0; i < MOMENT_DISKS; i++) {
+        if (before->disks[i].serial[0] == '\0')
+            continue;
+        layers[i] = (struct virt_layer){.path = before->disks[i].path, .format = "qcow2"};
+        disks[machine.disk_count++] = (struct virt_disk){
+            .serial = before->disks[i].serial, .layers = &layers[i], .layer_count = 1};
+    }
+    if (!virt_start(rig.virt, &machine, &err))
+        test_note("%s", err.text);
+}
+
 /* Machines do not end with the process that started them. */
 static void machines_ran_on(void) {
     struct moment_machines before = will->machines;
 
-    for (int i = 0; i < MOMENT_MACHINES; i++) {
-        struct virt_layer layer = {.path = "/as/before", .format = "qcow2"};
-        struct virt_disk disk = {.serial = before.names[i], .layers = &layer, .layer_count = 1};
-        struct virt_machine machine = {.name = before.names[i],
-                                       .uuid = "00000000-0000-4000-8000-000000000000",
-                                       .vcpus = 1,
-                                       .memory_mib = RIG_MEMORY_MIB,
-                                       .firmware = "bios",
-                                       .disks = &disk,
-                                       .disk_count = 1};
-        struct im_err err = {0};
-
-        if (before.names[i][0] != '\0' && !virt_start(rig.virt, &machine, &err))
-            test_note("%s", err.text);
-    }
+    for (int i = 0; i < MOMENT_MACHINES; i++)
+        if (before.items[i].name[0] != '\0')
+            runs_on(&before.items[i]);
 }
 
 /* A job that calls itself successful must have led to the verb's end. */
@@ -105,6 +116,7 @@ static void come_after(const struct rig_verb *verb) {
     bool told;
 
     rig_open(&rig, test_folder(), &options);
+    memcpy(rig.companion, will->companion, sizeof(rig.companion));
     machines_ran_on();
     if (!cloud_start(rig.cloud, &err))
         test_note("start: %s", err.text);

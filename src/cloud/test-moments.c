@@ -91,12 +91,6 @@ WRAP(storage_import_end, (POOL, const char *name, int fd, ERR), pool, name, fd, 
 #define VIRT struct virt *virt, const char *name
 WRAP(virt_host, (struct virt * virt, struct virt_host *ret_host, ERR), virt, ret_host, err)
 WRAP(virt_state, (VIRT, enum virt_state *ret_state, ERR), virt, name, ret_state, err)
-WRAP(virt_switch_disks, (VIRT, const struct virt_switch *switches, size_t count, ERR), virt, name,
-     switches, count, err)
-WRAP(virt_attach_disk, (VIRT, const struct virt_disk *disk, ERR), virt, name, disk, err)
-WRAP(virt_detach_disk,
-     (VIRT, const char *serial, int64_t timeout_ms, const volatile bool *cancel, ERR), virt, name,
-     serial, timeout_ms, cancel, err)
 WRAP(virt_resize_disk, (VIRT, const char *serial, uint64_t size, ERR), virt, name, serial, size,
      err)
 WRAP(virt_pause, (VIRT, ERR), virt, name, err)
@@ -168,38 +162,97 @@ bool __wrap_virt_shutdown(VIRT, ERR) {
            !ends(number, true, "virt_shutdown", err);
 }
 
-/* --- Calls after which a machine runs or does not ----------------------------------------------
- */
+/* --- Calls that change which machines run, and with which disks ------------------------------- */
 
-static void note(const char *name, bool running) {
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    int at = -1;
+static pthread_mutex_t machines_lock = PTHREAD_MUTEX_INITIALIZER;
 
-    if (moment_machines == NULL)
-        return;
-    pthread_mutex_lock(&lock);
-    for (int i = 0; i < MOMENT_MACHINES; i++)
-        if (strcmp(moment_machines->names[i], name) == 0)
-            at = i;
-    for (int i = 0; i < MOMENT_MACHINES && at < 0; i++)
-        if (moment_machines->names[i][0] == '\0')
-            at = i;
-    snprintf(moment_machines->names[at < 0 ? 0 : at], 64, "%s", running ? name : "");
-    pthread_mutex_unlock(&lock);
+/* The entry of that name; a free one, cleared, if there is none and `make` is set; else NULL. */
+static struct moment_machine *machine_of(const char *name, bool make) {
+    struct moment_machine *free_one = NULL;
+
+    for (int i = 0; moment_machines != NULL && i < MOMENT_MACHINES; i++) {
+        struct moment_machine *machine = &moment_machines->items[i];
+
+        if (strcmp(machine->name, name) == 0)
+            return machine;
+        if (machine->name[0] == '\0' && free_one == NULL)
+            free_one = machine;
+    }
+    if (!make || free_one == NULL)
+        return NULL;
+    *free_one = (struct moment_machine){0};
+    snprintf(free_one->name, sizeof(free_one->name), "%s", name);
+    return free_one;
 }
 
-#define WRAP_POWER(function, params, machine, running, ...)                                        \
+/* A path of NULL takes the disk away. */
+static void note_disk(struct moment_machine *machine, const char *serial, const char *path) {
+    int at = -1;
+
+    for (int i = 0; i < MOMENT_DISKS; i++)
+        if (strcmp(machine->disks[i].serial, serial) == 0)
+            at = i;
+    for (int i = 0; i < MOMENT_DISKS && at < 0; i++)
+        if (machine->disks[i].serial[0] == '\0')
+            at = i;
+    if (at < 0)
+        return;
+    snprintf(machine->disks[at].serial, sizeof(machine->disks[at].serial), "%s",
+             path ? serial : "");
+    snprintf(machine->disks[at].path, sizeof(machine->disks[at].path), "%s", path ? path : "");
+}
+
+static void note_start(const struct virt_machine *started) {
+    struct moment_machine *machine;
+
+    pthread_mutex_lock(&machines_lock);
+    machine = machine_of(started->name, true);
+    for (size_t i = 0; machine != NULL && i < started->disk_count; i++)
+        note_disk(machine, started->disks[i].serial, started->disks[i].layers[0].path);
+    pthread_mutex_unlock(&machines_lock);
+}
+
+static void note_off(const char *name) {
+    struct moment_machine *machine;
+
+    pthread_mutex_lock(&machines_lock);
+    machine = machine_of(name, false);
+    if (machine != NULL)
+        machine->name[0] = '\0';
+    pthread_mutex_unlock(&machines_lock);
+}
+
+static void note_switches(const char *name, const struct virt_switch *switches, size_t count) {
+    struct moment_machine *machine;
+
+    pthread_mutex_lock(&machines_lock);
+    machine = machine_of(name, false);
+    for (size_t i = 0; machine != NULL && i < count; i++)
+        note_disk(machine, switches[i].serial, switches[i].path);
+    pthread_mutex_unlock(&machines_lock);
+}
+
+#define WRAP_CHANGE(function, params, noted, ...)                                                  \
     bool __real_##function params;                                                                 \
     bool __wrap_##function params;                                                                 \
     bool __wrap_##function params {                                                                \
         unsigned number_ = moment();                                                               \
         if (ends(number_, false, #function, err) || !__real_##function(__VA_ARGS__))               \
             return false;                                                                          \
-        note(machine, running);                                                                    \
+        noted;                                                                                     \
         return !ends(number_, true, #function, err);                                               \
     }
-WRAP_POWER(virt_start, (struct virt * virt, const struct virt_machine *machine, ERR), machine->name,
-           true, virt, machine, err)
-WRAP_POWER(virt_destroy, (VIRT, ERR), name, false, virt, name, err)
-WRAP_POWER(virt_wait_off, (VIRT, int64_t timeout_ms, const volatile bool *cancel, ERR), name, false,
-           virt, name, timeout_ms, cancel, err)
+WRAP_CHANGE(virt_start, (struct virt * virt, const struct virt_machine *machine, ERR),
+            note_start(machine), virt, machine, err)
+WRAP_CHANGE(virt_destroy, (VIRT, ERR), note_off(name), virt, name, err)
+WRAP_CHANGE(virt_wait_off, (VIRT, int64_t timeout_ms, const volatile bool *cancel, ERR),
+            note_off(name), virt, name, timeout_ms, cancel, err)
+WRAP_CHANGE(virt_switch_disks, (VIRT, const struct virt_switch *switches, size_t count, ERR),
+            note_switches(name, switches, count), virt, name, switches, count, err)
+WRAP_CHANGE(virt_attach_disk, (VIRT, const struct virt_disk *disk, ERR),
+            note_switches(name, &(struct virt_switch){disk->serial, disk->layers[0].path}, 1), virt,
+            name, disk, err)
+WRAP_CHANGE(virt_detach_disk,
+            (VIRT, const char *serial, int64_t timeout_ms, const volatile bool *cancel, ERR),
+            note_switches(name, &(struct virt_switch){serial, NULL}, 1), virt, name, serial,
+            timeout_ms, cancel, err)

@@ -38,11 +38,17 @@ unsigned moments_statements(void);
 void moments_deaf(int presses);
 int moments_presses_left(void);
 
-/* Machines that run by what was seen of start and stop, also for a process that inherits this one's
- * memory map: they outlive the process that started them. */
-enum { MOMENT_MACHINES = 16 };
+/* Machines that run, with the disks they have, by what was seen of the calls that change them; also
+ * for a process that inherits this one's memory map: they outlive the process that started them. */
+enum { MOMENT_MACHINES = 16, MOMENT_DISKS = 6 };
+struct moment_machine {
+    char name[64]; /* "" = free */
+    struct {
+        char serial[64], path[256];
+    } disks[MOMENT_DISKS];
+};
 struct moment_machines {
-    char names[MOMENT_MACHINES][64];
+    struct moment_machine items[MOMENT_MACHINES];
 };
 extern struct moment_machines *moment_machines; /* NULL: not kept */
 
