@@ -4,7 +4,9 @@
  * real packet filter, busybox as the machines' DHCP client. */
 #include "net-private.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -303,6 +305,27 @@ static void send_from(char name, const char *source, const char *to) {
     (void) sh("ip netns exec %c busybox ping -c 1 -W 1 -w 1 -I %s %s", name, source, to);
 }
 
+/* A datagram from this port of a machine to one of the host. */
+static bool send_udp(char name, int from, int to) {
+    pid_t child = fork();
+    int status = 1;
+
+    if (child == 0) {
+        IM_AUTO(free_auto) char *path = im_printf("/run/netns/%c", name);
+        int there = open(path, O_RDONLY | O_CLOEXEC), fd;
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t) from)};
+
+        if (setns(there, CLONE_NEWNET) < 0 || (fd = socket(AF_INET, SOCK_DGRAM, 0)) < 0 ||
+            bind(fd, (struct sockaddr *) &address, sizeof(address)) < 0)
+            _exit(1);
+        address.sin_port = htons((uint16_t) to);
+        address.sin_addr.s_addr = inet_addr("10.180.0.1");
+        _exit(sendto(fd, "offer", 5, 0, (struct sockaddr *) &address, sizeof(address)) != 5);
+    }
+    waitpid(child, &status, 0);
+    return status == 0;
+}
+
 static void test_spoofing(void) {
     check(sh("ip -n b addr add 10.180.0.10/20 dev eth0"), "b takes the address of a");
     listen_for("ip saddr 10.180.0.11");
@@ -328,12 +351,9 @@ static void test_spoofing(void) {
               !heard(),
           "nor given the address of a");
     check(sh("ip -n b link set eth0 address %s", MAC_B), "b has its own MAC again");
-    listen_for("udp sport 67");
-    check(
-        sh("echo offer | ip netns exec b busybox timeout 2 busybox nc -u -p 67 -w 1 10.180.0.1 68;"
-           " true") &&
-            !heard(),
-        "it is no DHCP server");
+    listen_for("udp dport 68");
+    check(send_udp('b', 67, 68) && !heard() && send_udp('b', 66, 68) && heard(),
+          "it is no DHCP server");
     check(pings('b', "10.180.0.1"), "as itself it is heard");
     check(!sh("ip -n b -6 addr add fd00::b/64 dev eth0 nodad && ip -n a -6 addr add fd00::a/64 dev"
               " eth0 nodad && ip netns exec b busybox ping6 -c 1 -W 1 -w 1 fd00::a"),
@@ -355,6 +375,11 @@ static void test_replug(void) {
              "a machine is plugged that never runs");
     check_ok(net_plug(net, MAC_A, "10.180.0.20", "gamma", &err), "a gets another address and name");
     check(!pings('a', "10.180.0.1"), "the old one is no longer heard");
+    check_ok(net_plug(net, MAC_B, "10.180.0.10", "beta", &err), "b gets the address of a");
+    check(dhcp('b') && has_address('b', "10.180.0.10"), "whose lease is not in the way: %s",
+          said());
+    check_ok(net_plug(net, MAC_B, "10.180.0.11", "beta", &err), "and its own again");
+    check(dhcp('b'), "by DHCP: %s", said());
     check(dhcp('a') && has_address('a', "10.180.0.20") && pings('a', "10.180.0.1"),
           "the new one takes effect at once: %s", said());
     check(resolves('b', "gamma", "10.180.0.20") && !resolves('b', "alpha", "10.*") &&
