@@ -134,12 +134,14 @@ bool cli_instance_console(struct cli *cli, struct im_err *err) {
         return false;
     }
     session.console = console;
-    if (session.terminal && !cli->quiet)
-        fprintf(stderr, "serial console of %s; Ctrl-] leaves, Enter may wake it up\n", id);
+    /* Before anything is said: who answers at once must not have it echoed and kept by the
+     * terminal. */
     if (session.terminal)
         make_raw();
     else
         cli_catch_interrupts();
+    if (session.terminal && !cli->quiet)
+        fprintf(stderr, "serial console of %s; Ctrl-] leaves, Enter may wake it up\r\n", id);
     passed = join(&session, err);
     restore();
     if (session.terminal && !cli->quiet)
