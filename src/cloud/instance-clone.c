@@ -10,7 +10,7 @@
 
 struct clone {
     const struct im_strings *vxnets; /* "instance|vxnet[|ip]" */
-    struct im_strings *ret_ids;
+    struct im_strings *ret_ids, *ret_volumes;
 };
 
 /* The networks asked for this source; without any, those the source has. */
@@ -99,18 +99,93 @@ static bool add_clone(struct instance_batch *batch, struct db_conn *conn,
            nics_plan(batch->cloud, conn, copy, &vxnets, group, err);
 }
 
+/* --- Its volumes, which the clone gets copies of ---------------------------------------------- */
+
+/* Those of the source, locked for the freeze. */
+struct attached {
+    struct volume **items;
+    size_t count;
+};
+
+static void attached_done(struct attached *attached) {
+    record_list_free(&volume_type, (void **) attached->items, attached->count);
+}
+
+static bool attached_lock(struct db_conn *conn, const struct instance *source,
+                          struct attached *ret_attached, struct im_err *err) {
+    if (!volumes_of(conn, source->instance_id, &ret_attached->items, &ret_attached->count, err))
+        return false;
+    for (size_t i = 0; i < ret_attached->count; i++) {
+        struct volume *volume = ret_attached->items[i];
+
+        if (!volume_allows(volume, "CloneVolumes", err))
+            return false;
+        volume->busy = 1;
+        if (!record_update_fields(conn, &volume_type, volume, (const char *const[]){"busy", NULL},
+                                  err))
+            return false;
+    }
+    return true;
+}
+
+static bool freeze_with(struct cloud *cloud, struct db_conn *conn, const struct instance *source,
+                        const struct attached *attached, struct wire_writer *data,
+                        struct im_err *err) {
+    IM_AUTO(free_auto) struct disk *disks = im_alloc((attached->count + 1) * sizeof(*disks));
+
+    disks[0] = disk_of_instance(source);
+    for (size_t i = 0; i < attached->count; i++)
+        disks[1 + i] = (struct disk){.kind = DISK_VOLUME,
+                                     .id = attached->items[i]->volume_id,
+                                     .machine = disks[0].machine,
+                                     .layer_id = attached->items[i]->layer_id,
+                                     .size_gib = attached->items[i]->size};
+    return freeze_plan(cloud, conn, disks, attached->count + 1, data, err);
+}
+
+/* Copies, attached to the clone under the same names. */
+static bool add_volumes(struct instance_batch *batch, struct db_conn *conn,
+                        const struct instance *source, const struct attached *attached,
+                        const char *clone_id, struct wire_writer *data, struct im_err *err) {
+    struct clone *clone = batch->arg;
+
+    wire_array_begin(data, "volumes");
+    for (size_t i = 0; i < attached->count; i++) {
+        const struct volume *from = attached->items[i];
+        IM_AUTO(volume_free_auto) struct volume *copy = object_copy(&volume_type, from);
+        IM_AUTO(free_auto) char *pair = NULL;
+
+        im_replace(&copy->owner, batch->caller->user_id);
+        if (!volume_plan(batch->cloud, conn, copy, from->layer_id, err))
+            return false;
+        im_replace(&copy->instance_id, clone_id);
+        im_replace(&copy->device, from->device);
+        if (!record_update(conn, &volume_type, copy, err))
+            return false;
+        pair = im_printf("%s|%s|%s", source->instance_id, from->volume_id, copy->volume_id);
+        im_strings_add(clone->ret_volumes, pair);
+        wire_text(data, NULL, copy->volume_id);
+    }
+    wire_array_end(data);
+    return true;
+}
+
 static bool clone_prepare(struct instance_batch *batch, struct db_conn *conn,
                           struct instance *instance, struct wire_writer *data, struct im_err *err) {
     struct clone *clone = batch->arg;
-    struct disk disk = disk_of_instance(instance);
+    IM_AUTO(attached_done) struct attached attached = {0};
     char layer_id[IM_ID_MAX], clone_id[IM_ID_MAX];
 
-    if (strcmp(batch->ids->items[0], instance->instance_id) == 0)
+    if (strcmp(batch->ids->items[0], instance->instance_id) == 0) {
         im_strings_done(clone->ret_ids); /* the transaction began anew */
-    if (!freeze_plan(batch->cloud, conn, &disk, 1, data, err) ||
+        im_strings_done(clone->ret_volumes);
+    }
+    if (!attached_lock(conn, instance, &attached, err) ||
+        !freeze_with(batch->cloud, conn, instance, &attached, data, err) ||
         !layer_plan(batch->cloud, conn, instance->layer_id, instance->os_disk_size * GIB, layer_id,
                     err) ||
-        !add_clone(batch, conn, instance, layer_id, clone_id, err))
+        !add_clone(batch, conn, instance, layer_id, clone_id, err) ||
+        !add_volumes(batch, conn, instance, &attached, clone_id, data, err))
         return false;
     im_strings_add(clone->ret_ids, clone_id);
     wire_text(data, "clone", clone_id);
@@ -120,9 +195,10 @@ static bool clone_prepare(struct instance_batch *batch, struct db_conn *conn,
 
 bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
                            const struct im_strings *ids, const struct im_strings *vxnets,
-                           struct im_strings *ret_instance_ids, char ret_job_id[IM_JOB_ID_MAX],
-                           struct im_err *err) {
-    struct clone clone = {.vxnets = vxnets, .ret_ids = ret_instance_ids};
+                           struct im_strings *ret_instance_ids, struct im_strings *ret_volumes,
+                           char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    struct clone clone = {
+        .vxnets = vxnets, .ret_ids = ret_instance_ids, .ret_volumes = ret_volumes};
     struct instance_batch batch = {.cloud = cloud,
                                    .caller = caller,
                                    .action = "CloneInstances",
@@ -136,18 +212,60 @@ bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
 /* --- The job: item = the source; the clone's id is in its data -----------------------------------
  */
 
-static bool disk_run(struct job_run *run, struct im_err *err) {
+/* Calls `what` for each of the clone's volumes. */
+static bool each_volume(struct job_run *run, struct db_conn *conn,
+                        bool (*what)(struct job_run *run, struct db_conn *conn,
+                                     struct volume *volume, struct im_err *err),
+                        struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    const struct wire_value *volumes = data ? wire_get(wire_root(data), "volumes") : NULL;
 
-    return data != NULL &&
-           layer_make_head(run->context, wire_get_text(wire_root(data), "layer", ""), err);
+    for (size_t i = 0; i < wire_count(volumes); i++) {
+        IM_AUTO(volume_free_auto) struct volume *volume = NULL;
+
+        if (!record_get(conn, &volume_type, wire_as_text(wire_at(volumes, i), ""), &volume, err) ||
+            !what(run, conn, volume, err))
+            return false;
+    }
+    return data != NULL;
+}
+
+static bool volume_make(struct job_run *run, struct db_conn *conn, struct volume *volume,
+                        struct im_err *err) {
+    (void) conn;
+    return layer_make_head(run->context, volume->layer_id, err);
+}
+
+static bool volume_plug(struct job_run *run, struct db_conn *conn, struct volume *volume,
+                        struct im_err *err) {
+    (void) run;
+    return layer_set_state(conn, volume->layer_id, LAYER_HEAD, err) &&
+           volume_settle(conn, volume->volume_id, VOLUME_IN_USE, err);
+}
+
+static bool volume_give_up(struct job_run *run, struct db_conn *conn, struct volume *volume,
+                           struct im_err *err) {
+    volume->sub_code = 1;
+    im_replace(&volume->device, "");
+    return volume_cease(run->context, conn, volume, err);
+}
+
+static bool disk_run(struct job_run *run, struct im_err *err) {
+    struct cloud *cloud = run->context;
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+
+    return data != NULL && conn != NULL &&
+           layer_make_head(cloud, wire_get_text(wire_root(data), "layer", ""), err) &&
+           each_volume(run, conn, volume_make, err);
 }
 
 static bool disk_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
 
     return data != NULL &&
-           layer_set_state(conn, wire_get_text(wire_root(data), "layer", ""), LAYER_HEAD, err);
+           layer_set_state(conn, wire_get_text(wire_root(data), "layer", ""), LAYER_HEAD, err) &&
+           each_volume(run, conn, volume_plug, err);
 }
 
 static bool start_run(struct job_run *run, struct im_err *err) {
@@ -181,7 +299,8 @@ static bool clone_undone(struct job_run *run, struct db_conn *conn, const struct
         !record_get(conn, &instance_type, wire_get_text(wire_root(data), "clone", ""), &copy, err))
         return false;
     copy->sub_code = 1;
-    return instance_cease(run->context, conn, copy, err);
+    return each_volume(run, conn, volume_give_up, err) &&
+           instance_cease(run->context, conn, copy, err);
 }
 
 static const struct job_step clone_steps[] = {

@@ -84,8 +84,11 @@ CALL(capture) {
 }
 
 CALL(clone_one) {
+    IM_AUTO(im_strings_done) struct im_strings volumes = {0};
     ONE(id);
-    return cloud_instances_clone(rig->cloud, caller, &ids, NULL, ret_made, ret_job_id, err);
+
+    return cloud_instances_clone(rig->cloud, caller, &ids, NULL, ret_made, &volumes, ret_job_id,
+                                 err);
 }
 
 CALL(terminate) {
@@ -183,6 +186,10 @@ CALL(volume_attach) {
     ONE(id);
     (void) ret_made;
     return cloud_volumes_attach(rig->cloud, caller, &ids, rig->companion, ret_job_id, err);
+}
+
+CALL(clone_with_volume) {
+    return clone_one(rig, caller, rig->companion, ret_made, ret_job_id, err) || (id == NULL);
 }
 
 CALL(volume_detach) {
@@ -391,6 +398,19 @@ REACHED(volume_attached) {
            im_str_equal(volume->instance_id, rig->companion);
 }
 
+REACHED(cloned_with_volume) {
+    struct im_err err = {0};
+    struct db_conn *conn = db_take(rig->db, &err);
+    struct volume **volumes = NULL;
+    size_t count = 0;
+    bool has = conn != NULL && volumes_of(conn, made, &volumes, &count, &err) && count == 1 &&
+               volumes[0]->status == VOLUME_IN_USE && strcmp(volumes[0]->volume_id, id) != 0;
+
+    record_list_free(&volume_type, (void **) volumes, count);
+    db_give(conn);
+    return has && cloned(rig, rig->companion, made);
+}
+
 REACHED(volume_detached) {
     IM_AUTO(volume_free_auto) struct volume *volume = rig_volume_row(rig, id);
 
@@ -470,6 +490,7 @@ const struct rig_verb rig_verbs[] = {
     {"ImportImage", ON_NOTHING, image_import, image_made},
     {"CreateVolumes", ON_NOTHING, volume_create, volume_made},
     {"AttachVolumes", ON_VOLUME, volume_attach, volume_attached},
+    {"CloneInstances with a volume", ON_ATTACHED, clone_with_volume, cloned_with_volume},
     {"DetachVolumes", ON_ATTACHED, volume_detach, volume_detached},
     {"ResizeVolumes", ON_VOLUME, volume_resize, volume_grown},
     {"ResizeVolumes while attached", ON_ATTACHED, volume_resize, volume_grown},

@@ -538,12 +538,16 @@ bool cloud_instance_modify(struct cloud *cloud, const struct caller *caller, con
 
 bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
                            const struct im_strings *ids, const struct im_strings *vxnets,
-                           struct im_strings *ret_instance_ids, char ret_job_id[IM_JOB_ID_MAX],
-                           struct im_err *err) {
+                           struct im_strings *ret_instance_ids, struct im_strings *ret_volumes,
+                           char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
     UNUSED;
     (void) vxnets;
-    for (size_t i = 0; i < ids->count; i++)
+    for (size_t i = 0; i < ids->count; i++) {
+        IM_AUTO(free_auto) char *copied = im_printf("%s|vol-f9ufyi00|vol-df3m8o00", ids->items[i]);
+
         im_strings_add(ret_instance_ids, "i-clone000");
+        im_strings_add(ret_volumes, copied);
+    }
     return job("instances_clone", ids, ret_job_id, err);
 }
 

@@ -250,13 +250,28 @@ const struct http_param modify_instance_params[] = {
     {0},
 };
 
+/* Of "instance|volume|copy" those of this instance. */
+static void write_volumes_map(struct wire_writer *writer, const char *instance_id,
+                              const struct im_strings *volumes) {
+    wire_object_begin(writer, "volumes_map");
+    for (size_t i = 0; i < volumes->count; i++) {
+        IM_AUTO(im_strings_done) struct im_strings parts = {0};
+
+        im_strings_split(&parts, volumes->items[i], "|");
+        if (parts.count == 3 && strcmp(parts.items[0], instance_id) == 0)
+            wire_text(writer, parts.items[1], parts.items[2]);
+    }
+    wire_object_end(writer);
+}
+
 bool clone_instances(struct request *request, struct im_err *err) {
-    IM_AUTO(im_strings_done) struct im_strings ids = {0}, vxnets = {0}, made = {0};
+    IM_AUTO(im_strings_done) struct im_strings ids = {0}, vxnets = {0}, made = {0}, volumes = {0};
     char job_id[IM_JOB_ID_MAX];
 
     request_list(request, "instances", &ids);
     request_list(request, "vxnets", &vxnets);
-    if (!cloud_instances_clone(request->cloud, &request->caller, &ids, &vxnets, &made, job_id, err))
+    if (!cloud_instances_clone(request->cloud, &request->caller, &ids, &vxnets, &made, &volumes,
+                               job_id, err))
         return false;
     wire_text(&request->reply, "job_id", job_id);
     wire_strings(&request->reply, "instances", &made);
@@ -266,6 +281,7 @@ bool clone_instances(struct request *request, struct im_err *err) {
         wire_object_begin(&request->reply, "instance_map");
         wire_text(&request->reply, ids.items[i], made.items[i]);
         wire_object_end(&request->reply);
+        write_volumes_map(&request->reply, ids.items[i], &volumes);
         wire_object_end(&request->reply);
     }
     wire_object_end(&request->reply);

@@ -226,8 +226,8 @@ static void test_replies(void) {
     check(strstr(reply, "\"private_key\":\"\"") != NULL, "private_key is there, empty");
     expect("action=CreateKeyPair&mode=user&keypair_name=k", 1100, "[public_key]");
     expect("action=CloneInstances&instances.1=i-a&instances.2=i-b", 0, NULL);
-    check(strstr(reply, "\"instance_set\":{\"i-a\":{\"instance_map\":{\"i-a\":\"i-clone000\"}},"
-                        "\"i-b\":") != NULL,
+    check(strstr(reply, "\"instance_set\":{\"i-a\":{\"instance_map\":{\"i-a\":\"i-clone000\"},"
+                        "\"volumes_map\":{\"vol-f9ufyi00\":\"vol-df3m8o00\"}},\"i-b\":") != NULL,
           "CloneInstances shows an object by source");
     expect("action=DescribeVxnets&vxnets.1=vxnet-0", 0, NULL);
     check(strstr(reply, "\"total_count\":1") != NULL, "the basic network is there");

@@ -275,11 +275,12 @@ bool cloud_instances_reset(struct cloud *cloud, const struct caller *caller,
 bool cloud_instance_modify(struct cloud *cloud, const struct caller *caller, const char *id,
                            const char *instance_name, const char *description, int64_t nic_mqueue,
                            struct im_err *err) IM_MUST_CHECK;
-/* ret_instance_ids[i] is the clone of ids[i]. vxnets: "instance|vxnet[|ip]". */
+/* ret_instance_ids[i] is the clone of ids[i], with copies of the volumes it has: ret_volumes are
+ * "instance|volume|copy". vxnets: "instance|vxnet[|ip]". */
 bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
                            const struct im_strings *ids, const struct im_strings *vxnets,
-                           struct im_strings *ret_instance_ids, char ret_job_id[IM_JOB_ID_MAX],
-                           struct im_err *err) IM_MUST_CHECK;
+                           struct im_strings *ret_instance_ids, struct im_strings *ret_volumes,
+                           char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
 
 /* Of the image's login user: at once where a guest agent is connected, else at the next boot. */
 bool cloud_password_reset(struct cloud *cloud, const struct caller *caller,
