@@ -127,8 +127,7 @@ static void walk(const struct rig_verb *verb, bool after) {
 
 static unsigned asked_for_lists(void) {
     IM_AUTO(query_done)
-    struct query query = {.limit = 100},
-                 pairs = {.limit = 100}, works = {.limit = 100};
+    struct query query = {.limit = 100}, pairs = {.limit = 100}, works = {.limit = 100};
     IM_AUTO(instance_list_done) struct instance_list instances = {0};
     IM_AUTO(keypair_list_done) struct keypair_list keypairs = {0};
     IM_AUTO(job_list_done) struct job_list jobs = {0};

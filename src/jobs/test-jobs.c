@@ -223,6 +223,7 @@ static void test_cancel(void) {
     jobs_overlay(jobs, job);
     check(job->total_bytes == 1000000 && job->done_bytes > 0 && job->rate_bytes > 0,
           "progress and rate of both items are shown");
+    check(job->status == JOB_WORKING, "and that it is at work, within its first step");
     check_ok(jobs_cancel(jobs, conn, job_id, &err), "it is cancelled");
     check_ok(jobs_wait(jobs, job_id, 5000, &err), "it ends soon");
     check_err(jobs_cancel(jobs, conn, job_id, &err), IM_WRONG_STATE, "a finished job can not be");

@@ -340,6 +340,7 @@ void lv_close(struct virt_driver *driver) {
     free(driver->uri);
     free(driver->state_dir);
     free(driver->emulator);
+    im_strings_done(&driver->taken_back);
     free(driver);
 }
 

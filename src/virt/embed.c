@@ -17,7 +17,7 @@
 #define OURS "# Written by imprintd at each start. A file without this line is yours and stays.\n"
 
 /* Owned; NULL without an absolute root. */
-static char *embed_root(const char *uri) {
+char *lv_embed_root(const char *uri) {
     const char *at = strstr(uri, "root=");
 
     if (at == NULL || at[5] != '/')
@@ -85,11 +85,11 @@ static bool prepare(struct virt_driver *driver, const char *run_as, const char *
 }
 
 bool lv_embed_prepare(struct virt_driver *driver, const char *run_as, struct im_err *err) {
-    IM_AUTO(free_auto) char *root = embed_root(driver->uri);
+    IM_AUTO(free_auto) char *root = lv_embed_root(driver->uri);
 
     if (root == NULL)
         return im_fail(err, IM_UNSUPPORTED, "%s: an embedded libvirt needs ?root=/folder",
                        driver->uri);
-    lv_embed_recover(root);
+    lv_embed_recover(driver, root);
     return prepare(driver, run_as, root, err) || im_within(err, "%s", driver->uri);
 }

@@ -33,7 +33,8 @@ struct virt_driver {
     char wanted_accel[8];
     int tb_cache_mib;
     bool embed, test;
-    bool user_known; /* `user`: whom QEMU runs as, where that is our choice */
+    struct im_strings taken_back; /* machines half started by a killed owner; fixed once opened */
+    bool user_known;              /* `user`: whom QEMU runs as, where that is our choice */
     uid_t user;
     char *emulator; /* in place of the distribution's QEMU; NULL = that one */
     struct lv_listener *listener;
@@ -106,7 +107,11 @@ const char *lv_accel(struct virt_driver *driver, virConnectPtr conn,
 bool lv_embed_prepare(struct virt_driver *driver, const char *run_as,
                       struct im_err *err) IM_MUST_CHECK;
 /* Before an embedded driver is opened, and right after: see recover.c. */
-void lv_embed_recover(const char *root);
+void lv_embed_recover(struct virt_driver *driver, const char *root);
+/* Before such a machine is started again, or once it should be off: libvirt knows nothing of it. */
+void lv_embed_kill_late(struct virt_driver *driver, const char *name);
+/* FOLDER of qemu:///embed?root=FOLDER, owned; NULL if it is not absolute. */
+char *lv_embed_root(const char *uri);
 void lv_embed_settle(virConnectPtr conn);
 
 /* The guest agent, for the driver's table. */

@@ -186,6 +186,7 @@ static bool lv_start(struct virt_driver *driver, const struct virt_machine *mach
 
     if (accel == NULL)
         return false;
+    lv_embed_kill_late(driver, machine->name);
     options.type = driver->test ? "test" : strcmp(accel, "kvm") == 0 ? "kvm" : "qemu";
     if (strcmp(machine->firmware, "uefi") == 0 && !driver->test && !find_firmware(&options, err))
         return false;
@@ -278,6 +279,7 @@ static bool lv_destroy(struct virt_driver *driver, const char *name, struct im_e
             return false;
         }
     }
+    lv_embed_kill_late(driver, name);
     conn = lv_connection(driver, err);
     return conn != NULL && lv_existing(driver, conn, name, &running, err);
 }

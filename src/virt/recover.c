@@ -78,10 +78,12 @@ static unsigned kill_qemu(const char *root, const char *name) {
     return count;
 }
 
-static void take_back(const char *root, const char *status, const char *name) {
+static void take_back(struct virt_driver *driver, const char *root, const char *status,
+                      const char *name) {
     IM_AUTO(free_auto) char *pid_file = im_printf("%s/run/qemu/%s.pid", root, name);
     int64_t deadline = im_mono_ms() + KILL_MS;
 
+    im_strings_add(&driver->taken_back, name);
     while (kill_qemu(root, name) > 0 && im_mono_ms() < deadline)
         im_sleep_ms(20);
     unlink(pid_file);
@@ -89,6 +91,22 @@ static void take_back(const char *root, const char *status, const char *name) {
         im_warn("virt", "cannot remove %s: %s", status, strerror(errno));
     else
         im_info("virt", "machine %s was about to start when its owner ended: taken back", name);
+}
+
+/* A QEMU that was not yet recognised when its machine was taken back, for it had been forked but
+ * had not become QEMU: it would hold the disk for ever. */
+void lv_embed_kill_late(struct virt_driver *driver, const char *name) {
+    IM_AUTO(free_auto) char *root = NULL;
+    int64_t deadline = im_mono_ms() + KILL_MS;
+    enum virt_state state;
+    struct im_err err = {0};
+
+    if (!im_strings_has(&driver->taken_back, name) ||
+        !virt_libvirt_ops.state(driver, name, &state, &err) || state != VIRT_OFF)
+        return; /* what libvirt knows is libvirt's to stop */
+    root = lv_embed_root(driver->uri);
+    while (kill_qemu(root, name) > 0 && im_mono_ms() < deadline)
+        im_sleep_ms(20);
 }
 
 /* libvirt holds this lock as long as a driver is open. */
@@ -100,7 +118,7 @@ static bool in_use(const char *root) {
     return fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
-void lv_embed_recover(const char *root) {
+void lv_embed_recover(struct virt_driver *driver, const char *root) {
     IM_AUTO(free_auto) char *folder = im_printf("%s/run/qemu", root);
     DIR *dir = in_use(root) ? NULL : opendir(folder);
     struct dirent *entry;
@@ -111,7 +129,7 @@ void lv_embed_recover(const char *root) {
         if (im_ends_with(entry->d_name, ".xml") && was_starting(path)) {
             IM_AUTO(free_auto) char *name = im_strndup(entry->d_name, strlen(entry->d_name) - 4);
 
-            take_back(root, path, name);
+            take_back(driver, root, path, name);
         }
     }
     if (dir != NULL)

@@ -154,6 +154,7 @@ static pid_t pose(const char *root, const char *name, int input) {
 static void test_recover(const char *folder) {
     IM_AUTO(free_auto) char *root = im_printf("%s/recover", folder);
     IM_AUTO(free_auto) char *run = im_printf("%s/run/qemu", root);
+    struct virt_driver driver = {0};
     int status = 0, input[2] = {-1, -1};
     pid_t half, full;
 
@@ -165,9 +166,12 @@ static void test_recover(const char *folder) {
     check(pipe2(input, O_CLOEXEC) == 0, "with processes");
     half = pose(root, "i-half", input[0]);
     full = pose(root, "i-full", input[0]);
-    lv_embed_recover(root);
+    lv_embed_recover(&driver, root);
     check(!has_status(root, "i-half"), "one that was about to start is forgotten");
     check(waitpid(half, &status, 0) == half && WIFSIGNALED(status), "and its QEMU killed");
+    check(driver.taken_back.count == 1 && im_strings_has(&driver.taken_back, "i-half"),
+          "its name is kept");
+    im_strings_done(&driver.taken_back);
     check(has_status(root, "i-full") && has_status(root, "i-paused"), "others are not");
     check(waitpid(full, &status, WNOHANG) == 0, "nor theirs");
     close(input[0]);
