@@ -85,6 +85,8 @@ void lv_call_unref(struct lv_call *call) {
         virConnectClose(call->conn);
     if (call->out_conn != NULL)
         virConnectClose(call->out_conn);
+    if (call->out_stats != NULL)
+        virDomainStatsRecordListFree(call->out_stats);
     free(call->text);
     free(call->more);
     free(call->out);

@@ -301,6 +301,7 @@ struct virt_driver *lv_open(const struct virt_config *config, virt_event *event,
     driver->callback = -1;
     pthread_mutex_init(&driver->lock, NULL);
     pthread_cond_init(&driver->wake, NULL);
+    pthread_mutex_init(&driver->stats_lock, NULL);
     pthread_mutex_init(&driver->console_lock, NULL);
     if (pthread_create(&driver->keeper, NULL, keep_logs, driver) != 0)
         abort();
@@ -335,6 +336,8 @@ void lv_close(struct virt_driver *driver) {
     drop_conn(driver);
     listener_unref(driver->listener);
     pthread_mutex_destroy(&driver->lock);
+    lv_stats_free(driver->stats);
+    pthread_mutex_destroy(&driver->stats_lock);
     pthread_mutex_destroy(&driver->console_lock);
     pthread_cond_destroy(&driver->wake);
     free(driver->uri);

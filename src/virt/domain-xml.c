@@ -245,7 +245,7 @@ static void add_devices(struct xml *xml, const struct virt_machine *machine,
         add(xml, " passwd='@'", known);
     }
     add(xml, "/>\n<video><model type='vga' vram='16384'/></video>\n"
-             "<memballoon model='virtio' freePageReporting='on'/>\n"
+             "<memballoon model='virtio' freePageReporting='on'><stats period='30'/></memballoon>\n"
              "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>\n");
 }
 
@@ -371,4 +371,36 @@ void virt_xml_disks(const char *xml, struct virt_xml_disk **ret_disks, size_t *r
     }
     *ret_disks = disks;
     *ret_count = count;
+}
+
+void virt_xml_nics_free(struct virt_xml_nic *nics, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        free(nics[i].mac);
+        free(nics[i].target);
+    }
+    free(nics);
+}
+
+void virt_xml_nics(const char *xml, struct virt_xml_nic **ret_nics, size_t *ret_count) {
+    static const char tag[] = "<interface ";
+    struct virt_xml_nic *nics = NULL;
+    size_t count = 0, capacity = 0;
+
+    for (const char *at = strstr(xml, tag), *end; at != NULL; at = strstr(end, tag)) {
+        end = strstr(at, "</interface>");
+        if (end == NULL)
+            break;
+        im_grow(&nics, count, &capacity);
+        nics[count++] = (struct virt_xml_nic){between(at, end, "<mac address='", '\''),
+                                              between(at, end, "<target dev='", '\'')};
+    }
+    *ret_nics = nics;
+    *ret_count = count;
+}
+
+unsigned virt_xml_vcpus(const char *xml) {
+    const char *tag = strstr(xml, "<vcpu"), *text = tag ? strchr(tag, '>') : NULL;
+    unsigned long vcpus = text ? strtoul(text + 1, NULL, 10) : 0;
+
+    return vcpus > 0 && vcpus <= 4096 ? (unsigned) vcpus : 1;
 }

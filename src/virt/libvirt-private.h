@@ -26,6 +26,7 @@ enum {
 
 struct lv_listener; /* who hears of events; outlives the driver while libvirt holds it */
 struct lv_console;
+struct lv_stats; /* what the machines' descriptions said */
 
 struct virt_driver {
     char *uri;
@@ -48,6 +49,9 @@ struct virt_driver {
     bool closing;
     pthread_cond_t wake;
     pthread_t keeper; /* keeps console logs bounded */
+
+    pthread_mutex_t stats_lock; /* held while descriptions are read; after `lock` */
+    struct lv_stats *stats;     /* NULL before the first look */
 
     pthread_mutex_t console_lock;
     struct lv_console *consoles;
@@ -74,6 +78,8 @@ struct lv_call {
     char *out; /* results; owned */
     size_t out_len;
     virConnectPtr out_conn;
+    virDomainStatsRecordPtr *out_stats;
+    int out_stats_count;
 
     int refs;
     pthread_mutex_t lock;
@@ -151,6 +157,13 @@ bool lv_detach_disk(struct virt_driver *driver, const char *name, const char *se
                     int64_t timeout_ms, const volatile bool *cancel, struct im_err *err);
 bool lv_resize_disk(struct virt_driver *driver, const char *name, const char *serial,
                     uint64_t size_bytes, struct im_err *err);
+
+/* Counters, for the driver's table. */
+bool lv_stats(struct virt_driver *driver, struct virt_stats **ret_stats, size_t *ret_count,
+              struct im_err *err);
+void lv_stats_free(struct lv_stats *stats); /* NULL is fine */
+/* Did we start it? */
+bool lv_is_ours(struct virt_driver *driver, virDomainPtr domain);
 
 bool lv_console_open(struct virt_driver *driver, const char *name, int *ret_fd, struct im_err *err);
 void lv_consoles_close(struct virt_driver *driver);

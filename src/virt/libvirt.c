@@ -52,7 +52,7 @@ static bool lv_host(struct virt_driver *driver, struct virt_host *ret_host, stru
     return true;
 }
 
-static bool is_ours(struct virt_driver *driver, virDomainPtr domain) {
+bool lv_is_ours(struct virt_driver *driver, virDomainPtr domain) {
     IM_AUTO(free_auto)
     char *mark = virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, VIRT_MARK_URI, 0);
     IM_AUTO(free_auto) char *owner = NULL;
@@ -76,7 +76,7 @@ static bool lv_existing(struct virt_driver *driver, virConnectPtr conn, const ch
     if (domain == NULL)
         return true;
     if (virDomainIsActive(domain) == 1) {
-        if (!is_ours(driver, domain))
+        if (!lv_is_ours(driver, domain))
             return im_fail(err, IM_EXISTS, "libvirt runs a machine of that name that is not ours");
         *ret_running = true;
         return true;
@@ -339,7 +339,8 @@ static bool lv_list(struct virt_driver *driver, struct virt_listed **ret_list, s
         int state, reason;
 
         /* One that ends while we look is left out. */
-        if (is_ours(driver, domains[i]) && virDomainGetState(domains[i], &state, &reason, 0) == 0) {
+        if (lv_is_ours(driver, domains[i]) &&
+            virDomainGetState(domains[i], &state, &reason, 0) == 0) {
             snprintf(list[count].name, sizeof(list->name), "%s", virDomainGetName(domains[i]));
             list[count++].state = state_from(state);
         }
@@ -418,4 +419,5 @@ const struct virt_ops virt_libvirt_ops = {
     .authorized_keys = lv_authorized_keys,
     .console_open = lv_console_open,
     .screenshot = lv_screenshot,
+    .stats = lv_stats,
 };

@@ -21,6 +21,17 @@
 
 enum { OFF_AFTER_MS = 5 };
 
+/* What every machine is made to do, for virt_stats: tenths of its CPUs and quarters of its memory
+ * in use, bytes and operations per second. */
+enum {
+    CPU_TENTHS = 1,
+    MEMORY_QUARTERS = 1,
+    READ_BYTES = 1000,
+    WRITTEN_BYTES = 2000,
+    IN_BYTES = 300,
+    OUT_BYTES = 400
+};
+
 struct fake_disk {
     char serial[65];
     char *head;
@@ -33,6 +44,12 @@ struct fake {
     int64_t off_at_ms; /* 0 = not asked to power off */
     struct fake_disk *disks;
     size_t disk_count;
+    uint64_t run; /* number of this start */
+    int64_t started_ms;
+    unsigned vcpus;
+    uint64_t memory_mib;
+    char (*macs)[18];
+    size_t mac_count;
     int console; /* our end, -1 = nobody looks */
 };
 
@@ -41,6 +58,7 @@ struct fake_host {
     char *key;
     struct fake *machines;
     size_t count, capacity;
+    uint64_t starts;
     struct fake_host *next;
 };
 
@@ -115,6 +133,7 @@ static void done(struct fake *fake) {
     for (size_t i = 0; i < fake->disk_count; i++)
         free(fake->disks[i].head);
     free(fake->disks);
+    free(fake->macs);
     if (fake->console >= 0)
         close(fake->console);
 }
@@ -284,6 +303,14 @@ static bool memory_start(struct virt_driver *driver, const struct virt_machine *
                  machine->disks[i].serial ? machine->disks[i].serial : "");
         fake.disks[i].head = im_strdup(machine->disks[i].layers[0].path);
     }
+    fake.run = ++driver->host->starts;
+    fake.started_ms = im_mono_ms();
+    fake.vcpus = machine->vcpus;
+    fake.memory_mib = machine->memory_mib;
+    fake.macs = im_alloc((machine->nic_count + 1) * sizeof(*fake.macs));
+    fake.mac_count = machine->nic_count;
+    for (size_t i = 0; i < machine->nic_count; i++)
+        snprintf(fake.macs[i], sizeof(*fake.macs), "%s", machine->nics[i].mac);
     im_grow(&driver->host->machines, driver->host->count, &driver->host->capacity);
     driver->host->machines[driver->host->count++] = fake;
     say(driver, &driver->host->machines[driver->host->count - 1], "FAKE up\r\n");
@@ -556,6 +583,49 @@ static bool memory_screenshot(struct virt_driver *driver, const char *name, char
     return true;
 }
 
+static void fake_stats(const struct fake *fake, struct virt_stats *stats) {
+    uint64_t ms = (uint64_t) (im_mono_ms() - fake->started_ms);
+
+    *stats = (struct virt_stats){.run = fake->run, .vcpus = fake->vcpus, .has_cpu = true};
+    memcpy(stats->name, fake->name, sizeof(stats->name));
+    stats->cpu_ns = ms * 1000000 * fake->vcpus * CPU_TENTHS / 10;
+    stats->memory_bytes = fake->memory_mib << 20;
+    stats->memory_used_bytes = stats->memory_bytes * MEMORY_QUARTERS / 4;
+    stats->disks = im_alloc((fake->disk_count + 1) * sizeof(*stats->disks));
+    for (size_t i = 0; i < fake->disk_count; i++) {
+        struct virt_disk_stats *disk = &stats->disks[stats->disk_count];
+
+        if (fake->disks[i].serial[0] == '\0')
+            continue;
+        memcpy(disk->serial, fake->disks[i].serial, sizeof(disk->serial));
+        disk->read_bytes = ms * READ_BYTES / 1000;
+        disk->written_bytes = ms * WRITTEN_BYTES / 1000;
+        disk->reads = ms / 1000;
+        disk->writes = ms * 2 / 1000;
+        stats->disk_count++;
+    }
+    stats->nics = im_alloc((fake->mac_count + 1) * sizeof(*stats->nics));
+    for (; stats->nic_count < fake->mac_count; stats->nic_count++) {
+        struct virt_nic_stats *nic = &stats->nics[stats->nic_count];
+
+        memcpy(nic->mac, fake->macs[stats->nic_count], sizeof(nic->mac));
+        nic->in_bytes = ms * IN_BYTES / 1000;
+        nic->out_bytes = ms * OUT_BYTES / 1000;
+    }
+}
+
+static bool memory_stats(struct virt_driver *driver, struct virt_stats **ret_stats,
+                         size_t *ret_count, struct im_err *err) {
+    LOCKED();
+
+    (void) err;
+    *ret_stats = im_alloc((driver->host->count + 1) * sizeof(**ret_stats));
+    *ret_count = driver->host->count;
+    for (size_t i = 0; i < driver->host->count; i++)
+        fake_stats(&driver->host->machines[i], &(*ret_stats)[i]);
+    return true;
+}
+
 const struct virt_ops virt_memory_ops = {
     .scheme = "memory:",
     .open = memory_open,
@@ -583,4 +653,5 @@ const struct virt_ops virt_memory_ops = {
     .authorized_keys = memory_keys,
     .console_open = memory_console,
     .screenshot = memory_screenshot,
+    .stats = memory_stats,
 };

@@ -166,6 +166,27 @@ static void test_unseen(struct virt *virt) {
     check(guest_said("boots=00000006"), "it has gone on");
 }
 
+/* What libvirt counts of it, by the names we gave. The card is QEMU's own: nobody counts for it. */
+static void test_stats(struct virt *virt) {
+    struct virt_stats *stats = NULL;
+    size_t count = 0;
+
+    check_ok(virt_stats(virt, &stats, &count, &err), "counters");
+    check(count == 1 && strcmp(stats[0].name, "i-nano") == 0 && stats[0].vcpus == 1,
+          "of one machine");
+    if (count != 1)
+        return;
+    check(stats[0].has_cpu && stats[0].cpu_ns > 0, "it used %llu ns of its CPU",
+          (unsigned long long) stats[0].cpu_ns);
+    check(stats[0].memory_bytes == 16 << 20 && stats[0].memory_used_bytes > 0,
+          "and %llu bytes of memory", (unsigned long long) stats[0].memory_used_bytes);
+    check(stats[0].disk_count == 1 && strcmp(stats[0].disks[0].serial, "i-nano") == 0 &&
+              stats[0].disks[0].reads > 0 && stats[0].disks[0].read_bytes >= 512,
+          "its disk by its serial, which it read from");
+    check(stats[0].nic_count == 0, "no card");
+    virt_stats_free(stats, count);
+}
+
 static void test_all(const char *self, pid_t owner) {
     IM_AUTO(free_auto) struct virt_listed *list = NULL;
     struct virt_config its = config();
@@ -188,6 +209,7 @@ static void test_all(const char *self, pid_t owner) {
           "a second owner is told why not: %s", err.text);
     test_console(virt);
     test_looks(virt);
+    test_stats(virt);
     check_ok(virt_shutdown(virt, "i-nano", &err), "its power button is pressed");
     check_ok(virt_wait_off(virt, "i-nano", GUEST_PATIENCE_MS, NULL, &err), "it powers off");
     check(guest_said("NANO off") && events[VIRT_OFF] == 1, "by itself, and that was told");

@@ -183,6 +183,36 @@ static void test_host(struct virt *virt) {
           host.accel, host.name);
 }
 
+/* Counters of the fake: they grow at known rates, and begin anew with each start. */
+static void test_stats(struct virt *virt) {
+    struct virt_stats *stats = NULL;
+    size_t count = 0;
+    uint64_t run = 0, cpu_ns = 0;
+
+    for (int round = 0; round < 2; round++) {
+        check_ok(virt_start(virt, &machine, &err), "start");
+        im_sleep_ms(100);
+        check_ok(virt_stats(virt, &stats, &count, &err), "counters");
+        if (!check(count == 1 && strcmp(stats[0].name, "i-one") == 0, "of one machine"))
+            return;
+        check(stats[0].has_cpu && stats[0].vcpus == 1 && stats[0].cpu_ns >= 10000000,
+              "a tenth of its CPU: %llu ns", (unsigned long long) stats[0].cpu_ns);
+        check(stats[0].memory_bytes == 16 << 20 && stats[0].memory_used_bytes == 4 << 20,
+              "a quarter of its memory");
+        check(stats[0].disk_count == 1 && strcmp(stats[0].disks[0].serial, "i-one") == 0 &&
+                  stats[0].disks[0].written_bytes == 2 * stats[0].disks[0].read_bytes,
+              "its disk");
+        check(round == 0 || (stats[0].run != run && cpu_ns > 0), "another run after a start");
+        run = stats[0].run;
+        cpu_ns = stats[0].cpu_ns;
+        virt_stats_free(stats, count);
+        check_ok(virt_destroy(virt, "i-one", &err), "destroy");
+    }
+    check_ok(virt_stats(virt, &stats, &count, &err), "counters");
+    check(count == 0, "of nothing");
+    virt_stats_free(stats, count);
+}
+
 /* What only the fake has of these two. */
 static void test_fake(struct virt *virt) {
     IM_AUTO(free_auto) char *log = virt_console_log_path(virt, "i-one");
@@ -234,6 +264,8 @@ static void test_driver(const char *uri, const char *folder) {
     test_reopen(&config);
     test_refusals(virt);
     test_faults(virt);
+    if (im_starts_with(uri, "memory:"))
+        test_stats(virt);
     if (im_starts_with(uri, "memory:"))
         test_fake(virt);
     else

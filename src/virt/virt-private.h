@@ -56,6 +56,8 @@ struct virt_ops {
                          struct im_err *err);
     bool (*screenshot)(struct virt_driver *driver, const char *name, char **ret_bytes,
                        size_t *ret_len, struct im_err *err);
+    bool (*stats)(struct virt_driver *driver, struct virt_stats **ret_stats, size_t *ret_count,
+                  struct im_err *err);
 };
 extern const struct virt_ops virt_memory_ops;
 extern const struct virt_ops virt_libvirt_ops;
@@ -111,6 +113,12 @@ struct virt_xml_disk {
 void virt_xml_disks_free(struct virt_xml_disk *disks, size_t count);
 /* All disks of the machine; *ret_disks is freed with virt_xml_disks_free. */
 void virt_xml_disks(const char *xml, struct virt_xml_disk **ret_disks, size_t *ret_count);
+/* Cards that libvirt knows of, those on a bridge; all owned, NULL where it says nothing. */
+struct virt_xml_nic {
+    char *mac, *target;
+};
+void virt_xml_nics_free(struct virt_xml_nic *nics, size_t count);
+void virt_xml_nics(const char *xml, struct virt_xml_nic **ret_nics, size_t *ret_count);
 /* The description of a disk-only snapshot that moves those of the `count` disks whose entry of
  * `paths` is not NULL. */
 bool virt_snapshot_xml(const struct virt_xml_disk *disks, const char *const *paths, size_t count,
@@ -121,4 +129,5 @@ void virt_disk_target(size_t index, char out[8]);
 /* Reading back what libvirt says of a running machine: its own output, so plain search will do. */
 int virt_xml_vnc_port(const char *xml);
 bool virt_xml_agent_connected(const char *xml);
+unsigned virt_xml_vcpus(const char *xml); /* at least 1 */
 #endif

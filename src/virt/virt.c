@@ -391,6 +391,19 @@ void virt_forget(struct virt *virt, const char *name) {
     unlink(nvram);
 }
 
+bool virt_stats(struct virt *virt, struct virt_stats **ret_stats, size_t *ret_count,
+                struct im_err *err) {
+    CALL(virt, stats, ret_stats, ret_count);
+}
+
+void virt_stats_free(struct virt_stats *stats, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        free(stats[i].disks);
+        free(stats[i].nics);
+    }
+    free(stats);
+}
+
 void virt_fault_set(struct virt *virt, unsigned n, bool after) {
     virt->fault_after = after;
     virt->fault_at = n == 0 ? 0 : virt->calls + n;

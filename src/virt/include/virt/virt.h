@@ -198,6 +198,35 @@ bool virt_screenshot(struct virt *virt, const char *name, char **ret_bytes, size
 /* Removes what is kept of a machine beside libvirt (console log). */
 void virt_forget(struct virt *virt, const char *name);
 
+/* Counters of all running machines of ours, from one call to the hypervisor; nothing in the guests
+ * is needed. A machine whose `run` differs from the last time has started anew, and its counters at
+ * zero. A counter that could not be read is left out (a machine that hangs keeps nobody waiting).
+ * Cards in user mode are not known here: QEMU counts nothing for them. */
+struct virt_disk_stats {
+    char serial[65];
+    uint64_t read_bytes, written_bytes, reads, writes;
+};
+struct virt_nic_stats {
+    char mac[18];
+    uint64_t in_bytes, out_bytes; /* as the guest sees it */
+};
+struct virt_stats {
+    char name[64];
+    uint64_t run;
+    unsigned vcpus;
+    bool has_cpu;
+    uint64_t cpu_ns; /* of all vCPUs together */
+    /* What the guest's balloon driver tells is in use, else what the host gave; 0 of 0: unknown. */
+    uint64_t memory_bytes, memory_used_bytes;
+    struct virt_disk_stats *disks; /* those with a serial */
+    size_t disk_count;
+    struct virt_nic_stats *nics;
+    size_t nic_count;
+};
+bool virt_stats(struct virt *virt, struct virt_stats **ret_stats, size_t *ret_count,
+                struct im_err *err) IM_MUST_CHECK;
+void virt_stats_free(struct virt_stats *stats, size_t count);
+
 /* For tests: from now on the n-th virt call (1 = the next) fails with IM_INTERNAL, before or after
  * it took effect. 0: none. */
 void virt_fault_set(struct virt *virt, unsigned n, bool after);
