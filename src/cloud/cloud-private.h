@@ -18,8 +18,8 @@ enum {
     DISK_MIN_WINDOWS_GIB = 50,
     USERDATA_MAX = 64 * 1024,
     INSTANCES_MAX_PER_CALL = 200,
-    VOLUMES_PER_INSTANCE = 16, /* as many ports for plugging in as machines are made with */
-    GRAPHICS_PASSWORD = 32,    /* letters of a VNC password */
+    VOLUMES_PER_INSTANCE = VIRT_DISKS_MAX - 2, /* the system disk and the seed are the others */
+    GRAPHICS_PASSWORD = 32,                    /* letters of a VNC password */
 };
 #define GIB (1ll << 30)
 
@@ -187,6 +187,10 @@ bool volume_size_fits(const struct cloud *cloud, int64_t type, int64_t size,
 /* What is attached to the instance, in the order of its devices; freed with record_list_free. */
 bool volumes_of(struct db_conn *conn, const char *instance_id, struct volume ***ret_volumes,
                 size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
+/* Asks the guest agent what it calls those of them that are attached to this machine, and puts it
+ * into their `device`; those it does not tell of keep the predicted name. */
+void volumes_ask(struct cloud *cloud, const char *instance_id, struct volume *const *volumes,
+                 size_t count);
 /* All its volumes are free again, as when it is terminated. */
 bool volumes_release(struct db_conn *conn, const char *instance_id,
                      struct im_err *err) IM_MUST_CHECK;

@@ -161,21 +161,6 @@ static bool fill(struct db_conn *conn, struct instance_list *list, struct im_err
     return true;
 }
 
-/* The volumes' devices as the guest names them, where its agent tells; else they stay predicted. */
-static void view_devices(struct cloud *cloud, struct instance_view *view) {
-    struct virt_device *devices = NULL;
-    struct im_err err = {0};
-    size_t count = 0;
-
-    if (!virt_disk_devices(cloud->config.virt, view->instance->instance_id, &devices, &count, &err))
-        return;
-    for (size_t i = 0; i < view->volume_count; i++)
-        for (size_t j = 0; j < count; j++)
-            if (strcmp(view->volumes[i]->volume_id, devices[j].serial) == 0)
-                im_replace(&view->volumes[i]->device, devices[j].device);
-    free(devices);
-}
-
 /* What running machines say of themselves; at most a second for all of them together. */
 static void view_live(struct cloud *cloud, struct instance_view *view, int64_t deadline_ms) {
     struct instance *instance = view->instance;
@@ -191,8 +176,8 @@ static void view_live(struct cloud *cloud, struct instance_view *view, int64_t d
     im_replace(&instance->agent_state, info.agent_connected ? "connected" : "disconnected");
     if (im_str_equal(info.hostname, instance->hostname))
         im_replace(&instance->unapplied, ""); /* the guest bears the name it was given */
-    if (info.agent_connected && view->volume_count > 0 && im_mono_ms() <= deadline_ms)
-        view_devices(cloud, view);
+    if (info.agent_connected && im_mono_ms() <= deadline_ms)
+        volumes_ask(cloud, instance->instance_id, view->volumes, view->volume_count);
 }
 
 bool cloud_instances(struct cloud *cloud, const struct caller *caller, struct query *query,

@@ -21,19 +21,20 @@ static bool view_fill(struct db_conn *conn, struct volume_view *view, struct im_
     return missing.code == IM_NOT_FOUND;
 }
 
-/* The volumes of one machine, from its agent; those it does not tell of keep the predicted name. */
-static void ask_machine(struct cloud *cloud, struct volume_list *list, const char *instance_id) {
+void volumes_ask(struct cloud *cloud, const char *instance_id, struct volume *const *volumes,
+                 size_t count) {
     struct virt_device *devices = NULL;
     struct im_err err = {0};
-    size_t count = 0;
+    size_t device_count = 0;
 
-    if (!virt_disk_devices(cloud->config.virt, instance_id, &devices, &count, &err))
+    if (count == 0 ||
+        !virt_disk_devices(cloud->config.virt, instance_id, &devices, &device_count, &err))
         return;
-    for (size_t i = 0; i < list->count; i++)
-        for (size_t j = 0; j < count; j++)
-            if (im_str_equal(list->items[i].volume->instance_id, instance_id) &&
-                strcmp(list->items[i].volume->volume_id, devices[j].serial) == 0)
-                im_replace(&list->items[i].volume->device, devices[j].device);
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < device_count; j++)
+            if (im_str_equal(volumes[i]->instance_id, instance_id) &&
+                strcmp(volumes[i]->volume_id, devices[j].serial) == 0)
+                im_replace(&volumes[i]->device, devices[j].device);
     free(devices);
 }
 
@@ -41,15 +42,19 @@ static void ask_machine(struct cloud *cloud, struct volume_list *list, const cha
 static void ask_machines(struct cloud *cloud, struct volume_list *list) {
     int64_t deadline_ms = im_mono_ms() + 1000;
     IM_AUTO(im_strings_done) struct im_strings asked = {0};
+    IM_AUTO(free_auto)
+    struct volume **volumes = im_alloc((list->count + 1) * sizeof(*volumes));
 
+    for (size_t i = 0; i < list->count; i++)
+        volumes[i] = list->items[i].volume;
     for (size_t i = 0; i < list->count; i++) {
-        const char *instance_id = list->items[i].volume->instance_id;
+        const char *instance_id = volumes[i]->instance_id;
 
         if (im_str_empty(instance_id) || im_strings_has(&asked, instance_id) ||
             im_mono_ms() >= deadline_ms)
             continue;
         im_strings_add(&asked, instance_id);
-        ask_machine(cloud, list, instance_id);
+        volumes_ask(cloud, instance_id, volumes, list->count);
     }
 }
 

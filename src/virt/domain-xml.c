@@ -11,8 +11,9 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-/* q35 has one free slot for hot-plug by itself; each root port takes one more device. */
-enum { SPARE_PORTS = 10, USER_NIC_SLOT = 0x10 };
+/* Each root port takes one device. The fixed ones are the serial channel's controller, the balloon
+ * and the source of random numbers; one more stays free for what an operator plugs in by hand. */
+enum { FIXED_DEVICES = 3, SPARE_PORTS = 1, USER_NIC_SLOT = 0x10 };
 
 struct xml {
     struct im_str text;
@@ -216,15 +217,27 @@ static void add_head(struct xml *xml, const struct virt_machine *machine,
              "<timer name='hpet' present='no'/></clock>\n");
 }
 
+/* A machine has from its start the ports for all the disks it may ever get, whatever else it has:
+ * ports themselves cannot be plugged in. Eight share a slot, so that they cost no room on the bus,
+ * and those without a device take no window of I/O ports. */
+static void add_ports(struct xml *xml, const struct virt_machine *machine) {
+    size_t disks = machine->disk_count > VIRT_DISKS_MAX ? machine->disk_count : VIRT_DISKS_MAX;
+    size_t ports = FIXED_DEVICES + SPARE_PORTS + disks;
+
+    for (size_t i = 0; i < machine->nic_count; i++)
+        ports += machine->nics[i].kind == VIRT_NIC_BRIDGE;
+    add(xml, "<controller type='pci' index='0' model='pcie-root'/>\n");
+    for (size_t i = 1; i <= ports; i++)
+        im_str_addf(&xml->text, "<controller type='pci' index='%zu' model='pcie-root-port'/>\n", i);
+}
+
 /* What every machine has besides disks and network. Standard VGA because every firmware, boot
  * loader and guest draws on it without a driver. */
 static void add_devices(struct xml *xml, const struct virt_machine *machine,
                         const struct virt_xml_options *options) {
     if (options->emulator != NULL)
         add(xml, "<emulator>@</emulator>\n", options->emulator);
-    add(xml, "<controller type='pci' index='0' model='pcie-root'/>\n");
-    for (int i = 1; i <= SPARE_PORTS; i++)
-        im_str_addf(&xml->text, "<controller type='pci' index='%d' model='pcie-root-port'/>\n", i);
+    add_ports(xml, machine);
     add(xml, "<controller type='usb' model='none'/>\n");
     for (size_t i = 0; i < machine->nic_count; i++)
         if (machine->nics[i].kind == VIRT_NIC_BRIDGE)

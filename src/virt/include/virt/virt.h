@@ -56,6 +56,9 @@ struct virt_host {
 };
 bool virt_host(struct virt *virt, struct virt_host *ret_host, struct im_err *err) IM_MUST_CHECK;
 
+/* The most disks that a machine can have, counting those that are plugged in while it runs. */
+enum { VIRT_DISKS_MAX = 18 };
+
 /* One layer of a disk's chain, the head first. */
 struct virt_layer {
     const char *path;

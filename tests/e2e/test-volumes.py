@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes and snapshots of a small Linux on real QEMU, as the guest sees them: plugged in, taken out and grown while it
+runs, kept in their order, cloned, and frozen at one instant with its system disk while it writes to all of them.
+
+Usage: see world.py; the guest is made by MAKE-MICRO. --part=chain: chains of points instead, with the time of each.
+"""
+import os
+import re
+import signal
+import time
+
+import micro
+from micro import Shell, boot
+from world import OPTIONS, Failed, World, check, main, note, tail, wait_for
+
+# The most that an instance can have, as the API says.
+VOLUMES_MAX = 16
+BLOCKS = 1024  # in the ring of `blocks`
+
+world = World(limits_detach_timeout=120)
+image = machine = None
+
+
+def create(count=1, size=10):
+    result = world.imprint("volume", "create", "--size", str(size), "--count", str(count), "--wait", "-q")
+    if result.status != 0:
+        raise Failed("volume create: %s" % result)
+    return result.out.split()
+
+
+def seen(shell):
+    """Disks by serial as the guest's kernel shows them: (device, GiB)."""
+    text = shell("for d in /sys/block/vd*; do echo ${d##*/} $(cat $d/size) $(cat $d/serial) .; done")
+    return {words[2]: (words[0], int(words[1]) >> 21) for words in map(str.split, text.splitlines()) if len(words) == 4}
+
+
+def counted(text, names):
+    """The last blocks that `blocks check` tells; None when they are not whole."""
+    found = [re.search(r"%s=(\d+)" % re.escape(name), text) for name in names]
+    return [int(f.group(1)) for f in found] if all(found) and re.search(r"^ok$", text, re.M) else None
+
+
+def used_bytes():
+    layers = os.path.join(world.pool, "layers")
+    return sum(os.stat(os.path.join(layers, name)).st_blocks * 512 for name in os.listdir(layers))
+
+
+def prepares():
+    global image, machine
+    image = world.do("image", "import", micro.make(world), "--name", "micro")
+    begun = time.monotonic()
+    machine = world.run(image, "--cpu", "1", "--memory", "128")
+    boot(world, machine)
+    note("from order to shell: %.1f s" % (time.monotonic() - begun))
+
+
+def hot():
+    """Plugged in, written to, grown, taken out, plugged into another."""
+    one = create()[0]
+    with Shell(world, machine) as shell:
+        world.do("volume", "attach", one, "-i", machine)
+        check(wait_for(lambda: seen(shell).get(one) == ("vdc", 10)), "a volume is plugged in as vdc, with its id as serial",
+              lambda: seen(shell))
+        shown = world.one("volume", one)
+        check(shown["status"] == "in-use" and shown["device"] == "/dev/vdc", "and shown so", shown)
+        check("7" in shell("echo 7 >/mark; dd if=/mark of=/dev/vdc bs=512 conv=sync,fsync 2>/dev/null; head -c 1 /dev/vdc"),
+              "the guest writes to it")
+        world.do("volume", "resize", one, "--size", "20")
+        check(seen(shell).get(one) == ("vdc", 20), "grown, the guest sees it at once", lambda: seen(shell))
+        copy = world.do("volume", "clone", one)
+        check(world.one("volume", copy)["size"] == 20, "cloned while attached")
+        world.do("volume", "attach", copy, "-i", machine)
+        check(wait_for(lambda: seen(shell).get(copy) == ("vdd", 20)), "the clone is plugged in", lambda: seen(shell))
+        check("7" in shell("head -c 1 /dev/vdd"), "and has what was written")
+        shell("echo 8 >/mark; dd if=/mark of=/dev/vdd bs=512 conv=sync,fsync 2>/dev/null")
+        check(shell("head -c 1 /dev/vdc; head -c 1 /dev/vdd") == "78", "neither sees what the other writes")
+        world.do("volume", "detach", one, copy)
+        check(one not in seen(shell) and copy not in seen(shell), "both are taken out again", lambda: seen(shell))
+        check(world.status("volume", one) == "available", "and free")
+    world.do("volume", "delete", one, copy, "--now")
+
+
+def many():
+    """As many as an instance can have, plugged in one after the other; in their order after a stop and a start."""
+    ids = create(VOLUMES_MAX + 1)
+    with Shell(world, machine) as shell:
+        for id in ids[:VOLUMES_MAX]:
+            world.do("volume", "attach", id, "-i", machine)
+        wanted = {id: ("vd%c" % (ord("c") + i), 10) for i, id in enumerate(ids[:VOLUMES_MAX])}
+        check(wait_for(lambda: wanted.items() <= seen(shell).items()), "%d volumes are plugged in" % VOLUMES_MAX,
+              lambda: seen(shell))
+        refused = world.imprint("volume", "attach", ids[-1], "-i", machine, "--wait")
+        check(refused.status == 1 and "16" in refused.err, "one more is refused", refused)
+        world.do("volume", "detach", ids[3], ids[5])
+        check(ids[3] not in seen(shell), "two of them are taken out", lambda: seen(shell))
+        world.do("volume", "attach", ids[5], "-i", machine)
+        wanted[ids[5]] = (wanted.pop(ids[3])[0], 10)
+        check(wait_for(lambda: wanted.items() <= seen(shell).items()), "the next takes the first free name", lambda: seen(shell))
+    after = len(world.console(machine))
+    world.do("instance", "stop", machine)
+    world.do("instance", "start", machine)
+    boot(world, machine, after)
+    devices = {v["volume_id"]: v["device"] for v in world.json("volume", "list", "-i", machine)}
+    order = sorted(wanted, key=lambda id: wanted[id][0])
+    with Shell(world, machine) as shell:
+        now = seen(shell)
+        check(sorted(order, key=lambda id: now.get(id, ("zz",))[0]) == order and ids[3] not in now,
+              "after a stop and a start they are in their order", lambda: (order, now, devices))
+        world.do("volume", "detach", *order)
+        check(not set(order) & set(seen(shell)), "all are taken out at once", lambda: seen(shell))
+    world.do("volume", "delete", *ids, "--now")
+
+
+def instant():
+    """One instant of a system disk and two volumes that are written to in turn; restores, rollbacks, images."""
+    global machine
+    files = ["/data/blocks", "/dev/vdc", "/dev/vdd"]
+    pair = create(2)
+    world.do("volume", "attach", *pair, "-i", machine)
+    with Shell(world, machine) as shell:
+        check(wait_for(lambda: set(pair) <= set(seen(shell))), "two volumes are plugged in", lambda: seen(shell))
+        shell("(blocks write %s >/dev/null 2>&1 &)" % " ".join(files))
+        wait_for(lambda: (counted(shell("blocks check " + " ".join(files)), files) or [0])[0] > 20, pause=0.5)
+    points = world.imprint("snapshot", "create", machine, *pair, "--wait", "-q").out.split()
+    check(len(points) == 3, "a snapshot of all three under load", points)
+    shown = [world.one("snapshot", id) for id in points]
+    check({s["status"] for s in shown} == {"available"} and len({s["snapshot_time"] for s in shown}) == 1,
+          "they have one time", shown)
+    with Shell(world, machine) as shell:
+        first = counted(shell("blocks check " + " ".join(files)), files) or [0]
+        time.sleep(1)
+        check(wait_for(lambda: (counted(shell("blocks check " + " ".join(files)), files) or [0])[0] > first[0]),
+              "the guest writes on", lambda: shell("blocks check " + " ".join(files)))
+
+    # Restored beside the original.
+    system = world.do("snapshot", "image", points[0], "--name", "restored")
+    restored = [world.do("snapshot", "volume", id) for id in points[1:]]
+    twin = world.run(system, "--cpu", "1", "--memory", "128")
+    boot(world, twin)
+    world.do("volume", "attach", *restored, "-i", twin)
+    with Shell(world, twin) as shell:
+        wait_for(lambda: set(restored) <= set(seen(shell)))
+        text = shell("blocks check " + " ".join(files))
+        numbers = counted(text, files)
+        check(numbers and numbers[0] > 20, "restored, each disk is whole", text)
+        check(numbers and numbers[0] >= numbers[1] >= numbers[2] >= numbers[0] - 1, "all three are of one instant", text)
+        note("last blocks: %s" % numbers)
+    world.do("instance", "terminate", twin, "--now")
+    check({world.status("volume", id) for id in restored} == {"available"}, "terminated, its volumes are free")
+
+    # Rolled back: the running instance, and with it its volumes.
+    after, pid = len(world.console(machine)), world.machine(machine)
+    world.do("snapshot", "apply", *points)
+    boot(world, machine, after)
+    check(world.machine(machine) not in (None, pid), "rolled back, the machine was started again")
+    with Shell(world, machine) as shell:
+        text = shell("blocks check " + " ".join(files))
+        check(counted(text, files) == numbers, "all three hold what they held then", text)
+        check(set(pair) <= set(seen(shell)), "the volumes are where they were", lambda: seen(shell))
+    world.do("volume", "detach", *pair)
+    world.do("snapshot", "apply", points[1])
+    check(world.one("snapshot", points[1])["is_head"] == 1, "a free volume is rolled back")
+
+    # An image of a data disk: what is on the volume is a system.
+    world.do("instance", "terminate", machine, "--now")
+    world.do("volume", "delete", *pair, *restored, "--now")
+    captured = world.run(system, "--cpu", "1", "--memory", "128")
+    boot(world, captured)
+    machine = captured
+    world.do("snapshot", "delete", *points, "--now")
+
+
+def data_image():
+    """A system written onto a volume in a guest, backed up, becomes an image that boots."""
+    disk = create(1, 20)[0]
+    world.do("volume", "attach", disk, "-i", machine)
+    with Shell(world, machine) as shell:
+        wait_for(lambda: disk in seen(shell))
+        shell("dd if=/dev/vda of=/dev/vdc bs=1M count=48 conv=fsync 2>/dev/null")
+    point = world.do("snapshot", "create", disk)
+    unnamed = world.imprint("snapshot", "image", point)
+    check(unnamed.status == 1 and "base" in unnamed.err, "what its base is must be told", unnamed)
+    made = world.do("snapshot", "image", point, "--base", image, "--name", "by hand")
+    again = world.run(made, "--cpu", "1", "--memory", "128")
+    check(boot(world, again).get("disk") == 20 << 21, "an image of a volume boots")
+    world.do("instance", "terminate", again, "--now")
+
+
+def leaves():
+    for noun, verb in (("instance", "terminate"), ("volume", "delete"), ("snapshot", "delete"), ("image", "delete")):
+        key = noun + "_id"
+        for it in world.json(noun, "list"):
+            if it["status"] not in ("deleted", "terminated", "ceased"):
+                world.imprint(noun, verb, it[key], "--now", "--wait")
+    check(world.pool_clean(), "the pool is clean", lambda: world.imprint("pool", "check"))
+    check(wait_for(lambda: os.listdir(os.path.join(world.pool, "layers")) == []), "and empty",
+          lambda: os.listdir(os.path.join(world.pool, "layers")))
+    check(world.machines() == [], "no QEMU is left", world.machines())
+    check(world.kill(signal.SIGTERM) == 0, "imprintd ends well", lambda: tail(world.log))
+
+
+world.start()
+parts = OPTIONS.get("parts", "hot many instant data_image").split()
+main(prepares, *[globals()[part] for part in parts], leaves)
