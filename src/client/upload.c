@@ -124,9 +124,13 @@ static bool put(struct upload *up, bool ask, struct wire_doc **ret_doc, struct i
 
 /* A broken connection is worth another try, and so is a server that has not noticed yet that the
  * last one broke; a refusal or an interrupt is not. */
-static bool worth_retrying(const struct upload *up, const struct im_err *err) {
+static bool worth_retrying(const struct upload *up, bool sending, const struct im_err *err) {
     enum client_fault fault = up->client->fault;
 
+    /* What an earlier connection still held has ended the upload since we asked: its job is told
+     * when we ask again. */
+    if (fault == CLIENT_ANSWERED && sending && strstr(err->text, "waits for no upload") != NULL)
+        return true;
     if (fault == CLIENT_ANSWERED)
         return strstr(err->text, "please try later") != NULL ||
                strstr(err->text, "goes on at byte") != NULL;
@@ -180,8 +184,9 @@ bool client_upload(struct client *client, const char *image_id, int fd, client_p
     up.total_bytes = (uint64_t) st.st_size;
     for (int tries = 0;;) {
         bool passed = ask_offset(&up, &job_id, err);
+        bool sending = passed && up.offset < up.total_bytes;
 
-        if (passed && up.offset < up.total_bytes)
+        if (sending)
             passed = send_rest(&up, &job_id, err);
         if (passed && !im_str_empty(job_id))
             break;
@@ -190,7 +195,7 @@ bool client_upload(struct client *client, const char *image_id, int fd, client_p
                            "image %s: the server has %" PRIu64 " of %" PRIu64
                            " bytes and no job for them",
                            image_id, up.offset, up.total_bytes);
-        if (!passed && !worth_retrying(&up, err))
+        if (!passed && !worth_retrying(&up, sending, err))
             return im_within(err, "upload of image %s", image_id);
         tries = up.offset > best ? 0 : tries + !passed;
         best = up.offset > best ? up.offset : best;

@@ -383,9 +383,10 @@ static bool finished_job(struct db_conn *conn, const struct finish *finish, char
     ret_job_id[0] = '\0';
     if (upload_waits(conn, finish->caller, finish->image_id, ret_data, &waits))
         return true;
-    *err = waits;
-    if (waits.code != IM_WRONG_STATE)
+    if (waits.code != IM_WRONG_STATE) {
+        *err = waits;
         return false;
+    }
     rows = db_query(conn, err,
                     "SELECT job_id FROM jobs WHERE resource_ids = $1"
                     " AND job_action = 'ImportImage' ORDER BY create_time DESC LIMIT 1",
@@ -394,6 +395,8 @@ static bool finished_job(struct db_conn *conn, const struct finish *finish, char
         return false;
     if (more)
         snprintf(ret_job_id, IM_JOB_ID_MAX, "%s", db_text(rows, 0));
+    else
+        *err = waits;
     return more;
 }
 

@@ -232,7 +232,7 @@ def waiting_image():
 
 
 def broken():
-    path, digest = disk("broken.raw", 8 * MIB)
+    path, digest = disk("long.raw", 64 * MIB)  # more than sockets hold: the end of it is with the command line alone
     line = Line(3 * MIB)
     process = begin(line, path)
     check(line.stuck(), "the command line uploads over a line that gets stuck")
@@ -246,6 +246,7 @@ def broken():
     arrived(image, digest, "with the right bytes")
     drop(image)
 
+    path, digest = disk("broken.raw", 8 * MIB)
     line = Line(3 * MIB)
     process = begin(line, path)
     line.stuck()
@@ -256,6 +257,20 @@ def broken():
     out, err = process.communicate(timeout=120)
     check(process.returncode == 0, "after kill -9 of imprintd the command line goes on by itself", err)
     arrived(image, digest, "with the right bytes")
+    drop(image)
+
+    with open(path, "rb") as file:
+        body = file.read()
+    image = begin_upload()
+    put(image, body[:MIB], "0-%d/%d" % (MIB - 1, len(body)))
+    line = Line(900)  # the question passes, what is sent then does not
+    process = begin(line, path, "--resume", image)
+    line.stuck()
+    put(image, body[MIB:], "%d-%d/%d" % (MIB, len(body) - 1, len(body)))
+    line.mended.set()
+    out, err = process.communicate(timeout=120)
+    check(process.returncode == 0, "an upload that another connection ends meanwhile is followed", err)
+    arrived(image, digest, "to its end")
     drop(image)
 
     image = begin_upload()
