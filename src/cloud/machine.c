@@ -359,12 +359,47 @@ void machine_unlock(struct cloud *cloud, const char *instance_id) {
 
 /* --- Start and stop --------------------------------------------------------------------------- */
 
+struct rename {
+    const char *volume_id, *device;
+};
+
+static bool rename_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    const struct rename *rename = arg;
+    struct volume volume = {.volume_id = (char *) rename->volume_id,
+                            .device = (char *) rename->device};
+
+    return record_update_fields(conn, &volume_type, &volume, (const char *const[]){"device", NULL},
+                                err);
+}
+
+/* A guest that comes up names its disks in a row, so the gaps that were left by volumes taken out
+ * close. Those on their way out are not plugged in and keep what they have. */
+static bool close_gaps(struct cloud *cloud, const struct parts *parts, struct im_err *err) {
+    enum virt_state state = VIRT_OFF;
+    char next = 'c';
+
+    if (!virt_state(cloud->config.virt, parts->instance->instance_id, &state, err))
+        return false;
+    for (size_t i = 0; i < parts->volume_count && state == VIRT_OFF; i++) {
+        const struct volume *volume = parts->volumes[i];
+        char device[16];
+
+        if (parts->volume_chains[i].count == 0)
+            continue;
+        snprintf(device, sizeof(device), "/dev/vd%c", next++);
+        if (strcmp(device, volume->device) != 0 &&
+            !cloud_transact(cloud, rename_body, &(struct rename){volume->volume_id, device}, err))
+            return false;
+    }
+    return true;
+}
+
 bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *err) {
     struct parts parts = {0};
     bool started;
 
     machine_lock(cloud, instance_id);
-    started = parts_load(cloud, instance_id, &parts, err) &&
+    started = parts_load(cloud, instance_id, &parts, err) && close_gaps(cloud, &parts, err) &&
               machine_memory_free(cloud, parts.instance->memory_current, err) &&
               start_parts(cloud, &parts, err);
 

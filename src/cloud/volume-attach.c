@@ -103,6 +103,32 @@ static bool plug_in(struct cloud *cloud, const struct volume *volume,
     return false;
 }
 
+/* The guest names disks in the order in which they are plugged in. Volumes that are attached by one
+ * call are plugged in by several threads: whoever comes first plugs in those before its own too. If
+ * that fails, their own items tell. */
+static bool plug_in_before(struct cloud *cloud, const struct volume *volume, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    struct volume **volumes = NULL;
+    size_t count = 0;
+
+    if (conn == NULL || !volumes_of(conn, volume->instance_id, &volumes, &count, err))
+        return false;
+    db_give(im_steal(&conn));
+    for (size_t i = 0; i < count && strcmp(volumes[i]->device, volume->device) < 0; i++) {
+        IM_AUTO(volume_free_auto) struct volume *before = NULL;
+        struct disk_chain chain = {0};
+        struct im_err failed = {0};
+
+        if (volumes[i]->transition_status == TRANSITION_ATTACHING &&
+            !(load(cloud, volumes[i]->volume_id, &before, &chain, &failed) &&
+              plug_in(cloud, before, &chain, &failed)))
+            im_debug("cloud", "%s: %s", volumes[i]->volume_id, failed.text);
+        disk_chain_done(&chain);
+    }
+    record_list_free(&volume_type, (void **) volumes, count);
+    return true;
+}
+
 static bool attach_run(struct job_run *run, struct im_err *err) {
     struct cloud *cloud = run->context;
     IM_AUTO(volume_free_auto) struct volume *volume = NULL;
@@ -111,7 +137,7 @@ static bool attach_run(struct job_run *run, struct im_err *err) {
 
     if (load(cloud, run->item->resource_id, &volume, &chain, err)) {
         machine_lock(cloud, volume->instance_id);
-        plugged = plug_in(cloud, volume, &chain, err);
+        plugged = plug_in_before(cloud, volume, err) && plug_in(cloud, volume, &chain, err);
         machine_unlock(cloud, volume->instance_id);
     }
     disk_chain_done(&chain);
@@ -122,12 +148,31 @@ static bool attach_commit(struct job_run *run, struct db_conn *conn, struct im_e
     return volume_settle(conn, run->item->resource_id, VOLUME_IN_USE, err);
 }
 
+static bool leaving_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct volume volume = {.volume_id = arg, .transition_status = TRANSITION_DETACHING};
+
+    return record_update_fields(conn, &volume_type, &volume,
+                                (const char *const[]){"transition_status", NULL}, err);
+}
+
+/* From here on nobody plugs it in any more, neither a start nor the item of another volume. */
+static bool mark_leaving(struct cloud *cloud, const struct volume *volume, struct im_err *err) {
+    bool marked;
+
+    machine_lock(cloud, volume->instance_id);
+    marked = cloud_transact(cloud, leaving_body, volume->volume_id, err);
+    machine_unlock(cloud, volume->instance_id);
+    return marked;
+}
+
 static bool attach_undo(struct job_run *run, struct im_err *err) {
     struct cloud *cloud = run->context;
     IM_AUTO(volume_free_auto) struct volume *volume = NULL;
 
-    return load(cloud, run->item->resource_id, &volume, NULL, err) &&
-           (im_str_empty(volume->instance_id) ||
+    if (!load(cloud, run->item->resource_id, &volume, NULL, err))
+        return false;
+    return im_str_empty(volume->instance_id) ||
+           (mark_leaving(cloud, volume, err) &&
             virt_detach_disk(cloud->config.virt, volume->instance_id, volume->volume_id,
                              cloud->config.detach_timeout_ms, NULL, err));
 }

@@ -14,48 +14,119 @@
 enum { NODE_TRIES = 16 };
 
 static bool run_query(struct lv_call *call, struct im_err *err) {
-    if (virDomainQemuMonitorCommand(call->domain, "{\"execute\":\"query-block\"}", &call->out,
+    if (virDomainQemuMonitorCommand(call->domain, call->text, &call->out,
                                     VIR_DOMAIN_QEMU_MONITOR_COMMAND_DEFAULT) < 0)
         return lv_fail(err, "cannot ask for its disks");
     return true;
 }
 
-static bool query(struct virt_driver *driver, const char *name, char **ret_answer,
-                  struct im_err *err) {
+static bool query(struct virt_driver *driver, const char *name, const char *question,
+                  char **ret_answer, struct im_err *err) {
     IM_AUTO(lv_call_unref_auto) struct lv_call *call = NULL;
 
-    if (!lv_call_domain(driver, name, run_query, NULL, NULL, 0, LV_CALL_MS, &call, err))
+    if (!lv_call_domain(driver, name, run_query, question, NULL, 0, LV_CALL_MS, &call, err))
         return false;
     *ret_answer = im_steal(&call->out);
     return true;
 }
 
-/* Nothing lies on top of a head that has just been made: if QEMU has it at all, it writes there.
- * QEMU names files plainly or, in an escaped text, with their options. */
-static bool has_file(const char *answer, const char *path) {
-    size_t len = strlen(path);
+/* --- QEMU's answers --------------------------------------------------------------------------- */
 
-    for (const char *at = answer; (at = strstr(at, path)) != NULL; at += len)
-        if (at[len] == '"' || at[len] == '\\')
-            return true;
-    return false;
+/* Where the object, array or text that begins here ends; other values at once. */
+static const char *value_end(const char *at) {
+    size_t depth = 0;
+
+    do {
+        if (*at == '"') {
+            for (at++; *at != '"' && *at != '\0'; at++)
+                at += *at == '\\' && at[1] != '\0';
+        } else if (*at == '{' || *at == '[') {
+            depth++;
+        } else if ((*at == '}' || *at == ']') && depth > 0) {
+            depth--;
+        }
+        at += *at != '\0';
+    } while (depth > 0 && *at != '\0');
+    return at;
 }
 
-/* Whether libvirt knows each file that QEMU has, by its name without folders. */
-static bool knows_all(const char *xml, const char *answer) {
-    static const char *const marks[] = {"\"filename\":\"/", "\\\"filename\\\": \\\"/"};
+/* A text that the object itself has, not one inside it; NULL if there is none. */
+static char *member(const char *object, const char *key) {
+    IM_AUTO(free_auto) char *start = im_printf("\"%s\":\"", key);
 
-    for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
-        for (const char *at = answer; (at = strstr(at, marks[i])) != NULL;) {
-            IM_AUTO(free_auto) char *path = NULL;
+    for (const char *at = object + 1; *at == '"';) {
+        if (im_starts_with(at, start))
+            return im_strndup(at + strlen(start),
+                              (size_t) (value_end(at + strlen(start) - 1) - at) - strlen(start) -
+                                  1);
+        at = value_end(at);
+        at += *at == ':';
+        at = *at == '"' || *at == '{' || *at == '[' ? value_end(at) : at + strcspn(at, ",}");
+        at += *at == ',';
+    }
+    return NULL;
+}
 
-            at += strlen(marks[i]) - 1;
-            path = im_strndup(at, strcspn(at, "\"\\"));
-            if (strstr(xml, strrchr(path, '/')) == NULL)
-                return false;
+/* The names of the files below the nodes that the machine's disks stand on, as libvirt names them:
+ * libvirt-3-format is the disk, libvirt-3-storage its file. */
+static void storage_nodes(const char *answer, struct im_strings *ret_nodes) {
+    static const char mark[] = "\"node-name\":\"", format[] = "-format";
+
+    for (const char *at = answer; (at = strstr(at, mark)) != NULL;) {
+        size_t len;
+
+        at += strlen(mark);
+        len = strcspn(at, "\"");
+        if (len > strlen(format) && im_starts_with(at + len - strlen(format), format)) {
+            IM_AUTO(free_auto)
+            char *node = im_printf("%.*s-storage", (int) (len - strlen(format)), at);
+
+            im_strings_add(ret_nodes, node);
         }
+    }
+}
+
+/* The files that the machine writes to, not those below them. QEMU's own name for a disk has its
+ * whole chain in it, is cut off at 4095 bytes and has the head last: the nodes are asked one by
+ * one. A node that was made for a switch which never came stands below no disk. */
+static bool heads(struct virt_driver *driver, const char *name, struct im_strings *ret_paths,
+                  struct im_err *err) {
+    IM_AUTO(free_auto) char *disks = NULL;
+    IM_AUTO(free_auto) char *nodes = NULL;
+    IM_AUTO(im_strings_done) struct im_strings wanted = {0};
+    const char *at;
+
+    if (!query(driver, name, "{\"execute\":\"query-block\"}", &disks, err) ||
+        !query(driver, name,
+               "{\"execute\":\"query-named-block-nodes\",\"arguments\":{\"flat\":true}}", &nodes,
+               err))
+        return false;
+    storage_nodes(disks, &wanted);
+    at = strchr(nodes, '[');
+    for (at = at ? at + 1 : ""; *at == '{'; at += *at == ',') {
+        IM_AUTO(free_auto) char *node = member(at, "node-name");
+        IM_AUTO(free_auto) char *file = member(at, "file");
+
+        if (node != NULL && file != NULL && im_strings_has(&wanted, node))
+            im_strings_add(ret_paths, file);
+        at = value_end(at);
+    }
+    return ret_paths->count == wanted.count ||
+           im_fail(err, IM_INTERNAL, "machine %s: QEMU does not tell where it writes", name);
+}
+
+/* Whether libvirt knows each of them, by its name without folders. */
+static bool knows_all(const char *xml, const struct im_strings *paths) {
+    for (size_t i = 0; i < paths->count; i++) {
+        const char *slash = strrchr(paths->items[i], '/');
+
+        if (strstr(xml, slash ? slash : paths->items[i]) == NULL)
+            return false;
+    }
     return true;
 }
+
+/* --- Switching -------------------------------------------------------------------------------- */
 
 /* All or nothing, onto our own overlays, and without a trace in libvirt's own list of snapshots:
  * the graph of layers is in our record. */
@@ -90,17 +161,16 @@ static bool switch_once_more(struct virt_driver *driver, const char *name, const
 /* The heads that are switched to were all taken at once, so one of them tells for all. */
 static bool switch_known(struct virt_driver *driver, const char *name, const char *xml,
                          const char *snapshot, const char *path, struct im_err *err) {
-    IM_AUTO(free_auto) char *before = NULL;
-    IM_AUTO(free_auto) char *after = NULL;
+    IM_AUTO(im_strings_done) struct im_strings before = {0}, after = {0};
     struct im_err failed = {0}, unanswered = {0};
 
-    if (!query(driver, name, &before, err))
+    if (!heads(driver, name, &before, err))
         return false;
-    if (has_file(before, path)) {
+    if (im_strings_has(&before, path)) {
         im_warn("virt", "%s was switched when its owner was killed; libvirt does not know", name);
         return true;
     }
-    if (!knows_all(xml, before))
+    if (!knows_all(xml, &before))
         return im_fail(err, IM_WRONG_STATE,
                        "machine %s writes elsewhere than libvirt knows, since imprintd was killed "
                        "while it was switched; restart it first",
@@ -108,7 +178,7 @@ static bool switch_known(struct virt_driver *driver, const char *name, const cha
     if (switch_once_more(driver, name, snapshot, &failed))
         return true;
     /* Who takes an error for "not switched" removes the file that the machine writes to. */
-    if (query(driver, name, &after, &unanswered) && has_file(after, path))
+    if (heads(driver, name, &after, &unanswered) && im_strings_has(&after, path))
         return true;
     *err = failed;
     return false;
@@ -116,11 +186,11 @@ static bool switch_known(struct virt_driver *driver, const char *name, const cha
 
 bool lv_has_file(struct virt_driver *driver, const char *name, const char *path, bool *ret_has,
                  struct im_err *err) {
-    IM_AUTO(free_auto) char *answer = NULL;
+    IM_AUTO(im_strings_done) struct im_strings paths = {0};
 
-    if (!query(driver, name, &answer, err))
+    if (!heads(driver, name, &paths, err))
         return false;
-    *ret_has = has_file(answer, path);
+    *ret_has = im_strings_has(&paths, path);
     return true;
 }
 

@@ -136,29 +136,50 @@ static void test_switch(struct virt *virt) {
 }
 
 /* What is left when its owner is killed between QEMU's switch and libvirt's note of it. */
-static bool switch_unseen(const char *path) {
+static bool order(virDomainPtr domain, const char *command, const char *arguments) {
     IM_AUTO(free_auto)
-    char *order = im_printf("{\"execute\":\"blockdev-snapshot-sync\",\"arguments\":{"
-                            "\"node-name\":\"libvirt-1-format\",\"snapshot-file\":\"%s\","
-                            "\"snapshot-node-name\":\"unseen\",\"format\":\"qcow2\","
-                            "\"mode\":\"existing\"}}",
-                            path);
+    char *text = im_printf("{\"execute\":\"%s\",\"arguments\":%s}", command, arguments);
+    IM_AUTO(free_auto) char *answer = NULL;
+
+    return virDomainQemuMonitorCommand(domain, text, &answer, 0) == 0 &&
+           strstr(answer, "error") == NULL;
+}
+
+/* As libvirt does it, with its next number; `halfway`: the node is made and not yet switched to. */
+static bool switch_unseen(const char *path, int number, bool halfway) {
+    IM_AUTO(free_auto)
+    char *storage = im_printf("{\"driver\":\"file\",\"filename\":\"%s\",\"node-name\":"
+                              "\"libvirt-%d-storage\",\"auto-read-only\":true}",
+                              path, number);
+    IM_AUTO(free_auto)
+    char *format = im_printf("{\"driver\":\"qcow2\",\"file\":\"libvirt-%d-storage\","
+                             "\"node-name\":\"libvirt-%d-format\",\"backing\":null}",
+                             number, number);
+    IM_AUTO(free_auto)
+    char *snapshot =
+        im_printf("{\"node\":\"libvirt-1-format\",\"overlay\":\"libvirt-%d-format\"}", number);
     IM_AUTO(virConnectClose_auto) virConnectPtr conn = virConnectOpen(uri);
     IM_AUTO(virDomainFree_auto)
     virDomainPtr domain = conn ? virDomainLookupByName(conn, "i-nano") : NULL;
-    IM_AUTO(free_auto) char *answer = NULL;
 
-    return domain != NULL && virDomainQemuMonitorCommand(domain, order, &answer, 0) == 0 &&
-           strstr(answer, "error") == NULL;
+    return domain != NULL && order(domain, "blockdev-add", storage) &&
+           order(domain, "blockdev-add", format) &&
+           (halfway || order(domain, "blockdev-snapshot", snapshot));
 }
 
 static void test_unseen(struct virt *virt) {
     IM_AUTO(free_auto) char *third = im_printf("%s/third", guest_folder);
     IM_AUTO(free_auto) char *fourth = im_printf("%s/fourth", guest_folder);
+    bool has = true;
 
     check(guest_overlay(third, "next", "qcow2") && guest_overlay(fourth, "third", "qcow2"),
           "two more overlays");
-    check(switch_unseen(third), "QEMU switches, libvirt does not know");
+    check(switch_unseen(fourth, 90, true), "QEMU is about to switch, its owner is killed");
+    check_ok(virt_has_file(virt, "i-nano", fourth, &has, &err), "asked");
+    check(!has, "it does not write there");
+    check(switch_unseen(third, 91, false), "QEMU switches, libvirt does not know");
+    check_ok(virt_has_file(virt, "i-nano", third, &has, &err), "asked");
+    check(has, "it writes there");
     check_ok(switch_disk(virt, "i-nano", "i-nano", third, &err), "which is success");
     check_err(switch_disk(virt, "i-nano", "i-nano", fourth, &err), IM_WRONG_STATE,
               "from there it is not switched again");

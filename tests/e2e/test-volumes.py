@@ -3,7 +3,7 @@
 """Volumes and snapshots of a small Linux on real QEMU, as the guest sees them: plugged in, taken out and grown while it
 runs, kept in their order, cloned, and frozen at one instant with its system disk while it writes to all of them.
 
-Usage: see world.py; the guest is made by MAKE-MICRO. --part=chain: chains of points instead, with the time of each.
+Usage: see world.py; the guest is made by MAKE-MICRO. --parts="chain": chains of points instead, with the time of each.
 """
 import os
 import re
@@ -16,7 +16,8 @@ from world import OPTIONS, Failed, World, check, main, note, tail, wait_for
 
 # The most that an instance can have, as the API says.
 VOLUMES_MAX = 16
-BLOCKS = 1024  # in the ring of `blocks`
+CHAIN_MAX = 30
+SAMPLE = (1, 2, 15, 29, 30, 31)  # points that are looked into
 
 world = World(limits_detach_timeout=120)
 image = machine = None
@@ -104,9 +105,10 @@ def many():
     devices = {v["volume_id"]: v["device"] for v in world.json("volume", "list", "-i", machine)}
     order = sorted(wanted, key=lambda id: wanted[id][0])
     with Shell(world, machine) as shell:
-        now = seen(shell)
-        check(sorted(order, key=lambda id: now.get(id, ("zz",))[0]) == order and ids[3] not in now,
-              "after a stop and a start they are in their order", lambda: (order, now, devices))
+        now = {id: "/dev/" + device for id, (device, _) in seen(shell).items() if id in ids}
+        check(sorted(now, key=now.get) == order, "after a stop and a start they are in their order",
+              lambda: (order, now))
+        check(now == devices, "without a gap, as is shown", lambda: (now, devices))
         world.do("volume", "detach", *order)
         check(not set(order) & set(seen(shell)), "all are taken out at once", lambda: seen(shell))
     world.do("volume", "delete", *ids, "--now")
@@ -119,7 +121,8 @@ def instant():
     pair = create(2)
     world.do("volume", "attach", *pair, "-i", machine)
     with Shell(world, machine) as shell:
-        check(wait_for(lambda: set(pair) <= set(seen(shell))), "two volumes are plugged in", lambda: seen(shell))
+        check(wait_for(lambda: [seen(shell).get(id) for id in pair] == [("vdc", 10), ("vdd", 10)]),
+              "two volumes are plugged in, in the order of the call", lambda: (pair, seen(shell)))
         shell("(blocks write %s >/dev/null 2>&1 &)" % " ".join(files))
         wait_for(lambda: (counted(shell("blocks check " + " ".join(files)), files) or [0])[0] > 20, pause=0.5)
     points = world.imprint("snapshot", "create", machine, *pair, "--wait", "-q").out.split()
@@ -169,6 +172,59 @@ def instant():
     boot(world, captured)
     machine = captured
     world.do("snapshot", "delete", *points, "--now")
+
+
+def chain():
+    """Thirty points are a chain, the next begins another; each holds what was written before it; deletions, and space."""
+    disk = create(1, 20)[0]
+    world.do("volume", "attach", disk, "-i", machine)
+    points, took = [], []
+    empty = used_bytes()
+    with Shell(world, machine) as shell:
+        wait_for(lambda: disk in seen(shell))
+        for number in range(1, CHAIN_MAX + 2):
+            # A megabyte that no layer below has, with the point's number in front.
+            shell("{ printf '%%04d' %d; head -c 1048572 /dev/urandom; } | dd of=/dev/vdc bs=1M iflag=fullblock seek=%d "
+                  "conv=fsync 2>/dev/null" % (number, number - 1))
+            begun = time.monotonic()
+            points.append(world.do("snapshot", "create", disk))
+            took.append(1000 * (time.monotonic() - begun))
+        world.do("volume", "detach", disk)
+    note("ms for each point: %s" % " ".join("%.0f" % ms for ms in took))
+    shown = {s["snapshot_id"]: s for s in world.json("snapshot", "list", "--limit", "100")}
+    check({shown[id]["root_id"] for id in points[:CHAIN_MAX]} == {points[0]} and
+          shown[points[-1]]["root_id"] == points[-1], "%d points are a chain, the next begins another" % CHAIN_MAX,
+          [shown[id]["root_id"] for id in points])
+
+    def holds(id):
+        """The numbers that a volume made of the point has."""
+        volume = world.do("snapshot", "volume", id)
+        world.do("volume", "attach", volume, "-i", machine)
+        with Shell(world, machine) as shell:
+            wait_for(lambda: volume in seen(shell))
+            text = shell("i=0; while [ $i -le %d ]; do echo $(dd if=/dev/vdc bs=1M skip=$i count=1 2>/dev/null | head -c 4 | "
+                         "tr '\\0' -); i=$((i+1)); done" % CHAIN_MAX)
+        world.do("volume", "detach", volume)
+        world.do("volume", "delete", volume, "--now")
+        return [int(word) for word in text.split() if word.isdigit()]
+
+    for number in SAMPLE:
+        got = holds(points[number - 1])
+        check(got == list(range(1, number + 1)), "point %d holds what was written before it" % number, got)
+    world.do("snapshot", "delete", points[14], "--alone")
+    check(holds(points[15]) == list(range(1, 17)), "one deleted alone, that after it is whole")
+    full = used_bytes()
+    world.do("snapshot", "delete", points[19])
+    left = {s["snapshot_id"] for s in world.json("snapshot", "list", "--limit", "100")}
+    check(not left & set(points[19:CHAIN_MAX]) and set(points[15:19]) <= left and points[-1] in left,
+          "one deleted from the middle takes those after it along", left)
+    check(holds(points[18]) == list(range(1, 20)), "those before it are whole")
+    world.do("snapshot", "delete", points[0], points[-1], "--now")
+    check(not {s["snapshot_id"] for s in world.json("snapshot", "list")} & set(points), "a full one takes its chain along")
+    world.do("volume", "delete", disk, "--now")
+    check(wait_for(lambda: used_bytes() < empty + (2 << 20)), "space comes back",
+          lambda: (empty, full, used_bytes()))
+    note("bytes of the pool before, with the chain, after: %d %d %d" % (empty, full, used_bytes()))
 
 
 def data_image():
