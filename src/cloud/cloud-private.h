@@ -98,6 +98,24 @@ bool ids_unique(const char *parameter, const struct im_strings *ids, struct im_s
 void query_restrict(const struct caller *caller, struct query *query, const char *key,
                     const char *gone);
 
+/* --- attributes.c ----------------------------------------------------------------------------- */
+
+/* What may be changed of anything: NULL leaves it, "" empties it. */
+struct attributes {
+    const char *name, *description;
+};
+/* Loads what the caller may change: *(struct TYPE **) ret_object. */
+typedef bool attributes_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                             void *ret_object, struct im_err *err);
+bool attributes_fit(const struct object_type *type, const struct attributes *attributes,
+                    struct im_err *err) IM_MUST_CHECK;
+void attributes_set(const struct object_type *type, void *object,
+                    const struct attributes *attributes);
+/* A whole Modify…Attributes of one object; the type's `title` is its name. */
+bool attributes_modify(struct cloud *cloud, const struct caller *caller,
+                       const struct object_type *type, attributes_load *load, const char *id,
+                       const struct attributes *attributes, struct im_err *err) IM_MUST_CHECK;
+
 /* --- layer.c: rows of the layer graph --------------------------------------------------------- */
 
 /* A row for a layer that a job is about to make: state MAKING, a fresh name. `parent` may be NULL.

@@ -332,33 +332,20 @@ const struct job_verb image_delete_verb = {.action = "DeleteImages",
 
 /* --- Modify ----------------------------------------------------------------------------------- */
 
-struct modify {
-    const struct caller *caller;
-    const char *id, *name, *description;
-};
-
-static bool modify_body(struct db_conn *conn, void *arg, struct im_err *err) {
-    struct modify *modify = arg;
+/* Seeing a public image is not owning it. */
+static bool modify_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                        void *ret_object, struct im_err *err) {
     IM_AUTO(image_free_auto) struct image *image = NULL;
 
-    if (!image_load(conn, modify->caller, modify->id, &image, err) ||
-        !image_owned(modify->caller, image, err))
+    if (!image_load(conn, caller, id, &image, err) || !image_owned(caller, image, err))
         return false;
-    if (modify->name != NULL)
-        im_replace(&image->image_name, modify->name);
-    if (modify->description != NULL)
-        im_replace(&image->description, *modify->description ? modify->description : NULL);
-    return record_update_fields(conn, &image_type, image,
-                                (const char *const[]){"image_name", "description", NULL}, err);
+    *(struct image **) ret_object = im_steal(&image);
+    return true;
 }
 
 bool cloud_image_modify(struct cloud *cloud, const struct caller *caller, const char *image_id,
                         const char *image_name, const char *description, struct im_err *err) {
-    struct modify modify = {caller, image_id, image_name, description};
+    struct attributes attributes = {image_name, description};
 
-    if (im_str_empty(image_id))
-        return im_fail(err, IM_BAD_MESSAGE, "parameter [image] is missing");
-    return text_fits("image_name", image_name, 255, err) &&
-           text_fits("description", description, 1000, err) &&
-           cloud_transact(cloud, modify_body, &modify, err);
+    return attributes_modify(cloud, caller, &image_type, modify_load, image_id, &attributes, err);
 }

@@ -11,7 +11,7 @@
 #include "base/fd.h"
 #include "cloud-private.h"
 
-enum { NAME_MAX_BYTES = 255, DESCRIPTION_MAX_BYTES = 1000, PASSWORD_MIN = 8, PASSWORD_MAX = 128 };
+enum { PASSWORD_MIN = 8, PASSWORD_MAX = 128 };
 
 bool cloud_transact(struct cloud *cloud,
                     bool (*body)(struct db_conn *conn, void *arg, struct im_err *err), void *arg,
@@ -228,7 +228,8 @@ bool keypair_link_add(struct db_conn *conn, const char *keypair_id, const char *
 
 struct modify {
     const struct caller *caller;
-    const char *id, *name, *description;
+    const char *id;
+    struct attributes attributes;
     int64_t nic_mqueue;
 };
 
@@ -238,10 +239,7 @@ static bool modify_body(struct db_conn *conn, void *arg, struct im_err *err) {
 
     if (!instance_load(conn, modify->caller, modify->id, &instance, err))
         return false;
-    if (modify->name != NULL)
-        im_replace(&instance->instance_name, modify->name);
-    if (modify->description != NULL)
-        im_replace(&instance->description, *modify->description ? modify->description : NULL);
+    attributes_set(&instance_type, instance, &modify->attributes);
     if (modify->nic_mqueue >= 0)
         instance->nic_mqueue = modify->nic_mqueue;
     return record_update_fields(
@@ -252,10 +250,9 @@ static bool modify_body(struct db_conn *conn, void *arg, struct im_err *err) {
 bool cloud_instance_modify(struct cloud *cloud, const struct caller *caller, const char *id,
                            const char *instance_name, const char *description, int64_t nic_mqueue,
                            struct im_err *err) {
-    struct modify modify = {caller, id, instance_name, description, nic_mqueue};
+    struct modify modify = {caller, id, {instance_name, description}, nic_mqueue};
 
-    return text_fits("instance_name", instance_name, NAME_MAX_BYTES, err) &&
-           text_fits("description", description, DESCRIPTION_MAX_BYTES, err) &&
+    return attributes_fit(&instance_type, &modify.attributes, err) &&
            cloud_transact(cloud, modify_body, &modify, err);
 }
 

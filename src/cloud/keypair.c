@@ -54,7 +54,6 @@ bool cloud_keypair_create(struct cloud *cloud, const struct caller *caller, cons
 struct change {
     const struct caller *caller;
     const struct im_strings *ids;
-    const char *id, *name, *description;
 };
 
 static bool in_use(struct db_conn *conn, const char *keypair_id, char **ret_instance,
@@ -105,28 +104,16 @@ bool cloud_keypairs_delete(struct cloud *cloud, const struct caller *caller,
            cloud_transact(cloud, delete_body, &change, err);
 }
 
-static bool modify_body(struct db_conn *conn, void *arg, struct im_err *err) {
-    struct change *change = arg;
-    IM_AUTO(keypair_free_auto) struct keypair *keypair = NULL;
-
-    if (!keypair_load(conn, change->caller, change->id, &keypair, err))
-        return false;
-    if (change->name != NULL)
-        im_replace(&keypair->keypair_name, change->name);
-    if (change->description != NULL)
-        im_replace(&keypair->description, *change->description ? change->description : NULL);
-    return record_update(conn, &keypair_type, keypair, err);
+static bool modify_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                        void *ret_object, struct im_err *err) {
+    return keypair_load(conn, caller, id, ret_object, err);
 }
 
 bool cloud_keypair_modify(struct cloud *cloud, const struct caller *caller, const char *id,
                           const char *name, const char *description, struct im_err *err) {
-    struct change change = {.caller = caller, .id = id, .name = name, .description = description};
+    struct attributes attributes = {name, description};
 
-    if (im_str_empty(id))
-        return im_fail(err, IM_BAD_MESSAGE, "parameter [keypair] is missing");
-    return text_fits("keypair_name", name, 255, err) &&
-           text_fits("description", description, 1000, err) &&
-           cloud_transact(cloud, modify_body, &change, err);
+    return attributes_modify(cloud, caller, &keypair_type, modify_load, id, &attributes, err);
 }
 
 /* --- Attach and detach: rows, and the guest's own file where an agent is connected ------------ */

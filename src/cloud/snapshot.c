@@ -547,33 +547,16 @@ const struct job_verb snapshot_delete_verb = {.action = "DeleteSnapshots",
 
 /* --- Modify ----------------------------------------------------------------------------------- */
 
-struct modify {
-    const struct caller *caller;
-    const char *id, *name, *description;
-};
-
-static bool modify_body(struct db_conn *conn, void *arg, struct im_err *err) {
-    struct modify *modify = arg;
-    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = NULL;
-
-    if (!snapshot_load(conn, modify->caller, modify->id, &snapshot, err))
-        return false;
-    if (modify->name != NULL)
-        im_replace(&snapshot->snapshot_name, modify->name);
-    if (modify->description != NULL)
-        im_replace(&snapshot->description, *modify->description ? modify->description : NULL);
-    return record_update_fields(conn, &snapshot_type, snapshot,
-                                (const char *const[]){"snapshot_name", "description", NULL}, err);
+static bool modify_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                        void *ret_object, struct im_err *err) {
+    return snapshot_load(conn, caller, id, ret_object, err);
 }
 
 bool cloud_snapshot_modify(struct cloud *cloud, const struct caller *caller,
                            const char *snapshot_id, const char *snapshot_name,
                            const char *description, struct im_err *err) {
-    struct modify modify = {caller, snapshot_id, snapshot_name, description};
+    struct attributes attributes = {snapshot_name, description};
 
-    if (im_str_empty(snapshot_id))
-        return im_fail(err, IM_BAD_MESSAGE, "parameter [snapshot] is missing");
-    return text_fits("snapshot_name", snapshot_name, 255, err) &&
-           text_fits("description", description, 1000, err) &&
-           cloud_transact(cloud, modify_body, &modify, err);
+    return attributes_modify(cloud, caller, &snapshot_type, modify_load, snapshot_id, &attributes,
+                             err);
 }

@@ -360,32 +360,14 @@ const struct job_verb volume_delete_verb = {.action = "DeleteVolumes",
 
 /* --- Modify ----------------------------------------------------------------------------------- */
 
-struct modify {
-    const struct caller *caller;
-    const char *id, *name, *description;
-};
-
-static bool modify_body(struct db_conn *conn, void *arg, struct im_err *err) {
-    struct modify *modify = arg;
-    IM_AUTO(volume_free_auto) struct volume *volume = NULL;
-
-    if (!volume_load(conn, modify->caller, modify->id, &volume, err))
-        return false;
-    if (modify->name != NULL)
-        im_replace(&volume->volume_name, modify->name);
-    if (modify->description != NULL)
-        im_replace(&volume->description, *modify->description ? modify->description : NULL);
-    return record_update_fields(conn, &volume_type, volume,
-                                (const char *const[]){"volume_name", "description", NULL}, err);
+static bool modify_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                        void *ret_object, struct im_err *err) {
+    return volume_load(conn, caller, id, ret_object, err);
 }
 
 bool cloud_volume_modify(struct cloud *cloud, const struct caller *caller, const char *volume_id,
                          const char *volume_name, const char *description, struct im_err *err) {
-    struct modify modify = {caller, volume_id, volume_name, description};
+    struct attributes attributes = {volume_name, description};
 
-    if (im_str_empty(volume_id))
-        return im_fail(err, IM_BAD_MESSAGE, "parameter [volume] is missing");
-    return text_fits("volume_name", volume_name, 255, err) &&
-           text_fits("description", description, 1000, err) &&
-           cloud_transact(cloud, modify_body, &modify, err);
+    return attributes_modify(cloud, caller, &volume_type, modify_load, volume_id, &attributes, err);
 }
