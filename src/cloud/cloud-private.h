@@ -186,10 +186,14 @@ struct volume_batch {
 };
 bool volume_batch_run(struct volume_batch *batch, char ret_job_id[IM_JOB_ID_MAX],
                       struct im_err *err) IM_MUST_CHECK;
-/* Checks the rule of the verb, sets `busy`, locks the instance it is attached to, and writes both.
- * ret_machine (IM_ID_MAX) is that instance if its machine runs, else "". */
-bool volume_lock(struct db_conn *conn, struct volume *volume, const char *action,
-                 char ret_machine[IM_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+/* Checks the rule of the verb, and sets `busy` in the row. */
+bool volume_make_busy(struct db_conn *conn, struct volume *volume, const char *action,
+                      struct im_err *err) IM_MUST_CHECK;
+/* Within a batch, which has checked the rule and writes the volume afterwards: sets its `busy`, and
+ * locks the instance it is attached to. ret_machine is that instance if its machine runs, else "".
+ */
+bool volume_lock(struct db_conn *conn, struct volume *volume, char ret_machine[IM_ID_MAX],
+                 struct im_err *err) IM_MUST_CHECK;
 /* Ends transition and `busy`; the status stays. */
 bool volume_unlock(struct db_conn *conn, const char *volume_id, struct im_err *err) IM_MUST_CHECK;
 /* The same, and the lock on the instance it is attached to. */
@@ -199,8 +203,9 @@ bool volume_unlock_all(struct db_conn *conn, const char *volume_id,
 bool volume_settle(struct db_conn *conn, const char *volume_id, enum volume_status status,
                    struct im_err *err) IM_MUST_CHECK;
 bool volume_count_fits(int64_t count, struct im_err *err) IM_MUST_CHECK;
-/* Is the size one that the table of types allows? */
-bool volume_size_fits(const struct cloud *cloud, int64_t type, int64_t size,
+/* Is the size one that the table of types allows? `round_up` lifts one that is too small or between
+ * two steps. */
+bool volume_size_fits(const struct cloud *cloud, int64_t type, bool round_up, int64_t *size,
                       struct im_err *err) IM_MUST_CHECK;
 /* What is attached to the instance, in the order of its devices; freed with record_list_free. */
 bool volumes_of(struct db_conn *conn, const char *instance_id, struct volume ***ret_volumes,
@@ -218,6 +223,13 @@ bool volume_plan(struct cloud *cloud, struct db_conn *conn, struct volume *volum
 /* What the volume holds is given up. */
 bool volume_cease(struct cloud *cloud, struct db_conn *conn, struct volume *volume,
                   struct im_err *err) IM_MUST_CHECK;
+/* Visits the volumes that the item's data names in the array `key`; and two of the visits: makes
+ * the planned head; gives up a volume that a job did not bring to life. */
+typedef bool volume_visit(struct job_run *run, struct db_conn *conn, struct volume *volume,
+                          struct im_err *err);
+bool volumes_each(struct job_run *run, struct db_conn *conn, const char *key, volume_visit *visit,
+                  struct im_err *err) IM_MUST_CHECK;
+volume_visit volume_make_head, volume_fail;
 /* Steps of verbs whose item is a new volume with a planned head. */
 bool volume_make_run(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
 bool volume_make_commit(struct job_run *run, struct db_conn *conn,
@@ -225,10 +237,27 @@ bool volume_make_commit(struct job_run *run, struct db_conn *conn,
 bool volume_make_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
                         struct im_err *err) IM_MUST_CHECK;
 
+/* --- lock.c ----------------------------------------------------------------------------------- */
+
+/* Zero-initialise but for the action, by whose rules it is decided. */
+struct locks {
+    const char *action;
+    struct im_strings instances; /* those that are locked */
+};
+/* An instance, unless this call has it already. */
+bool locks_instance(struct locks *locks, struct db_conn *conn, struct instance *instance,
+                    struct im_err *err) IM_MUST_CHECK;
+/* A volume, and with it the instance that it is attached to: *ret_instance, set if there is one,
+ * has its status. */
+bool locks_volume(struct locks *locks, struct db_conn *conn, struct volume *volume,
+                  struct instance **ret_instance, struct im_err *err) IM_MUST_CHECK;
+/* Forgets them: for a transaction that begins anew, and in the end. */
+void locks_done(struct locks *locks);
+
 /* --- snapshot.c ------------------------------------------------------------------------------- */
 
 /* What the point holds is given up. */
-bool snapshot_cease(struct cloud *cloud, struct db_conn *conn, struct snapshot *snapshot,
+bool snapshot_cease(struct db_conn *conn, struct snapshot *snapshot,
                     struct im_err *err) IM_MUST_CHECK;
 /* The words between blanks of an item's resource_id: verbs whose item is several points. */
 void item_ids(const struct job_run *run, struct im_strings *ret_ids);

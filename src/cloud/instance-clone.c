@@ -115,16 +115,9 @@ static bool attached_lock(struct db_conn *conn, const struct instance *source,
                           struct attached *ret_attached, struct im_err *err) {
     if (!volumes_of(conn, source->instance_id, &ret_attached->items, &ret_attached->count, err))
         return false;
-    for (size_t i = 0; i < ret_attached->count; i++) {
-        struct volume *volume = ret_attached->items[i];
-
-        if (!volume_allows(volume, "CloneVolumes", err))
+    for (size_t i = 0; i < ret_attached->count; i++)
+        if (!volume_make_busy(conn, ret_attached->items[i], "CloneVolumes", err))
             return false;
-        volume->busy = 1;
-        if (!record_update_fields(conn, &volume_type, volume, (const char *const[]){"busy", NULL},
-                                  err))
-            return false;
-    }
     return true;
 }
 
@@ -212,42 +205,11 @@ bool cloud_instances_clone(struct cloud *cloud, const struct caller *caller,
 /* --- The job: item = the source; the clone's id is in its data -----------------------------------
  */
 
-/* Calls `what` for each of the clone's volumes. */
-static bool each_volume(struct job_run *run, struct db_conn *conn,
-                        bool (*what)(struct job_run *run, struct db_conn *conn,
-                                     struct volume *volume, struct im_err *err),
-                        struct im_err *err) {
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-    const struct wire_value *volumes = data ? wire_get(wire_root(data), "volumes") : NULL;
-
-    for (size_t i = 0; i < wire_count(volumes); i++) {
-        IM_AUTO(volume_free_auto) struct volume *volume = NULL;
-
-        if (!record_get(conn, &volume_type, wire_as_text(wire_at(volumes, i), ""), &volume, err) ||
-            !what(run, conn, volume, err))
-            return false;
-    }
-    return data != NULL;
-}
-
-static bool volume_make(struct job_run *run, struct db_conn *conn, struct volume *volume,
-                        struct im_err *err) {
-    (void) conn;
-    return layer_make_head(run->context, volume->layer_id, err);
-}
-
 static bool volume_plug(struct job_run *run, struct db_conn *conn, struct volume *volume,
                         struct im_err *err) {
     (void) run;
     return layer_set_state(conn, volume->layer_id, LAYER_HEAD, err) &&
            volume_settle(conn, volume->volume_id, VOLUME_IN_USE, err);
-}
-
-static bool volume_give_up(struct job_run *run, struct db_conn *conn, struct volume *volume,
-                           struct im_err *err) {
-    volume->sub_code = 1;
-    im_replace(&volume->device, "");
-    return volume_cease(run->context, conn, volume, err);
 }
 
 static bool disk_run(struct job_run *run, struct im_err *err) {
@@ -257,7 +219,7 @@ static bool disk_run(struct job_run *run, struct im_err *err) {
 
     return data != NULL && conn != NULL &&
            layer_make_head(cloud, wire_get_text(wire_root(data), "layer", ""), err) &&
-           each_volume(run, conn, volume_make, err);
+           volumes_each(run, conn, "volumes", volume_make_head, err);
 }
 
 static bool disk_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
@@ -265,7 +227,7 @@ static bool disk_commit(struct job_run *run, struct db_conn *conn, struct im_err
 
     return data != NULL &&
            layer_set_state(conn, wire_get_text(wire_root(data), "layer", ""), LAYER_HEAD, err) &&
-           each_volume(run, conn, volume_plug, err);
+           volumes_each(run, conn, "volumes", volume_plug, err);
 }
 
 static bool start_run(struct job_run *run, struct im_err *err) {
@@ -299,7 +261,7 @@ static bool clone_undone(struct job_run *run, struct db_conn *conn, const struct
         !record_get(conn, &instance_type, wire_get_text(wire_root(data), "clone", ""), &copy, err))
         return false;
     copy->sub_code = 1;
-    return each_volume(run, conn, volume_give_up, err) &&
+    return volumes_each(run, conn, "volumes", volume_fail, err) &&
            instance_cease(run->context, conn, copy, err);
 }
 

@@ -134,8 +134,7 @@ static bool cease_snapshot(struct db_conn *conn, void *arg, struct im_err *err) 
 
     return record_get(conn, &snapshot_type, cease->id, &snapshot, err) &&
            (snapshot->status != SNAPSHOT_DELETED ||
-            snapshot->transition_status != TRANSITION_NONE ||
-            snapshot_cease(cease->cloud, conn, snapshot, err));
+            snapshot->transition_status != TRANSITION_NONE || snapshot_cease(conn, snapshot, err));
 }
 
 static const struct {

@@ -14,21 +14,10 @@ struct apply {
     struct cloud *cloud;
     const struct caller *caller;
     const struct im_strings *ids;
-    struct im_strings disks, locked; /* resources rolled back, instances locked by this call */
+    struct im_strings disks; /* resources rolled back */
+    struct locks locks;
     char job_id[IM_JOB_ID_MAX];
 };
-
-static bool lock_instance(struct apply *apply, struct db_conn *conn, struct instance *instance,
-                          struct im_err *err) {
-    if (im_strings_has(&apply->locked, instance->instance_id))
-        return true;
-    if (!instance_allows(instance, "ApplySnapshots", err))
-        return false;
-    im_strings_add(&apply->locked, instance->instance_id);
-    instance->transition_status = TRANSITION_UPDATING;
-    return record_update_fields(conn, &instance_type, instance,
-                                (const char *const[]){"transition_status", NULL}, err);
-}
 
 /* Locks the disk; *ret_machine is the instance that has it, with its state before. */
 static bool lock_disk(struct apply *apply, struct db_conn *conn, const struct snapshot *snapshot,
@@ -39,18 +28,12 @@ static bool lock_disk(struct apply *apply, struct db_conn *conn, const struct sn
         if (!instance_load(conn, apply->caller, snapshot->resource_id, ret_machine, err))
             return false;
         *ret_gib = (*ret_machine)->os_disk_size;
-        return lock_instance(apply, conn, *ret_machine, err);
+        return locks_instance(&apply->locks, conn, *ret_machine, err);
     }
-    if (!volume_load(conn, apply->caller, snapshot->resource_id, &volume, err) ||
-        !volume_allows(volume, "ApplySnapshots", err))
+    if (!volume_load(conn, apply->caller, snapshot->resource_id, &volume, err))
         return false;
     *ret_gib = volume->size;
-    volume->busy = 1;
-    return record_update_fields(conn, &volume_type, volume, (const char *const[]){"busy", NULL},
-                                err) &&
-           (im_str_empty(volume->instance_id) ||
-            (record_get(conn, &instance_type, volume->instance_id, ret_machine, err) &&
-             lock_instance(apply, conn, *ret_machine, err)));
+    return locks_volume(&apply->locks, conn, volume, ret_machine, err);
 }
 
 static bool apply_one(struct apply *apply, struct db_conn *conn, const char *id,
@@ -92,7 +75,7 @@ static bool apply_body(struct db_conn *conn, void *arg, struct im_err *err) {
     bool planned = true;
 
     im_strings_done(&apply->disks);
-    im_strings_done(&apply->locked);
+    locks_done(&apply->locks);
     wire_object_begin(&data, NULL);
     wire_array_begin(&data, "disks");
     for (size_t i = 0; i < apply->ids->count && planned; i++)
@@ -110,12 +93,13 @@ bool cloud_snapshots_apply(struct cloud *cloud, const struct caller *caller,
                            const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
                            struct im_err *err) {
     IM_AUTO(im_strings_done) struct im_strings unique = {0};
-    struct apply apply = {.cloud = cloud, .caller = caller, .ids = &unique};
+    struct apply apply = {
+        .cloud = cloud, .caller = caller, .ids = &unique, .locks = {.action = "ApplySnapshots"}};
     bool ordered = ids_unique("snapshots", ids, &unique, err) &&
                    cloud_order(cloud, apply_body, &apply, apply.job_id, ret_job_id, err);
 
     im_strings_done(&apply.disks);
-    im_strings_done(&apply.locked);
+    locks_done(&apply.locks);
     return ordered;
 }
 

@@ -26,9 +26,7 @@ static bool snapshot_settle(struct db_conn *conn, const char *snapshot_id,
         (const char *const[]){"status", "transition_status", "status_time", NULL}, err);
 }
 
-bool snapshot_cease(struct cloud *cloud, struct db_conn *conn, struct snapshot *snapshot,
-                    struct im_err *err) {
-    (void) cloud;
+bool snapshot_cease(struct db_conn *conn, struct snapshot *snapshot, struct im_err *err) {
     im_replace(&snapshot->layer_id, NULL);
     snapshot->status = SNAPSHOT_CEASED;
     snapshot->transition_status = TRANSITION_NONE;
@@ -44,7 +42,7 @@ struct create {
     const struct caller *caller;
     const struct snapshot_create_args *args;
     const struct im_strings *resources;
-    struct im_strings locked;           /* instances that this call has locked */
+    struct locks locks;
     struct im_strings machines, layers; /* texts that the disks borrow */
     struct disk *disks;
     size_t disk_count;
@@ -135,26 +133,13 @@ static void add_disk(struct create *create, enum disk_kind kind, const char *id,
                                      .size_gib = size_gib};
 }
 
-/* Once per call: a call on all disks of an instance locks it for the first of them. */
-static bool lock_instance(struct create *create, struct db_conn *conn, struct instance *instance,
-                          struct im_err *err) {
-    if (im_strings_has(&create->locked, instance->instance_id))
-        return true;
-    if (!instance_allows(instance, "CreateSnapshots", err))
-        return false;
-    instance->transition_status = TRANSITION_UPDATING;
-    im_strings_add(&create->locked, instance->instance_id);
-    return record_update_fields(conn, &instance_type, instance,
-                                (const char *const[]){"transition_status", NULL}, err);
-}
-
 static bool add_instance(struct create *create, struct db_conn *conn, const char *id,
                          struct im_err *err) {
     IM_AUTO(instance_free_auto) struct instance *instance = NULL;
     IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = object_new(&snapshot_type);
 
     if (!instance_load(conn, create->caller, id, &instance, err) ||
-        !lock_instance(create, conn, instance, err))
+        !locks_instance(&create->locks, conn, instance, err))
         return false;
     im_replace(&snapshot->resource_id, id);
     im_replace(&snapshot->resource_name, instance->instance_name);
@@ -170,18 +155,6 @@ static bool add_instance(struct create *create, struct db_conn *conn, const char
     return add_point(create, conn, snapshot, err);
 }
 
-static bool lock_volume(struct create *create, struct db_conn *conn, struct volume *volume,
-                        struct instance **ret_instance, struct im_err *err) {
-    if (!volume_allows(volume, "CreateSnapshots", err))
-        return false;
-    volume->busy = 1;
-    return record_update_fields(conn, &volume_type, volume, (const char *const[]){"busy", NULL},
-                                err) &&
-           (im_str_empty(volume->instance_id) ||
-            (record_get(conn, &instance_type, volume->instance_id, ret_instance, err) &&
-             lock_instance(create, conn, *ret_instance, err)));
-}
-
 static bool add_volume(struct create *create, struct db_conn *conn, const char *id,
                        struct im_err *err) {
     IM_AUTO(volume_free_auto) struct volume *volume = NULL;
@@ -189,7 +162,7 @@ static bool add_volume(struct create *create, struct db_conn *conn, const char *
     IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = object_new(&snapshot_type);
 
     if (!volume_load(conn, create->caller, id, &volume, err) ||
-        !lock_volume(create, conn, volume, &instance, err))
+        !locks_volume(&create->locks, conn, volume, &instance, err))
         return false;
     im_replace(&snapshot->resource_id, id);
     im_replace(&snapshot->resource_name, volume->volume_name);
@@ -211,7 +184,7 @@ static bool create_body(struct db_conn *conn, void *arg, struct im_err *err) {
     bool planned;
 
     im_strings_done(create->ret_ids);
-    im_strings_done(&create->locked);
+    locks_done(&create->locks);
     im_strings_done(&create->machines);
     im_strings_done(&create->layers);
     create->disk_count = 0;
@@ -241,6 +214,7 @@ bool cloud_snapshots_create(struct cloud *cloud, const struct caller *caller,
                             .caller = caller,
                             .args = args,
                             .resources = &unique,
+                            .locks = {.action = "CreateSnapshots"},
                             .ret_ids = ret_snapshot_ids};
     bool ordered;
 
@@ -250,7 +224,7 @@ bool cloud_snapshots_create(struct cloud *cloud, const struct caller *caller,
     create.disks = im_alloc(unique.count * sizeof(*create.disks));
     ordered = cloud_order(cloud, create_body, &create, create.job_id, ret_job_id, err);
     free(create.disks);
-    im_strings_done(&create.locked);
+    locks_done(&create.locks);
     im_strings_done(&create.machines);
     im_strings_done(&create.layers);
     if (!ordered)
@@ -372,7 +346,7 @@ static bool create_undone(struct job_run *run, struct db_conn *conn, const struc
         if (!record_get(conn, &snapshot_type, ids.items[i], &snapshot, err))
             return false;
         snapshot->sub_code = 1;
-        if (!snapshot_cease(run->context, conn, snapshot, err))
+        if (!snapshot_cease(conn, snapshot, err))
             return false;
     }
     return freeze_undone(run, conn, err);
@@ -529,7 +503,7 @@ static bool delete_commit(struct job_run *run, struct db_conn *conn, struct im_e
         return false;
     if (wire_get_int(wire_root(data), "cease", 0) == 0)
         return snapshot_settle(conn, snapshot->snapshot_id, SNAPSHOT_DELETED, err);
-    return snapshot_cease(run->context, conn, snapshot, err);
+    return snapshot_cease(conn, snapshot, err);
 }
 
 static bool delete_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,

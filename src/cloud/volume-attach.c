@@ -272,7 +272,7 @@ static bool resize_prepare(struct volume_batch *batch, struct db_conn *conn, str
                        " GB] is not larger",
                        volume->volume_id, volume->size, size);
     wire_int(data, "size", size);
-    return volume_size_fits(batch->cloud, volume->volume_type, size, err);
+    return volume_size_fits(batch->cloud, volume->volume_type, false, &size, err);
 }
 
 bool cloud_volumes_resize(struct cloud *cloud, const struct caller *caller,

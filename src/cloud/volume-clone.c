@@ -34,8 +34,7 @@ static bool clone_prepare(struct volume_batch *batch, struct db_conn *conn, stru
     char machine[IM_ID_MAX];
 
     im_strings_done(clone->ret_ids);
-    if (!clone_types_match(source, type, err) ||
-        !volume_lock(conn, source, batch->action, machine, err))
+    if (!clone_types_match(source, type, err) || !volume_lock(conn, source, machine, err))
         return false;
     disk.machine = machine;
     if (!freeze_plan(batch->cloud, conn, &disk, 1, data, err))
@@ -81,30 +80,6 @@ bool cloud_volumes_clone(struct cloud *cloud, const struct caller *caller,
     return false;
 }
 
-/* Calls `what` for each clone the item's data names. */
-static bool each_clone(struct job_run *run, struct db_conn *conn,
-                       bool (*what)(struct job_run *run, struct db_conn *conn,
-                                    struct volume *volume, struct im_err *err),
-                       struct im_err *err) {
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-    const struct wire_value *clones = data ? wire_get(wire_root(data), "clones") : NULL;
-
-    for (size_t i = 0; i < wire_count(clones); i++) {
-        IM_AUTO(volume_free_auto) struct volume *volume = NULL;
-
-        if (!record_get(conn, &volume_type, wire_as_text(wire_at(clones, i), ""), &volume, err) ||
-            !what(run, conn, volume, err))
-            return false;
-    }
-    return data != NULL;
-}
-
-static bool clone_make(struct job_run *run, struct db_conn *conn, struct volume *volume,
-                       struct im_err *err) {
-    (void) conn;
-    return layer_make_head(run->context, volume->layer_id, err);
-}
-
 static bool clone_settle(struct job_run *run, struct db_conn *conn, struct volume *volume,
                          struct im_err *err) {
     (void) run;
@@ -112,27 +87,21 @@ static bool clone_settle(struct job_run *run, struct db_conn *conn, struct volum
            volume_settle(conn, volume->volume_id, VOLUME_AVAILABLE, err);
 }
 
-static bool clone_cease(struct job_run *run, struct db_conn *conn, struct volume *volume,
-                        struct im_err *err) {
-    volume->sub_code = 1;
-    return volume_cease(run->context, conn, volume, err);
-}
-
 static bool clone_run(struct job_run *run, struct im_err *err) {
     struct cloud *cloud = run->context;
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
 
-    return conn != NULL && each_clone(run, conn, clone_make, err);
+    return conn != NULL && volumes_each(run, conn, "clones", volume_make_head, err);
 }
 
 static bool clone_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
-    return each_clone(run, conn, clone_settle, err);
+    return volumes_each(run, conn, "clones", clone_settle, err);
 }
 
 static bool clone_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
                          struct im_err *err) {
     (void) why;
-    return freeze_undone(run, conn, err) && each_clone(run, conn, clone_cease, err);
+    return freeze_undone(run, conn, err) && volumes_each(run, conn, "clones", volume_fail, err);
 }
 
 static const struct job_step clone_steps[] = {

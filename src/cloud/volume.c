@@ -30,8 +30,7 @@ static bool type_find(const struct cloud *cloud, int64_t type, int64_t *ret_min,
     return false;
 }
 
-/* Checks a size against the table; `round_up` lifts one that is too small or between two steps. */
-static bool size_fits(const struct cloud *cloud, int64_t type, bool round_up, int64_t *size,
+bool volume_size_fits(const struct cloud *cloud, int64_t type, bool round_up, int64_t *size,
                       struct im_err *err) {
     int64_t min = 0, max = 0, step = cloud->config.volume_step_gib;
 
@@ -47,10 +46,6 @@ static bool size_fits(const struct cloud *cloud, int64_t type, bool round_up, in
                        " to %" PRId64 " in steps of %" PRId64,
                        *size, type, min, max, step);
     return true;
-}
-
-bool volume_size_fits(const struct cloud *cloud, int64_t type, int64_t size, struct im_err *err) {
-    return size_fits(cloud, type, false, &size, err);
 }
 
 /* --- Rows ------------------------------------------------------------------------------------- */
@@ -86,6 +81,15 @@ bool volume_settle(struct db_conn *conn, const char *volume_id, enum volume_stat
         (const char *const[]){"status", "transition_status", "status_time", "busy", NULL}, err);
 }
 
+bool volume_make_busy(struct db_conn *conn, struct volume *volume, const char *action,
+                      struct im_err *err) {
+    if (!volume_allows(volume, action, err))
+        return false;
+    volume->busy = 1;
+    return record_update_fields(conn, &volume_type, volume, (const char *const[]){"busy", NULL},
+                                err);
+}
+
 bool volume_unlock(struct db_conn *conn, const char *volume_id, struct im_err *err) {
     struct volume volume = {.volume_id = (char *) volume_id};
 
@@ -101,16 +105,12 @@ bool volume_unlock_all(struct db_conn *conn, const char *volume_id, struct im_er
            (im_str_empty(volume->instance_id) || instance_unlock(conn, volume->instance_id, err));
 }
 
-bool volume_lock(struct db_conn *conn, struct volume *volume, const char *action,
-                 char ret_machine[IM_ID_MAX], struct im_err *err) {
+bool volume_lock(struct db_conn *conn, struct volume *volume, char ret_machine[IM_ID_MAX],
+                 struct im_err *err) {
     IM_AUTO(instance_free_auto) struct instance *instance = NULL;
 
     ret_machine[0] = '\0';
-    if (!volume_allows(volume, action, err))
-        return false;
     volume->busy = 1;
-    if (!record_update(conn, &volume_type, volume, err))
-        return false;
     if (im_str_empty(volume->instance_id))
         return true;
     if (!record_get(conn, &instance_type, volume->instance_id, &instance, err))
@@ -148,11 +148,41 @@ bool volume_cease(struct cloud *cloud, struct db_conn *conn, struct volume *volu
         return false;
     im_replace(&volume->layer_id, NULL);
     im_replace(&volume->instance_id, NULL);
+    im_replace(&volume->device, "");
     volume->status = VOLUME_CEASED;
     volume->transition_status = TRANSITION_NONE;
     volume->busy = 0;
     volume->status_time = im_now_s();
     return record_update(conn, &volume_type, volume, err);
+}
+
+/* --- Volumes that a job makes ----------------------------------------------------------------- */
+
+bool volumes_each(struct job_run *run, struct db_conn *conn, const char *key, volume_visit *visit,
+                  struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    const struct wire_value *ids = data ? wire_get(wire_root(data), key) : NULL;
+
+    for (size_t i = 0; i < wire_count(ids); i++) {
+        IM_AUTO(volume_free_auto) struct volume *volume = NULL;
+
+        if (!record_get(conn, &volume_type, wire_as_text(wire_at(ids, i), ""), &volume, err) ||
+            !visit(run, conn, volume, err))
+            return false;
+    }
+    return data != NULL;
+}
+
+bool volume_make_head(struct job_run *run, struct db_conn *conn, struct volume *volume,
+                      struct im_err *err) {
+    (void) conn;
+    return layer_make_head(run->context, volume->layer_id, err);
+}
+
+bool volume_fail(struct job_run *run, struct db_conn *conn, struct volume *volume,
+                 struct im_err *err) {
+    volume->sub_code = 1;
+    return volume_cease(run->context, conn, volume, err);
 }
 
 /* --- Batches ---------------------------------------------------------------------------------- */
@@ -167,7 +197,7 @@ static bool batch_one(struct volume_batch *batch, struct db_conn *conn, const ch
 
     if (!volume_load(conn, batch->caller, id, &volume, err) ||
         !volume_allows(volume, batch->action, err) ||
-        (batch->lock && !volume_lock(conn, volume, batch->action, machine, err)))
+        (batch->lock && !volume_lock(conn, volume, machine, err)))
         return false;
     wire_object_begin(&data, NULL);
     wire_text(&data, "machine", machine);
@@ -263,8 +293,8 @@ bool cloud_volumes_create(struct cloud *cloud, const struct caller *caller,
 
     if (args->size < 0)
         return im_fail(err, IM_BAD_MESSAGE, "parameter [size] is missing");
-    if (!size_fits(cloud, args->volume_type < 0 ? 0 : args->volume_type, args->round_up,
-                   &create.size, err) ||
+    if (!volume_size_fits(cloud, args->volume_type < 0 ? 0 : args->volume_type, args->round_up,
+                          &create.size, err) ||
         !volume_count_fits(create.count, err) ||
         !text_fits("volume_name", args->volume_name, 255, err) ||
         !cloud_order(cloud, create_body, &create, create.job_id, ret_job_id, err)) {
@@ -298,10 +328,8 @@ bool volume_make_undone(struct job_run *run, struct db_conn *conn, const struct 
     IM_AUTO(volume_free_auto) struct volume *volume = NULL;
 
     (void) why;
-    if (!record_get(conn, &volume_type, run->item->resource_id, &volume, err))
-        return false;
-    volume->sub_code = 1;
-    return volume_cease(run->context, conn, volume, err);
+    return record_get(conn, &volume_type, run->item->resource_id, &volume, err) &&
+           volume_fail(run, conn, volume, err);
 }
 
 static const struct job_step create_steps[] = {{"disk", volume_make_run, volume_make_commit, NULL}};
