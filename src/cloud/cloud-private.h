@@ -140,6 +140,22 @@ bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret
 /* Makes the planned head on its parent. Repeatable. */
 bool layer_make_head(struct cloud *cloud, const char *layer_id, struct im_err *err) IM_MUST_CHECK;
 
+/* --- batch.c: one call on several things ------------------------------------------------------ */
+
+/* `one` loads what has this id, checks it, writes its rows, and the members of its item's data. A
+ * transaction that is tried again begins with index 0 again. */
+struct batch_call {
+    struct cloud *cloud;
+    const struct caller *caller;
+    const char *action;
+    bool (*one)(void *batch, struct db_conn *conn, const char *id, size_t index,
+                struct wire_writer *data, struct im_err *err);
+    void *batch;
+};
+/* `parameter` names the ids in a refusal. */
+bool batch_run(const struct batch_call *call, const char *parameter, const struct im_strings *ids,
+               char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+
 /* --- freeze.c: disks frozen at one instant, by the steps of a job ----------------------------- */
 
 /* A disk of the record: an instance's system disk, or a volume. All borrowed. */
@@ -182,7 +198,6 @@ struct volume_batch {
     bool (*prepare)(struct volume_batch *batch, struct db_conn *conn, struct volume *volume,
                     struct wire_writer *data, struct im_err *err);
     void *arg;
-    char job_id[IM_JOB_ID_MAX];
 };
 bool volume_batch_run(struct volume_batch *batch, char ret_job_id[IM_JOB_ID_MAX],
                       struct im_err *err) IM_MUST_CHECK;
@@ -327,9 +342,8 @@ struct instance_batch {
      * back. */
     bool (*prepare)(struct instance_batch *batch, struct db_conn *conn, struct instance *instance,
                     struct wire_writer *data, struct im_err *err);
-    void *arg;       /* of the verb */
-    char *directive; /* JSON for people; borrowed */
-    char job_id[IM_JOB_ID_MAX];
+    void *arg;    /* of the verb */
+    size_t index; /* of the instance at hand among those of the call */
 };
 bool instance_batch_run(struct instance_batch *batch, char ret_job_id[IM_JOB_ID_MAX],
                         struct im_err *err) IM_MUST_CHECK;

@@ -169,8 +169,8 @@ static bool clone_prepare(struct instance_batch *batch, struct db_conn *conn,
     IM_AUTO(attached_done) struct attached attached = {0};
     char layer_id[IM_ID_MAX], clone_id[IM_ID_MAX];
 
-    if (strcmp(batch->ids->items[0], instance->instance_id) == 0) {
-        im_strings_done(clone->ret_ids); /* the transaction began anew */
+    if (batch->index == 0) { /* the transaction began, perhaps anew */
+        im_strings_done(clone->ret_ids);
         im_strings_done(clone->ret_volumes);
     }
     if (!attached_lock(conn, instance, &attached, err) ||

@@ -40,55 +40,25 @@ struct wire_doc *item_data(const struct job_run *run, struct im_err *err) {
 
 /* --- Batches ---------------------------------------------------------------------------------- */
 
-static bool batch_one(struct instance_batch *batch, struct db_conn *conn, const char *id,
-                      char **ret_data, struct im_err *err) {
-    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
-    struct wire_writer data = {0};
-    bool prepared;
-
-    if (!instance_load(conn, batch->caller, id, &instance, err) ||
-        !instance_allows(instance, batch->action, err))
-        return false;
-    wire_object_begin(&data, NULL);
-    prepared = batch->prepare == NULL || batch->prepare(batch, conn, instance, &data, err);
-    wire_object_end(&data);
-    *ret_data = im_str_take(&data.text);
-    instance->transition_status = verb_rule_find(instance_rules, batch->action)->during;
-    return prepared && record_update(conn, &instance_type, instance, err);
-}
-
-static bool batch_body(struct db_conn *conn, void *arg, struct im_err *err) {
+static bool batch_one(void *arg, struct db_conn *conn, const char *id, size_t index,
+                      struct wire_writer *data, struct im_err *err) {
     struct instance_batch *batch = arg;
-    const struct im_strings *ids = batch->ids;
-    IM_AUTO(free_auto) struct job_order *orders = im_alloc(ids->count * sizeof(*orders));
-    IM_AUTO(im_strings_done) struct im_strings data = {0};
-    bool fine = true;
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
 
-    for (size_t i = 0; i < ids->count && fine; i++) {
-        IM_AUTO(free_auto) char *text = NULL;
-
-        fine = batch_one(batch, conn, ids->items[i], &text, err);
-        im_strings_add(&data, text);
-    }
-    for (size_t i = 0; i < ids->count && fine; i++)
-        orders[i] = (struct job_order){.resource_id = ids->items[i], .data = data.items[i]};
-    return fine && jobs_add(batch->cloud->jobs, conn, batch->action, batch->caller->user_id,
-                            batch->directive ? batch->directive : "", orders, ids->count,
-                            batch->job_id, err);
+    batch->index = index;
+    if (!instance_load(conn, batch->caller, id, &instance, err) ||
+        !instance_allows(instance, batch->action, err) ||
+        (batch->prepare != NULL && !batch->prepare(batch, conn, instance, data, err)))
+        return false;
+    instance->transition_status = verb_rule_find(instance_rules, batch->action)->during;
+    return record_update(conn, &instance_type, instance, err);
 }
 
 bool instance_batch_run(struct instance_batch *batch, char ret_job_id[IM_JOB_ID_MAX],
                         struct im_err *err) {
-    IM_AUTO(im_strings_done) struct im_strings unique = {0};
-    const struct im_strings *given = batch->ids;
-    bool added;
+    struct batch_call call = {batch->cloud, batch->caller, batch->action, batch_one, batch};
 
-    if (!ids_unique("instances", given, &unique, err))
-        return false;
-    batch->ids = &unique;
-    added = cloud_order(batch->cloud, batch_body, batch, batch->job_id, ret_job_id, err);
-    batch->ids = given;
-    return added;
+    return batch_run(&call, "instances", batch->ids, ret_job_id, err);
 }
 
 /* --- Ends of jobs ----------------------------------------------------------------------------- */

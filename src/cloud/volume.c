@@ -187,58 +187,29 @@ bool volume_fail(struct job_run *run, struct db_conn *conn, struct volume *volum
 
 /* --- Batches ---------------------------------------------------------------------------------- */
 
-static bool batch_one(struct volume_batch *batch, struct db_conn *conn, const char *id,
-                      char **ret_data, struct im_err *err) {
+static bool batch_one(void *arg, struct db_conn *conn, const char *id, size_t index,
+                      struct wire_writer *data, struct im_err *err) {
+    struct volume_batch *batch = arg;
     IM_AUTO(volume_free_auto) struct volume *volume = NULL;
-    const struct verb_rule *rule = verb_rule_find(volume_rules, batch->action);
-    struct wire_writer data = {0};
     char machine[IM_ID_MAX] = "";
-    bool prepared;
 
+    (void) index;
     if (!volume_load(conn, batch->caller, id, &volume, err) ||
         !volume_allows(volume, batch->action, err) ||
         (batch->lock && !volume_lock(conn, volume, machine, err)))
         return false;
-    wire_object_begin(&data, NULL);
-    wire_text(&data, "machine", machine);
-    prepared = batch->prepare == NULL || batch->prepare(batch, conn, volume, &data, err);
-    wire_object_end(&data);
-    *ret_data = im_str_take(&data.text);
-    volume->transition_status = rule->during;
-    return prepared && record_update(conn, &volume_type, volume, err);
-}
-
-static bool batch_body(struct db_conn *conn, void *arg, struct im_err *err) {
-    struct volume_batch *batch = arg;
-    const struct im_strings *ids = batch->ids;
-    IM_AUTO(free_auto) struct job_order *orders = im_alloc(ids->count * sizeof(*orders));
-    IM_AUTO(im_strings_done) struct im_strings data = {0};
-    bool fine = true;
-
-    for (size_t i = 0; i < ids->count && fine; i++) {
-        IM_AUTO(free_auto) char *text = NULL;
-
-        fine = batch_one(batch, conn, ids->items[i], &text, err);
-        im_strings_add(&data, text ? text : "");
-    }
-    for (size_t i = 0; i < ids->count && fine; i++)
-        orders[i] = (struct job_order){.resource_id = ids->items[i], .data = data.items[i]};
-    return fine && jobs_add(batch->cloud->jobs, conn, batch->action, batch->caller->user_id, "",
-                            orders, ids->count, batch->job_id, err);
+    wire_text(data, "machine", machine);
+    if (batch->prepare != NULL && !batch->prepare(batch, conn, volume, data, err))
+        return false;
+    volume->transition_status = verb_rule_find(volume_rules, batch->action)->during;
+    return record_update(conn, &volume_type, volume, err);
 }
 
 bool volume_batch_run(struct volume_batch *batch, char ret_job_id[IM_JOB_ID_MAX],
                       struct im_err *err) {
-    IM_AUTO(im_strings_done) struct im_strings unique = {0};
-    const struct im_strings *given = batch->ids;
-    bool ordered;
+    struct batch_call call = {batch->cloud, batch->caller, batch->action, batch_one, batch};
 
-    if (!ids_unique("volumes", given, &unique, err))
-        return false;
-    batch->ids = &unique;
-    ordered = cloud_order(batch->cloud, batch_body, batch, batch->job_id, ret_job_id, err);
-    batch->ids = given;
-    return ordered;
+    return batch_run(&call, "volumes", batch->ids, ret_job_id, err);
 }
 
 /* --- Create ----------------------------------------------------------------------------------- */
