@@ -91,16 +91,19 @@ static bool note_stopped(struct db_conn *conn, void *arg, struct im_err *err) {
     return true;
 }
 
-/* A machine that powered itself off: its row follows, and libvirt forgets it. */
+/* A machine that powered itself off: its row follows, and libvirt forgets it. Locked, as a job that
+ * started it between the look and the note would be told of a stop that was before. */
 static void settle_stopped(struct cloud *cloud, const char *name) {
     enum virt_state state = VIRT_RUNNING;
     struct im_err err = {0};
+    bool known;
 
-    if (!virt_state(cloud->config.virt, name, &state, &err) || state == VIRT_RUNNING ||
-        state == VIRT_PAUSED)
-        return;
-    if (!cloud_transact(cloud, note_stopped, (void *) name, &err))
+    machine_lock(cloud, name);
+    known = virt_state(cloud->config.virt, name, &state, &err);
+    if (known && state != VIRT_RUNNING && state != VIRT_PAUSED &&
+        !cloud_transact(cloud, note_stopped, (void *) name, &err))
         im_warn("cloud", "%s: %s", name, err.text);
+    machine_unlock(cloud, name);
 }
 
 void cloud_machine_event(struct cloud *cloud, const char *name, enum virt_state state) {
@@ -123,8 +126,8 @@ static bool running_in(const struct virt_listed *list, size_t count, const char 
 }
 
 /* A machine that runs although its row says it is off: a job was cut short after it had told the
- * record. */
-static void destroy_stray(struct cloud *cloud, struct db_conn *conn, const char *name) {
+ * record. Call with the machine locked, so that no job starts it meanwhile. */
+static void destroy_if_stray(struct cloud *cloud, struct db_conn *conn, const char *name) {
     IM_AUTO(instance_free_auto) struct instance *instance = NULL;
     struct im_err err = {0};
 
@@ -139,6 +142,12 @@ static void destroy_stray(struct cloud *cloud, struct db_conn *conn, const char 
             instance_status_word(instance->status));
     if (!virt_destroy(cloud->config.virt, name, &err))
         im_warn("cloud", "%s: %s", name, err.text);
+}
+
+static void destroy_stray(struct cloud *cloud, struct db_conn *conn, const char *name) {
+    machine_lock(cloud, name);
+    destroy_if_stray(cloud, conn, name);
+    machine_unlock(cloud, name);
 }
 
 bool background_reconcile(struct cloud *cloud, struct im_err *err) {
