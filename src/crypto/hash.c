@@ -74,6 +74,26 @@ void crypto_sha256_hex(const void *bytes, size_t len, char ret_hex[65]) {
         snprintf(ret_hex + 2 * i, 3, "%02x", digest[i]);
 }
 
+struct crypto_digest *crypto_digest_begin(void) {
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+
+    must(context != NULL && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1, "SHA-256");
+    return (struct crypto_digest *) context;
+}
+
+void crypto_digest_add(struct crypto_digest *digest, const void *bytes, size_t len) {
+    must(EVP_DigestUpdate((EVP_MD_CTX *) digest, bytes, len) == 1, "SHA-256");
+}
+
+void crypto_digest_end(struct crypto_digest *digest, char ret_hex[65]) {
+    unsigned char bytes[32];
+
+    must(EVP_DigestFinal_ex((EVP_MD_CTX *) digest, bytes, NULL) == 1, "SHA-256");
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        snprintf(ret_hex + 2 * i, 3, "%02x", bytes[i]);
+    EVP_MD_CTX_free((EVP_MD_CTX *) digest);
+}
+
 void crypto_hmac_base64(const char *secret, const void *bytes, size_t len, bool sha1,
                         char ret_text[64]) {
     unsigned char mac[EVP_MAX_MD_SIZE];

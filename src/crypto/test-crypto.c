@@ -179,6 +179,18 @@ static void test_public_keys(void) {
     }
 }
 
+static void test_digest_in_pieces(void) {
+    char whole[65], pieces[65];
+    struct crypto_digest *digest = crypto_digest_begin();
+
+    crypto_sha256_hex("abcdefgh", 8, whole);
+    crypto_digest_add(digest, "abc", 3);
+    crypto_digest_add(digest, "", 0);
+    crypto_digest_add(digest, "defgh", 5);
+    crypto_digest_end(digest, pieces);
+    check(strcmp(whole, pieces) == 0, "bytes in pieces have the digest of the whole");
+}
+
 int main(void) {
     char *private = NULL, *body = NULL;
 
@@ -194,5 +206,6 @@ int main(void) {
     check_err(crypto_keypair_make("ssh-dss", &private, &body, &err), IM_BAD_MESSAGE,
               "ssh-dss is refused with the reason");
     test_public_keys();
+    test_digest_in_pieces();
     return test_end();
 }

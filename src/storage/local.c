@@ -359,6 +359,120 @@ static bool local_import_end(void *handle, const char *name, int fd, struct im_e
     return publish(local, name, err);
 }
 
+/* --- Whole layers, in and out ----------------------------------------------------------------- */
+
+static bool local_read(void *handle, const char *name, int *ret_fd, struct im_err *err) {
+    IM_AUTO(fd_auto) int fd = -1;
+    struct stat st;
+
+    if (!open_layer(handle, name, O_RDONLY, &fd, err))
+        return false;
+    if (fstat(fd, &st) < 0)
+        return im_fail_sys(err, errno, "cannot look at layer %s", name);
+    if (!is_frozen(&st))
+        return im_fail(err, IM_UNSUPPORTED, "layer %s is a head, which changes", name);
+    *ret_fd = im_steal_fd(&fd);
+    return true;
+}
+
+static bool local_put_undo(void *handle, const char *name, struct im_err *err) {
+    struct local *local = handle;
+
+    if (unlinkat(local->layers, part_of(name).text, 0) < 0 && errno != ENOENT)
+        return im_fail_sys(err, errno, "cannot remove what is half made of layer %s", name);
+    step();
+    return sync_folder(local, name, err);
+}
+
+static bool local_put_begin(void *handle, const char *name, int *ret_fd, struct im_err *err) {
+    struct local *local = handle;
+    int fd;
+
+    if (!local_put_undo(local, name, err))
+        return false;
+    fd = openat(local->layers, part_of(name).text,
+                O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return im_fail_sys(err, errno, "cannot make layer %s", name);
+    *ret_fd = fd;
+    return true;
+}
+
+static bool local_put_end(void *handle, const char *name, const char *parent, int fd,
+                          struct im_err *err) {
+    struct local *local = handle;
+    struct file_name backing = {""};
+    struct qcow2_info info = {0};
+
+    if (parent[0] != '\0')
+        backing = file_of(parent);
+    if (!qcow2_info_read(fd, &info, err))
+        return im_within(err, "layer %s", name);
+    if (strcmp(info.backing, backing.text) != 0)
+        return im_fail(err, IM_BAD_IMAGE, "layer %s: its bytes name the parent [%s], not [%s]",
+                       name, info.backing, backing.text);
+    if (same_file(local, file_of(name), fd))
+        return sync_folder(local, name, err);
+    if (!same_file(local, part_of(name), fd))
+        return im_fail(err, IM_NOT_FOUND, "layer %s: nothing is being put there", name);
+    if (fchmod(fd, 0444) < 0 || fsync(fd) < 0)
+        return im_fail_sys(err, errno, "cannot make layer %s durable", name);
+    return publish(local, name, err);
+}
+
+/* --- Notes: DIR/notes/NAME.json --------------------------------------------------------------- */
+
+static char *note_path(const struct local *local, const char *name) {
+    return im_printf("%s/notes/%s.json", local->folder, name);
+}
+
+static bool local_note_put(void *handle, const char *name, const char *text, struct im_err *err) {
+    struct local *local = handle;
+    IM_AUTO(free_auto) char *folder = im_printf("%s/notes", local->folder);
+    IM_AUTO(free_auto) char *path = note_path(local, name);
+
+    return im_make_dirs(folder, 0700, err) && im_write_file(path, text, strlen(text), 0600, err);
+}
+
+static bool local_note_get(void *handle, const char *name, char **ret_text, struct im_err *err) {
+    struct local *local = handle;
+    IM_AUTO(free_auto) char *path = note_path(local, name);
+
+    if (access(path, F_OK) < 0 && errno == ENOENT)
+        return im_fail(err, IM_NOT_FOUND, "pool %s has no note of %s", local->folder, name);
+    return im_read_file(path, STORAGE_NOTE_MAX, ret_text, NULL, err);
+}
+
+static bool local_note_remove(void *handle, const char *name, struct im_err *err) {
+    struct local *local = handle;
+    IM_AUTO(free_auto) char *path = note_path(local, name);
+
+    if (unlink(path) < 0)
+        return errno == ENOENT || im_fail_sys(err, errno, "cannot remove the note of %s", name);
+    return im_sync_parent(path, err);
+}
+
+static bool local_note_list(void *handle, struct im_strings *ret_names, struct im_err *err) {
+    struct local *local = handle;
+    IM_AUTO(free_auto) char *folder = im_printf("%s/notes", local->folder);
+    DIR *dir = opendir(folder);
+
+    if (dir == NULL)
+        return errno == ENOENT ||
+               im_fail_sys(err, errno, "cannot list the notes of pool %s", local->folder);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+        if (im_ends_with(entry->d_name, ".json") && entry->d_name[0] != '.') {
+            IM_AUTO(free_auto)
+            char *name = im_strndup(entry->d_name, strlen(entry->d_name) - strlen(".json"));
+
+            im_strings_add(ret_names, name);
+        }
+    closedir(dir);
+    return true;
+}
+
+/* --- Looking ---------------------------------------------------------------------------------- */
+
 static bool local_usage(void *handle, const char *name, struct storage_usage *ret_usage,
                         struct im_err *err) {
     IM_AUTO(fd_auto) int fd = -1;
@@ -469,6 +583,14 @@ const struct storage_ops storage_local = {.scheme = "local",
                                           .remove = local_remove,
                                           .import_begin = local_import_begin,
                                           .import_end = local_import_end,
+                                          .read = local_read,
+                                          .put_begin = local_put_begin,
+                                          .put_end = local_put_end,
+                                          .put_undo = local_put_undo,
+                                          .note_put = local_note_put,
+                                          .note_get = local_note_get,
+                                          .note_remove = local_note_remove,
+                                          .note_list = local_note_list,
                                           .usage = local_usage,
                                           .space = local_space,
                                           .attach_info = local_attach_info,

@@ -5,11 +5,13 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fd.h"
 #include "base/mem.h"
 #include "storage-private.h"
 
@@ -25,6 +27,7 @@ struct memory {
         dev_t device;
     } * imports; /* beside layers */
     size_t count, capacity;
+    struct im_strings note_names, note_texts; /* side by side */
 };
 
 static void *memory_open(const char *address, bool used, struct im_err *err) {
@@ -46,6 +49,8 @@ static void memory_close(void *handle) {
     pthread_mutex_destroy(&memory->lock);
     free(memory->layers);
     free(memory->imports);
+    im_strings_done(&memory->note_names);
+    im_strings_done(&memory->note_texts);
     free(memory);
 }
 
@@ -237,6 +242,134 @@ static bool memory_import_end(void *handle, const char *name, int fd, struct im_
     return true;
 }
 
+/* --- Whole layers, in and out: their bytes are what is known of them -------------------------- */
+
+static bool memory_read(void *handle, const char *name, int *ret_fd, struct im_err *err) {
+    IM_AUTO(fd_auto) int fd = memfd_create(name, MFD_CLOEXEC);
+    IM_AUTO(free_auto) char *text = NULL;
+    LOCKED((struct memory *) handle);
+    const struct storage_entry *layer = layer_of(handle, name, err);
+
+    if (layer == NULL)
+        return false;
+    if (!layer->frozen)
+        return im_fail(err, IM_UNSUPPORTED, "layer %s is a head, which changes", name);
+    text = im_printf("%" PRIu64 " %s", layer->usage.virtual_bytes, layer->parent);
+    if (fd < 0 || !im_pwrite_all(fd, text, strlen(text), 0, name, err))
+        return im_fail_sys(err, errno, "cannot make the bytes of layer %s", name);
+    *ret_fd = im_steal_fd(&fd);
+    return true;
+}
+
+static bool memory_put_begin(void *handle, const char *name, int *ret_fd, struct im_err *err) {
+    IM_AUTO(fd_auto) int fd = memfd_create(name, MFD_CLOEXEC);
+    struct memory *memory = handle;
+    struct stat st;
+    LOCKED(memory);
+
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return im_fail_sys(err, errno, "cannot make layer %s", name);
+    drop(memory, name, true);
+    add(memory, name)->partial = true;
+    memory->imports[memory->count - 1] = (struct import){st.st_ino, st.st_dev};
+    *ret_fd = im_steal_fd(&fd);
+    return true;
+}
+
+static bool memory_put_end(void *handle, const char *name, const char *parent, int fd,
+                           struct im_err *err) {
+    struct memory *memory = handle;
+    char text[STORAGE_NAME_MAX + 32] = "", *rest;
+    struct storage_entry *layer;
+    uint64_t size;
+    LOCKED(memory);
+
+    if (find(memory, name, true) == NULL && find(memory, name, false) == NULL)
+        return im_fail(err, IM_NOT_FOUND, "layer %s: nothing is being put there", name);
+    if (pread(fd, text, sizeof(text) - 1, 0) < 2)
+        return im_fail(err, IM_BAD_IMAGE, "layer %s: these are no bytes of a layer", name);
+    size = strtoull(text, &rest, 10);
+    if (rest[0] != ' ' || strcmp(rest + 1, parent) != 0)
+        return im_fail(err, IM_BAD_IMAGE, "layer %s: its bytes name another parent than [%s]", name,
+                       parent);
+    if (find(memory, name, true) == NULL)
+        return true;
+    drop(memory, name, false);
+    layer = find(memory, name, true);
+    layer->partial = false;
+    layer->frozen = true;
+    layer->usage = (struct storage_usage){size, EMPTY_BYTES};
+    snprintf(layer->parent, sizeof(layer->parent), "%s", parent);
+    return true;
+}
+
+static bool memory_put_undo(void *handle, const char *name, struct im_err *err) {
+    LOCKED((struct memory *) handle);
+
+    (void) err;
+    drop(handle, name, true);
+    return true;
+}
+
+static size_t note_at(const struct memory *memory, const char *name) {
+    size_t at = 0;
+
+    while (at < memory->note_names.count && strcmp(memory->note_names.items[at], name) != 0)
+        at++;
+    return at;
+}
+
+static bool memory_note_put(void *handle, const char *name, const char *text, struct im_err *err) {
+    struct memory *memory = handle;
+    LOCKED(memory);
+    size_t at = note_at(memory, name);
+
+    (void) err;
+    if (at == memory->note_names.count) {
+        im_strings_add(&memory->note_names, name);
+        im_strings_add(&memory->note_texts, "");
+    }
+    im_replace(&memory->note_texts.items[at], text);
+    return true;
+}
+
+static bool memory_note_get(void *handle, const char *name, char **ret_text, struct im_err *err) {
+    struct memory *memory = handle;
+    LOCKED(memory);
+    size_t at = note_at(memory, name);
+
+    if (at == memory->note_names.count)
+        return im_fail(err, IM_NOT_FOUND, "the pool has no note of %s", name);
+    *ret_text = im_strdup(memory->note_texts.items[at]);
+    return true;
+}
+
+static bool memory_note_remove(void *handle, const char *name, struct im_err *err) {
+    struct memory *memory = handle;
+    LOCKED(memory);
+    size_t at = note_at(memory, name), last = memory->note_names.count - 1;
+
+    (void) err;
+    if (at == memory->note_names.count)
+        return true;
+    im_replace(&memory->note_names.items[at], memory->note_names.items[last]);
+    im_replace(&memory->note_texts.items[at], memory->note_texts.items[last]);
+    free(memory->note_names.items[last]);
+    free(memory->note_texts.items[last]);
+    memory->note_names.count = memory->note_texts.count = last;
+    return true;
+}
+
+static bool memory_note_list(void *handle, struct im_strings *ret_names, struct im_err *err) {
+    struct memory *memory = handle;
+    LOCKED(memory);
+
+    (void) err;
+    for (size_t i = 0; i < memory->note_names.count; i++)
+        im_strings_add(ret_names, memory->note_names.items[i]);
+    return true;
+}
+
 /* --- Looking ---------------------------------------------------------------------------------- */
 
 static bool memory_usage(void *handle, const char *name, struct storage_usage *ret_usage,
@@ -300,6 +433,14 @@ const struct storage_ops storage_memory = {
     .remove = memory_remove,
     .import_begin = memory_import_begin,
     .import_end = memory_import_end,
+    .read = memory_read,
+    .put_begin = memory_put_begin,
+    .put_end = memory_put_end,
+    .put_undo = memory_put_undo,
+    .note_put = memory_note_put,
+    .note_get = memory_note_get,
+    .note_remove = memory_note_remove,
+    .note_list = memory_note_list,
     .usage = memory_usage,
     .space = memory_space,
     .attach_info = memory_attach_info,

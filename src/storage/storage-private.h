@@ -24,6 +24,14 @@ struct storage_ops {
     bool (*remove)(void *handle, const char *name, struct im_err *err);
     bool (*import_begin)(void *handle, const char *name, int *ret_fd, struct im_err *err);
     bool (*import_end)(void *handle, const char *name, int fd, struct im_err *err);
+    bool (*read)(void *handle, const char *name, int *ret_fd, struct im_err *err);
+    bool (*put_begin)(void *handle, const char *name, int *ret_fd, struct im_err *err);
+    bool (*put_end)(void *handle, const char *name, const char *parent, int fd, struct im_err *err);
+    bool (*put_undo)(void *handle, const char *name, struct im_err *err);
+    bool (*note_put)(void *handle, const char *name, const char *text, struct im_err *err);
+    bool (*note_get)(void *handle, const char *name, char **ret_text, struct im_err *err);
+    bool (*note_remove)(void *handle, const char *name, struct im_err *err);
+    bool (*note_list)(void *handle, struct im_strings *ret_names, struct im_err *err);
     bool (*usage)(void *handle, const char *name, struct storage_usage *ret_usage,
                   struct im_err *err);
     bool (*space)(void *handle, struct storage_space *ret_space, struct im_err *err);

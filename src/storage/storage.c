@@ -186,6 +186,55 @@ bool storage_import_end(struct storage_pool *pool, const char *name, int fd, str
            CALL(pool, "import_end", name, err, pool->ops->import_end(pool->handle, name, fd, err));
 }
 
+bool storage_read(struct storage_pool *pool, const char *name, int *ret_fd, struct im_err *err) {
+    return name_fits(name, STORAGE_NAME_MAX, err) &&
+           CALL(pool, "read", name, err, pool->ops->read(pool->handle, name, ret_fd, err));
+}
+
+bool storage_put_begin(struct storage_pool *pool, const char *name, int *ret_fd,
+                       struct im_err *err) {
+    return new_name_fits(name, err) && CALL(pool, "put_begin", name, err,
+                                            pool->ops->put_begin(pool->handle, name, ret_fd, err));
+}
+
+bool storage_put_end(struct storage_pool *pool, const char *name, const char *parent, int fd,
+                     struct im_err *err) {
+    return new_name_fits(name, err) &&
+           (parent[0] == '\0' || name_fits(parent, STORAGE_NAME_MAX, err)) &&
+           CALL(pool, "put_end", name, err,
+                pool->ops->put_end(pool->handle, name, parent, fd, err));
+}
+
+bool storage_put_undo(struct storage_pool *pool, const char *name, struct im_err *err) {
+    return new_name_fits(name, err) &&
+           CALL(pool, "put_undo", name, err, pool->ops->put_undo(pool->handle, name, err));
+}
+
+bool storage_note_put(struct storage_pool *pool, const char *name, const char *text,
+                      struct im_err *err) {
+    if (strlen(text) > STORAGE_NOTE_MAX)
+        return im_fail(err, IM_BAD_MESSAGE, "note %s is too long for the pool", name);
+    return new_name_fits(name, err) &&
+           CALL(pool, "note_put", name, err, pool->ops->note_put(pool->handle, name, text, err));
+}
+
+bool storage_note_get(struct storage_pool *pool, const char *name, char **ret_text,
+                      struct im_err *err) {
+    return new_name_fits(name, err) && CALL(pool, "note_get", name, err,
+                                            pool->ops->note_get(pool->handle, name, ret_text, err));
+}
+
+bool storage_note_remove(struct storage_pool *pool, const char *name, struct im_err *err) {
+    return new_name_fits(name, err) &&
+           CALL(pool, "note_remove", name, err, pool->ops->note_remove(pool->handle, name, err));
+}
+
+bool storage_note_list(struct storage_pool *pool, struct im_strings *ret_names,
+                       struct im_err *err) {
+    return CALL(pool, "note_list", pool->uri, err,
+                pool->ops->note_list(pool->handle, ret_names, err));
+}
+
 bool storage_usage(struct storage_pool *pool, const char *name, struct storage_usage *ret_usage,
                    struct im_err *err) {
     return name_fits(name, STORAGE_NAME_MAX, err) &&

@@ -63,7 +63,80 @@ static size_t count_of(struct storage_pool *pool) {
     return storage_list(pool, &entries, &count, &err) ? count : SIZE_MAX;
 }
 
+static bool copy_bytes(int from, int to, struct im_err *err) {
+    char bytes[4096];
+    ssize_t got;
+    uint64_t at = 0;
+
+    for (; (got = pread(from, bytes, sizeof(bytes), (off_t) at)) > 0; at += (uint64_t) got)
+        if (!im_pwrite_all(to, bytes, (size_t) got, at, "copy", err))
+            return false;
+    return got == 0;
+}
+
+/* Puts the bytes of `from` there as `name`. */
+static bool put(struct storage_pool *pool, const char *from, const char *name, const char *parent,
+                struct im_err *err) {
+    IM_AUTO(fd_auto) int in = -1;
+    IM_AUTO(fd_auto) int out = -1;
+
+    return storage_read(pool, from, &in, err) && storage_put_begin(pool, name, &out, err) &&
+           copy_bytes(in, out, err) && storage_put_end(pool, name, parent, out, err) &&
+           storage_put_end(pool, name, parent, out, err);
+}
+
 /* --- Over all back ends ----------------------------------------------------------------------- */
+
+static void suite_put(struct storage_pool *pool) {
+    IM_AUTO(fd_auto) int fd = -1;
+
+    check_ok(storage_create(pool, "p1", GIB, &err) && freeze(pool, "p1", "p2", &err) &&
+                 freeze(pool, "p2", "p3", &err),
+             "two frozen layers and a head");
+    check_err(storage_read(pool, "p3", &fd, &err), IM_UNSUPPORTED, "a head is not read whole");
+    check_err(storage_read(pool, "p9", &fd, &err), IM_NOT_FOUND, "nor what is not there");
+    check_ok(put(pool, "p2", "p4", "p1", &err), "bytes of a layer are put there as another");
+    check(entry_of(pool, "p4").frozen && strcmp(entry_of(pool, "p4").parent, "p1") == 0 &&
+              entry_of(pool, "p4").usage.virtual_bytes == GIB,
+          "it is frozen, on its parent, of its size");
+    check_err(put(pool, "p2", "p5", "", &err), IM_BAD_IMAGE, "another parent is refused");
+    check_ok(storage_put_undo(pool, "p5", &err), "and taken back");
+    check(!exists(pool, "p5"), "nothing of it is left");
+    check_ok(put(pool, "p1", "p2", "", &err), "a layer is put in the place of another");
+    check(entry_of(pool, "p2").parent[0] == '\0' && entry_of(pool, "p2").frozen, "it has its name");
+    check_ok(storage_put_begin(pool, "p2", &fd, &err) && storage_put_undo(pool, "p2", &err),
+             "what is begun and taken back");
+    check(entry_of(pool, "p2").frozen && !entry_of(pool, "p2").partial, "harms not what was there");
+    for (int i = 1; i <= 4; i++) {
+        char name[] = {'p', (char) ('0' + i), '\0'};
+
+        check_ok(storage_remove(pool, name, &err), "%s goes", name);
+    }
+}
+
+static void suite_notes(struct storage_pool *pool) {
+    IM_AUTO(im_strings_done) struct im_strings names = {0};
+    IM_AUTO(free_auto) char *text = NULL;
+    size_t layers = count_of(pool);
+
+    check_err(storage_note_get(pool, "ss-1", &text, &err), IM_NOT_FOUND, "there is no note");
+    check_ok(storage_note_list(pool, &names, &err), "none is listed");
+    check(names.count == 0, "indeed none");
+    check_ok(storage_note_put(pool, "ss-1", "one", &err) &&
+                 storage_note_put(pool, "l-2", "two", &err) &&
+                 storage_note_put(pool, "ss-1", "three", &err),
+             "notes are written, one again");
+    check_ok(storage_note_get(pool, "ss-1", &text, &err), "it is read");
+    check(strcmp(text ? text : "", "three") == 0, "as it was written last");
+    check_ok(storage_note_list(pool, &names, &err), "they are listed");
+    check(names.count == 2 && im_strings_has(&names, "ss-1") && im_strings_has(&names, "l-2"),
+          "both");
+    check(count_of(pool) == layers, "a note is no layer");
+    check_ok(storage_note_remove(pool, "ss-1", &err) && storage_note_remove(pool, "ss-1", &err) &&
+                 storage_note_remove(pool, "l-2", &err),
+             "they go, and again");
+    check_err(storage_note_put(pool, "../x", "", &err), IM_BAD_MESSAGE, "names are checked");
+}
 
 static void suite_make(struct storage_pool *pool) {
     struct storage_usage usage = {0};
@@ -210,6 +283,8 @@ static void suite(struct storage_pool *pool) {
     suite_import(pool);
     suite_refuse(pool);
     suite_chain(pool);
+    suite_put(pool);
+    suite_notes(pool);
 }
 
 /* Many machines are made at once. */

@@ -16,6 +16,11 @@ char *crypto_base64(const void *bytes, size_t len);
 bool crypto_base64_decode(const char *text, void **ret_bytes, size_t *ret_len) IM_MUST_CHECK;
 /* Lower-case hex of SHA-256, "sha256:" not included. */
 void crypto_sha256_hex(const void *bytes, size_t len, char ret_hex[65]);
+/* The same of bytes that come in pieces. crypto_digest_end frees it. */
+struct crypto_digest;
+struct crypto_digest *crypto_digest_begin(void);
+void crypto_digest_add(struct crypto_digest *digest, const void *bytes, size_t len);
+void crypto_digest_end(struct crypto_digest *digest, char ret_hex[65]);
 /* Base64 of the HMAC; sha1 for signature_method=HmacSHA1. 64 bytes are enough for either. */
 void crypto_hmac_base64(const char *secret, const void *bytes, size_t len, bool sha1,
                         char ret_text[64]);

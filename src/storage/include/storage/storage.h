@@ -25,6 +25,7 @@
 
 #include "base/auto.h"
 #include "base/err.h"
+#include "base/mem.h"
 
 #define STORAGE_NAME_MAX 128 /* with its NUL; longer than what callers choose, see above */
 #define STORAGE_SIZE_MAX (64ull << 40)
@@ -81,6 +82,34 @@ bool storage_import_begin(struct storage_pool *pool, const char *name, int *ret_
                           struct im_err *err) IM_MUST_CHECK;
 bool storage_import_end(struct storage_pool *pool, const char *name, int fd,
                         struct im_err *err) IM_MUST_CHECK;
+
+/* A frozen layer as it lies in the pool, byte for byte: for digests, and for copies in another pool
+ * of the same kind. */
+bool storage_read(struct storage_pool *pool, const char *name, int *ret_fd,
+                  struct im_err *err) IM_MUST_CHECK;
+/* Puts a layer there that another pool made, or in the place of one that holds the same content:
+ * who has the old one open goes on reading that. storage_put_begin gives an empty file for its
+ * bytes; storage_put_end looks whether it is a layer on `parent` ("" = none), makes it durable,
+ * frozen, and gives it the name. storage_put_undo takes what was begun back, never what was there
+ * before. */
+bool storage_put_begin(struct storage_pool *pool, const char *name, int *ret_fd,
+                       struct im_err *err) IM_MUST_CHECK;
+bool storage_put_end(struct storage_pool *pool, const char *name, const char *parent, int fd,
+                     struct im_err *err) IM_MUST_CHECK;
+bool storage_put_undo(struct storage_pool *pool, const char *name,
+                      struct im_err *err) IM_MUST_CHECK;
+
+/* Small texts beside the layers, which make a pool tell what is in it without the record. Writing
+ * replaces whole and durably; removing what is not there is fine. Texts are owned. */
+#define STORAGE_NOTE_MAX 65536
+bool storage_note_put(struct storage_pool *pool, const char *name, const char *text,
+                      struct im_err *err) IM_MUST_CHECK;
+bool storage_note_get(struct storage_pool *pool, const char *name, char **ret_text,
+                      struct im_err *err) IM_MUST_CHECK;
+bool storage_note_remove(struct storage_pool *pool, const char *name,
+                         struct im_err *err) IM_MUST_CHECK;
+bool storage_note_list(struct storage_pool *pool, struct im_strings *ret_names,
+                       struct im_err *err) IM_MUST_CHECK;
 
 struct storage_usage {
     uint64_t virtual_bytes; /* size the machine sees */
