@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <pwd.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,23 +23,25 @@ enum { TRIM_EVERY_S = 2, RETRY_MS = 5000 };
 
 struct lv_listener {
     pthread_mutex_t lock; /* held during the callback, so that close() waits for one under way */
-    int refs;
+    atomic_int refs;
     virt_event *event; /* NULL once closed */
     void *arg;
     struct virt_driver *driver; /* NULL once closed */
 };
 
+/* Also called by libvirt with its own locks held, which a callback may wait for: takes none. */
 static void listener_unref(void *opaque) {
     struct lv_listener *listener = opaque;
-    bool last;
 
-    pthread_mutex_lock(&listener->lock);
-    last = --listener->refs == 0;
-    pthread_mutex_unlock(&listener->lock);
-    if (last) {
-        pthread_mutex_destroy(&listener->lock);
-        free(listener);
-    }
+    if (atomic_fetch_sub(&listener->refs, 1) > 1)
+        return;
+    pthread_mutex_destroy(&listener->lock);
+    free(listener);
+}
+
+static struct lv_listener *listener_ref(struct lv_listener *listener) {
+    atomic_fetch_add(&listener->refs, 1);
+    return listener;
 }
 
 /* One event loop for all connections of the process, as libvirt wants it; it never ends. */
@@ -102,15 +105,25 @@ static int on_lifecycle(virConnectPtr conn, virDomainPtr domain, int event, int 
     return 0;
 }
 
-/* A daemon that dies says no word to streams: whoever looks at a console would wait for ever. */
-static void on_close(virConnectPtr conn, int reason, void *opaque) {
+static void close_consoles(int timer, void *opaque) {
     struct lv_listener *listener = opaque;
 
-    (void) conn, (void) reason;
+    virEventRemoveTimeout(timer);
     pthread_mutex_lock(&listener->lock);
     if (listener->driver != NULL)
         lv_consoles_close(listener->driver);
     pthread_mutex_unlock(&listener->lock);
+}
+
+/* A daemon that dies says no word to streams: whoever looks at a console would wait for ever. Not
+ * closed right here: libvirt holds a lock of the connection's callbacks, and waits for that one
+ * with the lock that a stream's end takes. */
+static void on_close(virConnectPtr conn, int reason, void *opaque) {
+    struct lv_listener *listener = opaque;
+
+    (void) conn, (void) reason;
+    if (virEventAddTimeout(0, close_consoles, listener_ref(listener), listener_unref) < 0)
+        listener_unref(listener);
 }
 
 static bool open_conn(struct lv_call *call, struct im_err *err) {
@@ -133,10 +146,12 @@ static bool open_conn(struct lv_call *call, struct im_err *err) {
     return true;
 }
 
-/* With the lock held. */
+/* With the lock held. The consoles end here too: who finds the connection lost before the event
+ * loop does takes its callback away. */
 static void drop_conn(struct virt_driver *driver) {
     if (driver->conn == NULL)
         return;
+    lv_consoles_close(driver);
     if (driver->callback >= 0)
         virConnectDomainEventDeregisterAny(driver->conn, driver->callback);
     if (!driver->embed && !driver->test)
@@ -146,25 +161,17 @@ static void drop_conn(struct virt_driver *driver) {
     driver->callback = -1;
 }
 
-static void listener_ref(struct lv_listener *listener) {
-    pthread_mutex_lock(&listener->lock);
-    listener->refs++;
-    pthread_mutex_unlock(&listener->lock);
-}
-
 static void listen(struct virt_driver *driver) {
-    listener_ref(driver->listener);
     driver->callback = virConnectDomainEventRegisterAny(
         driver->conn, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle),
-        driver->listener, listener_unref);
+        listener_ref(driver->listener), listener_unref);
     if (driver->callback < 0)
         listener_unref(driver->listener);
     /* Drivers in our own process take the callback, and forget it. */
     if (driver->embed || driver->test)
         return;
-    listener_ref(driver->listener);
-    if (virConnectRegisterCloseCallback(driver->conn, on_close, driver->listener, listener_unref) <
-        0)
+    if (virConnectRegisterCloseCallback(driver->conn, on_close, listener_ref(driver->listener),
+                                        listener_unref) < 0)
         listener_unref(driver->listener);
 }
 
@@ -328,7 +335,6 @@ void lv_close(struct virt_driver *driver) {
     pthread_cond_signal(&driver->wake);
     pthread_mutex_unlock(&driver->lock);
     pthread_join(driver->keeper, NULL);
-    lv_consoles_close(driver);
     pthread_mutex_lock(&driver->listener->lock);
     driver->listener->event = NULL;
     driver->listener->driver = NULL;
