@@ -6,10 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
 #include <libvirt/libvirt-qemu.h>
 
+#include "base/auto.h"
 #include "base/log.h"
 #include "base/str.h"
+
+IM_DEFINE_AUTO(json_t *, json_decref)
 
 enum { NODE_TRIES = 16 };
 
@@ -32,57 +36,39 @@ static bool query(struct virt_driver *driver, const char *name, const char *ques
 
 /* --- QEMU's answers --------------------------------------------------------------------------- */
 
-/* Where the object, array or text that begins here ends; other values at once. */
-static const char *value_end(const char *at) {
-    size_t depth = 0;
+/* What the monitor returned, as an array; NULL with `err` set otherwise. */
+static json_t *ask_list(struct virt_driver *driver, const char *name, const char *question,
+                        struct im_err *err) {
+    IM_AUTO(free_auto) char *answer = NULL;
+    IM_AUTO(json_decref_auto) json_t *root = NULL;
+    json_t *list;
 
-    do {
-        if (*at == '"') {
-            for (at++; *at != '"' && *at != '\0'; at++)
-                at += *at == '\\' && at[1] != '\0';
-        } else if (*at == '{' || *at == '[') {
-            depth++;
-        } else if ((*at == '}' || *at == ']') && depth > 0) {
-            depth--;
-        }
-        at += *at != '\0';
-    } while (depth > 0 && *at != '\0');
-    return at;
-}
-
-/* A text that the object itself has, not one inside it; NULL if there is none. */
-static char *member(const char *object, const char *key) {
-    IM_AUTO(free_auto) char *start = im_printf("\"%s\":\"", key);
-
-    for (const char *at = object + 1; *at == '"';) {
-        if (im_starts_with(at, start))
-            return im_strndup(at + strlen(start),
-                              (size_t) (value_end(at + strlen(start) - 1) - at) - strlen(start) -
-                                  1);
-        at = value_end(at);
-        at += *at == ':';
-        at = *at == '"' || *at == '{' || *at == '[' ? value_end(at) : at + strcspn(at, ",}");
-        at += *at == ',';
-    }
+    if (!query(driver, name, question, &answer, err))
+        return NULL;
+    root = json_loads(answer, 0, NULL);
+    list = json_object_get(root, "return");
+    if (json_is_array(list))
+        return json_incref(list);
+    im_fail(err, IM_INTERNAL, "machine %s: QEMU's answer cannot be read", name);
     return NULL;
 }
 
-/* The names of the files below the nodes that the machine's disks stand on, as libvirt names them:
- * libvirt-3-format is the disk, libvirt-3-storage its file. */
-static void storage_nodes(const char *answer, struct im_strings *ret_nodes) {
-    static const char mark[] = "\"node-name\":\"", format[] = "-format";
+/* The nodes that hold the files below those that the machine's disks stand on, as libvirt names
+ * them: libvirt-3-format is the disk, libvirt-3-storage its file. */
+static void storage_nodes(json_t *disks, struct im_strings *ret_nodes) {
+    static const char format[] = "-format";
+    json_t *disk;
+    size_t i;
 
-    for (const char *at = answer; (at = strstr(at, mark)) != NULL;) {
-        size_t len;
+    json_array_foreach(disks, i, disk) {
+        const char *node =
+            json_string_value(json_object_get(json_object_get(disk, "inserted"), "node-name"));
+        IM_AUTO(free_auto) char *storage = NULL;
 
-        at += strlen(mark);
-        len = strcspn(at, "\"");
-        if (len > strlen(format) && im_starts_with(at + len - strlen(format), format)) {
-            IM_AUTO(free_auto)
-            char *node = im_printf("%.*s-storage", (int) (len - strlen(format)), at);
-
-            im_strings_add(ret_nodes, node);
-        }
+        if (node == NULL || !im_ends_with(node, format))
+            continue;
+        storage = im_printf("%.*s-storage", (int) (strlen(node) - strlen(format)), node);
+        im_strings_add(ret_nodes, storage);
     }
 }
 
@@ -91,25 +77,26 @@ static void storage_nodes(const char *answer, struct im_strings *ret_nodes) {
  * one. A node that was made for a switch which never came stands below no disk. */
 static bool heads(struct virt_driver *driver, const char *name, struct im_strings *ret_paths,
                   struct im_err *err) {
-    IM_AUTO(free_auto) char *disks = NULL;
-    IM_AUTO(free_auto) char *nodes = NULL;
+    IM_AUTO(json_decref_auto)
+    json_t *disks = ask_list(driver, name, "{\"execute\":\"query-block\"}", err);
+    IM_AUTO(json_decref_auto) json_t *nodes = NULL;
     IM_AUTO(im_strings_done) struct im_strings wanted = {0};
-    const char *at;
+    json_t *node;
+    size_t i;
 
-    if (!query(driver, name, "{\"execute\":\"query-block\"}", &disks, err) ||
-        !query(driver, name,
-               "{\"execute\":\"query-named-block-nodes\",\"arguments\":{\"flat\":true}}", &nodes,
-               err))
+    if (disks != NULL)
+        nodes = ask_list(driver, name,
+                         "{\"execute\":\"query-named-block-nodes\",\"arguments\":{\"flat\":true}}",
+                         err);
+    if (nodes == NULL)
         return false;
     storage_nodes(disks, &wanted);
-    at = strchr(nodes, '[');
-    for (at = at ? at + 1 : ""; *at == '{'; at += *at == ',') {
-        IM_AUTO(free_auto) char *node = member(at, "node-name");
-        IM_AUTO(free_auto) char *file = member(at, "file");
+    json_array_foreach(nodes, i, node) {
+        const char *node_name = json_string_value(json_object_get(node, "node-name"));
+        const char *file = json_string_value(json_object_get(node, "file"));
 
-        if (node != NULL && file != NULL && im_strings_has(&wanted, node))
+        if (node_name != NULL && file != NULL && im_strings_has(&wanted, node_name))
             im_strings_add(ret_paths, file);
-        at = value_end(at);
     }
     return ret_paths->count == wanted.count ||
            im_fail(err, IM_INTERNAL, "machine %s: QEMU does not tell where it writes", name);
