@@ -230,6 +230,9 @@ static void full_round(struct cloud *cloud, unsigned number) {
     if (!recycle_empty(cloud, &err))
         im_warn("cloud", "the recycle bin is emptied later: %s", err.text);
     err = (struct im_err){0};
+    if (!damage_round(cloud, &err))
+        im_warn("cloud", "what is damaged is marked later: %s", err.text);
+    err = (struct im_err){0};
     if (number % HEAL_ROUNDS == 0 && !net_heal(cloud->config.net, &err))
         im_warn("cloud", "network: %s", err.text);
 }

@@ -53,6 +53,12 @@ struct cloud {
     struct im_strings machines_locked;
     pthread_cond_t machine_free;
     uint32_t address_cursor; /* where the search for a free address begins */
+
+    /* Held while what was read of a layer is written down, never while it is read. */
+    pthread_mutex_t digest_lock;
+    struct im_strings rewriting; /* layers whose file is being replaced now */
+    struct im_strings rewritten; /* those of which it was begun, one after the other */
+    unsigned rewrites_forgotten; /* how often that list was emptied */
 };
 
 /* --- access.c: who may see and change what ---------------------------------------------------- */
@@ -139,6 +145,60 @@ bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret
                  size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
 /* Makes the planned head on its parent. Repeatable. */
 bool layer_make_head(struct cloud *cloud, const char *layer_id, struct im_err *err) IM_MUST_CHECK;
+
+/* --- damage.c: layers that are lost or have rotted -------------------------------------------- */
+
+/* IM_WRONG_STATE with the reason when the layer or one that it stands on is damaged; to be asked
+ * before something new is named after it or made from it (layer_plan does). NULL is fine. */
+bool layer_usable(struct db_conn *conn, const char *layer_id, struct im_err *err) IM_MUST_CHECK;
+/* `why` is a sentence; "" when it is whole again. Marks what stands on it. */
+bool damage_set(struct db_conn *conn, const char *layer_id, const char *why,
+                struct im_err *err) IM_MUST_CHECK;
+/* Brings the marks of images, instances, volumes and snapshots to what the layers say. */
+bool damage_spread(struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;
+/* The same now and then, as disks change their layers. */
+bool damage_round(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+
+/* --- digest.c: the bytes of frozen layers ----------------------------------------------------- */
+
+enum { DIGEST_TEXT = 72 }; /* "sha256:…" with its NUL */
+/* A file read from one end to the other, and perhaps written to another. Zero-initialise. */
+struct stream {
+    int in, out; /* out -1: only read; else an empty file */
+    const char *name;
+    int64_t rate_bytes;          /* a second; 0 = as fast as it goes */
+    const volatile bool *cancel; /* may be NULL */
+    void (*progress)(void *arg, uint64_t bytes);
+    void *arg;
+    uint64_t bytes; /* read in the end */
+};
+bool stream_run(struct stream *stream, char ret_digest[DIGEST_TEXT],
+                struct im_err *err) IM_MUST_CHECK;
+
+/* Around the replacement of a frozen layer's file by one that shows the same (merge, flatten):
+ * begin forgets its digest in the record, which is then computed anew, and until end nobody writes
+ * one down; so call begin before the pool is touched, in every try of a step, and end after the
+ * commit (or when the step failed). */
+bool layer_rewrite_begin(struct cloud *cloud, const char *layer_id,
+                         struct im_err *err) IM_MUST_CHECK;
+void layer_rewrite_end(struct cloud *cloud, const char *layer_id);
+
+/* When a reading began, so that it is known whether the file was replaced meanwhile. */
+struct reading_since {
+    size_t count;
+    unsigned forgotten;
+};
+struct reading_since reading_begin(struct cloud *cloud);
+enum verdict {
+    VERDICT_GOOD, /* as it was; or never read before, and now it has a digest */
+    VERDICT_BAD,  /* it is marked as damaged now */
+    VERDICT_STALE /* what was read is not what is there: replaced or given up meanwhile */
+};
+/* Holds what was read of a layer against the record, and writes it down. `trouble` (else NULL): it
+ * could not be read. */
+bool reading_judge(struct cloud *cloud, const char *layer_id, const struct reading_since *since,
+                   const char *digest, const struct im_err *trouble, enum verdict *ret_verdict,
+                   struct im_err *err) IM_MUST_CHECK;
 
 /* --- batch.c: one call on several things ------------------------------------------------------ */
 

@@ -64,6 +64,7 @@ struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) 
         *text_at(cloud, i) = im_strdup(*text_at(cloud, i) ? *text_at(cloud, i) : "");
     pthread_mutex_init(&cloud->secrets_lock, NULL);
     pthread_mutex_init(&cloud->lock, NULL);
+    pthread_mutex_init(&cloud->digest_lock, NULL);
     pthread_cond_init(&cloud->wake, NULL);
     pthread_cond_init(&cloud->machine_free, NULL);
     /* Seeds are read by the machines' user, uploads by nobody but us. */
@@ -96,6 +97,9 @@ void cloud_close(struct cloud *cloud) {
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         free(*text_at(cloud, i));
     im_strings_done(&cloud->machines_locked);
+    im_strings_done(&cloud->rewriting);
+    im_strings_done(&cloud->rewritten);
+    pthread_mutex_destroy(&cloud->digest_lock);
     pthread_cond_destroy(&cloud->machine_free);
     pthread_cond_destroy(&cloud->wake);
     pthread_mutex_destroy(&cloud->lock);

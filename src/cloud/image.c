@@ -69,7 +69,7 @@ void image_make_own(struct image *image, const char *owner, const char *name, co
     im_replace(&image->source, source);
     image->status = IMAGE_PENDING;
     image->transition_status = TRANSITION_CREATING;
-    image->sub_code = 0;
+    image->sub_code = image->damaged = 0;
     image->create_time = image->status_time = im_now_s();
 }
 
@@ -168,7 +168,7 @@ static bool clone_body(struct db_conn *conn, void *arg, struct im_err *err) {
 
     im_strings_done(clone->ret_ids);
     if (!image_load(conn, clone->caller, clone->image_id, &image, err) ||
-        !image_allows(image, "CloneImages", err))
+        !image_allows(image, "CloneImages", err) || !layer_usable(conn, image->layer_id, err))
         return false;
     if (!im_str_empty(clone->image_name))
         im_replace(&image->image_name, clone->image_name);

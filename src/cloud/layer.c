@@ -24,7 +24,8 @@ bool layer_plan(struct cloud *cloud, struct db_conn *conn, const char *parent_id
                           .create_time = im_now_s()};
 
     if (parent_id != NULL) {
-        if (!record_get(conn, &layer_type, parent_id, &parent, err))
+        if (!record_get(conn, &layer_type, parent_id, &parent, err) ||
+            !layer_usable(conn, parent_id, err))
             return false;
         layer.depth = parent->depth + 1;
         if (size_bytes < parent->size_bytes)

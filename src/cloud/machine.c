@@ -208,6 +208,11 @@ bool disk_chain_load(struct cloud *cloud, struct db_conn *conn, const char *laye
         struct storage_source *source = &chain->sources[chain->count];
 
         found = storage_attach_info(cloud->config.pool, layers[chain->count]->name, source, err);
+        if (!found && err->code == IM_NOT_FOUND && !im_str_empty(layers[chain->count]->damage))
+            im_fail(err, IM_WRONG_STATE,
+                    "layer %s of its disk is lost: %s; roll the disk back to a point that is whole "
+                    "(ApplySnapshots), or delete it",
+                    layers[chain->count]->layer_id, layers[chain->count]->damage);
         chain->layers[chain->count] =
             (struct virt_layer){.path = source->path, .format = source->format};
     }

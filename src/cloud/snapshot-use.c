@@ -137,7 +137,8 @@ static bool image_body(struct db_conn *conn, void *arg, struct im_err *err) {
         return im_fail(err, IM_BAD_MESSAGE,
                        "snapshot [%s] is of a volume, use CaptureImageFromSnapshot",
                        snapshot->snapshot_id);
-    return size_fits(to->cloud, snapshot, err) && add_image(to, conn, snapshot, err) &&
+    return size_fits(to->cloud, snapshot, err) && layer_usable(conn, snapshot->layer_id, err) &&
+           add_image(to, conn, snapshot, err) &&
            jobs_add(to->cloud->jobs, conn, to->action, to->caller->user_id, "", &order, 1,
                     to->job_id, err);
 }

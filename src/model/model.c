@@ -79,6 +79,9 @@ static const struct field layer_fields[] = {
     INT(layer, depth, 0),
     TEXT(layer, digest, FIELD_NULL),
     TIME(layer, create_time),
+    TEXT(layer, file_digest, FIELD_NULL),
+    TIME(layer, checked_time),
+    TEXT(layer, damage, FIELD_NULL),
 };
 TYPE(layer, "layer", "layers", "layer_id", NULL);
 
@@ -113,6 +116,7 @@ static const struct field image_fields[] = {
     TEXT(image, source, 0),
     TEXT(image, digest, 0),
     INT(image, size_bytes, 0),
+    INT(image, damaged, 0),
     TEXT(image, layer_id, FIELD_PRIVATE),
     TIME(image, create_time),
     TIME(image, status_time),
@@ -143,6 +147,7 @@ static const struct field instance_fields[] = {
     TEXT(instance, graphics_port, 0),
     TEXT(instance, agent_state, 0),
     TEXT(instance, unapplied, 0),
+    INT(instance, damaged, 0),
     TEXT(instance, image_id, FIELD_PRIVATE),
     TEXT(instance, layer_id, FIELD_PRIVATE),
     INT(instance, os_disk_size, FIELD_PRIVATE),
@@ -175,6 +180,7 @@ static const struct field volume_fields[] = {
     TEXT(volume, repl, 0),
     TEXT(volume, place_group_id, 0),
     TEXT(volume, device, 0),
+    INT(volume, damaged, 0),
     TEXT(volume, instance_id, FIELD_PRIVATE),
     TEXT(volume, layer_id, FIELD_PRIVATE),
     INT(volume, latest_snapshot_time, FIELD_PRIVATE),
@@ -205,6 +211,8 @@ static const struct field snapshot_fields[] = {
     TEXT(snapshot, owner, 0),
     TEXT(snapshot, consistency, 0),
     INT(snapshot, is_manually, 0),
+    INT(snapshot, damaged, 0),
+    TIME(snapshot, copy_time),
     TEXT(snapshot, resource_id, FIELD_PRIVATE),
     TEXT(snapshot, resource_name, FIELD_PRIVATE),
     TEXT(snapshot, resource_type, FIELD_PRIVATE),

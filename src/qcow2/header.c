@@ -235,6 +235,7 @@ bool qcow2_info_read(int fd, struct qcow2_info *ret_info, struct im_err *err) {
     info.version = header.version;
     info.cluster_bits = header.cluster_bits;
     info.size_bytes = header.size;
+    info.data_file = (header.incompatible & INCOMPAT_DATA_FILE) != 0;
     *ret_info = info;
     return true;
 }

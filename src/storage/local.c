@@ -134,6 +134,19 @@ static struct file_name file_of(const char *name) {
     return file;
 }
 
+/* The layer whose file has that name; "" of "". */
+static bool layer_of_file(const char *file, char ret_name[STORAGE_NAME_MAX]) {
+    size_t len = strlen(file), ending = strlen(".qcow2");
+
+    if (len > 0 && (!im_ends_with(file, ".qcow2") || len == ending ||
+                    len - ending >= STORAGE_NAME_MAX || strchr(file, '/') != NULL))
+        return false;
+    len = len > 0 ? len - ending : 0;
+    memcpy(ret_name, file, len);
+    ret_name[len] = '\0';
+    return true;
+}
+
 static struct file_name part_of(const char *name) {
     struct file_name file;
 
@@ -361,16 +374,27 @@ static bool local_import_end(void *handle, const char *name, int fd, struct im_e
 
 /* --- Whole layers, in and out ----------------------------------------------------------------- */
 
-static bool local_read(void *handle, const char *name, int *ret_fd, struct im_err *err) {
+/* The folder may be on a file system that others write to: nothing but a file of ours is opened for
+ * long, and its header leads to no file but a layer. */
+static bool local_read(void *handle, const char *name, int *ret_fd, char *ret_parent,
+                       struct im_err *err) {
     IM_AUTO(fd_auto) int fd = -1;
+    struct qcow2_info info = {0};
     struct stat st;
 
-    if (!open_layer(handle, name, O_RDONLY, &fd, err))
+    if (!open_layer(handle, name, O_RDONLY | O_NONBLOCK, &fd, err))
         return false;
     if (fstat(fd, &st) < 0)
         return im_fail_sys(err, errno, "cannot look at layer %s", name);
+    if (!S_ISREG(st.st_mode))
+        return im_fail(err, IM_BAD_IMAGE, "layer %s is no regular file", name);
     if (!is_frozen(&st))
         return im_fail(err, IM_UNSUPPORTED, "layer %s is a head, which changes", name);
+    if (!qcow2_info_read(fd, &info, err))
+        return im_within(err, "layer %s", name);
+    if (!layer_of_file(info.backing, ret_parent))
+        return im_fail(err, IM_BAD_IMAGE, "layer %s: its parent [%.64s] is no layer's file", name,
+                       info.backing);
     *ret_fd = im_steal_fd(&fd);
     return true;
 }
@@ -409,8 +433,11 @@ static bool local_put_end(void *handle, const char *name, const char *parent, in
     if (!qcow2_info_read(fd, &info, err))
         return im_within(err, "layer %s", name);
     if (strcmp(info.backing, backing.text) != 0)
-        return im_fail(err, IM_BAD_IMAGE, "layer %s: its bytes name the parent [%s], not [%s]",
+        return im_fail(err, IM_BAD_IMAGE, "layer %s: its bytes name the parent [%.64s], not [%s]",
                        name, info.backing, backing.text);
+    if (info.data_file || (parent[0] != '\0' && strcmp(info.backing_format, "qcow2") != 0))
+        return im_fail(err, IM_BAD_IMAGE, "layer %s: its bytes lie in another file than a layer's",
+                       name);
     if (same_file(local, file_of(name), fd))
         return sync_folder(local, name, err);
     if (!same_file(local, part_of(name), fd))
@@ -437,9 +464,14 @@ static bool local_note_put(void *handle, const char *name, const char *text, str
 static bool local_note_get(void *handle, const char *name, char **ret_text, struct im_err *err) {
     struct local *local = handle;
     IM_AUTO(free_auto) char *path = note_path(local, name);
+    struct stat st;
 
-    if (access(path, F_OK) < 0 && errno == ENOENT)
-        return im_fail(err, IM_NOT_FOUND, "pool %s has no note of %s", local->folder, name);
+    if (lstat(path, &st) < 0)
+        return errno == ENOENT
+                   ? im_fail(err, IM_NOT_FOUND, "pool %s has no note of %s", local->folder, name)
+                   : im_fail_sys(err, errno, "cannot look at the note of %s", name);
+    if (!S_ISREG(st.st_mode))
+        return im_fail(err, IM_BAD_MESSAGE, "the note of %s is no regular file", name);
     return im_read_file(path, STORAGE_NOTE_MAX, ret_text, NULL, err);
 }
 
@@ -534,9 +566,7 @@ static bool list_one(struct local *local, const char *file, struct storage_entry
         return true;
     entry->partial = false;
     entry->usage.virtual_bytes = info.size_bytes;
-    len = strlen(info.backing);
-    if (im_ends_with(info.backing, ".qcow2") && len - 6 < sizeof(entry->parent))
-        memcpy(entry->parent, info.backing, len - 6);
+    (void) layer_of_file(info.backing, entry->parent);
     return true;
 }
 

@@ -244,7 +244,8 @@ static bool memory_import_end(void *handle, const char *name, int fd, struct im_
 
 /* --- Whole layers, in and out: their bytes are what is known of them -------------------------- */
 
-static bool memory_read(void *handle, const char *name, int *ret_fd, struct im_err *err) {
+static bool memory_read(void *handle, const char *name, int *ret_fd, char *ret_parent,
+                        struct im_err *err) {
     IM_AUTO(fd_auto) int fd = memfd_create(name, MFD_CLOEXEC);
     IM_AUTO(free_auto) char *text = NULL;
     LOCKED((struct memory *) handle);
@@ -257,6 +258,7 @@ static bool memory_read(void *handle, const char *name, int *ret_fd, struct im_e
     text = im_printf("%" PRIu64 " %s", layer->usage.virtual_bytes, layer->parent);
     if (fd < 0 || !im_pwrite_all(fd, text, strlen(text), 0, name, err))
         return im_fail_sys(err, errno, "cannot make the bytes of layer %s", name);
+    memcpy(ret_parent, layer->parent, STORAGE_NAME_MAX);
     *ret_fd = im_steal_fd(&fd);
     return true;
 }

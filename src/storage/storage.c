@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -186,9 +187,21 @@ bool storage_import_end(struct storage_pool *pool, const char *name, int fd, str
            CALL(pool, "import_end", name, err, pool->ops->import_end(pool->handle, name, fd, err));
 }
 
-bool storage_read(struct storage_pool *pool, const char *name, int *ret_fd, struct im_err *err) {
-    return name_fits(name, STORAGE_NAME_MAX, err) &&
-           CALL(pool, "read", name, err, pool->ops->read(pool->handle, name, ret_fd, err));
+bool storage_read(struct storage_pool *pool, const char *name, int *ret_fd,
+                  char ret_parent[STORAGE_NAME_MAX], struct im_err *err) {
+    char parent[STORAGE_NAME_MAX] = "";
+    int fd = -1;
+
+    if (!name_fits(name, STORAGE_NAME_MAX, err) ||
+        !CALL(pool, "read", name, err, pool->ops->read(pool->handle, name, &fd, parent, err))) {
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    if (ret_parent != NULL)
+        memcpy(ret_parent, parent, sizeof(parent));
+    *ret_fd = fd;
+    return true;
 }
 
 bool storage_put_begin(struct storage_pool *pool, const char *name, int *ret_fd,

@@ -80,7 +80,7 @@ static bool put(struct storage_pool *pool, const char *from, const char *name, c
     IM_AUTO(fd_auto) int in = -1;
     IM_AUTO(fd_auto) int out = -1;
 
-    return storage_read(pool, from, &in, err) && storage_put_begin(pool, name, &out, err) &&
+    return storage_read(pool, from, &in, NULL, err) && storage_put_begin(pool, name, &out, err) &&
            copy_bytes(in, out, err) && storage_put_end(pool, name, parent, out, err) &&
            storage_put_end(pool, name, parent, out, err);
 }
@@ -93,8 +93,9 @@ static void suite_put(struct storage_pool *pool) {
     check_ok(storage_create(pool, "p1", GIB, &err) && freeze(pool, "p1", "p2", &err) &&
                  freeze(pool, "p2", "p3", &err),
              "two frozen layers and a head");
-    check_err(storage_read(pool, "p3", &fd, &err), IM_UNSUPPORTED, "a head is not read whole");
-    check_err(storage_read(pool, "p9", &fd, &err), IM_NOT_FOUND, "nor what is not there");
+    check_err(storage_read(pool, "p3", &fd, NULL, &err), IM_UNSUPPORTED,
+              "a head is not read whole");
+    check_err(storage_read(pool, "p9", &fd, NULL, &err), IM_NOT_FOUND, "nor what is not there");
     check_ok(put(pool, "p2", "p4", "p1", &err), "bytes of a layer are put there as another");
     check(entry_of(pool, "p4").frozen && strcmp(entry_of(pool, "p4").parent, "p1") == 0 &&
               entry_of(pool, "p4").usage.virtual_bytes == GIB,

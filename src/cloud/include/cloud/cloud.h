@@ -66,6 +66,10 @@ struct cloud_config {
  * which opens the pool before the cloud. */
 bool cloud_pool_used(struct db *db, const char *pool_uri, bool *ret_used,
                      struct im_err *err) IM_MUST_CHECK;
+/* For the operator, while nothing serves: every layer that the record knows and the pool has not is
+ * marked as damaged, with what stands on it. */
+bool cloud_pool_accept_loss(struct db *db, struct storage_pool *pool, int64_t *ret_lost,
+                            struct im_err *err) IM_MUST_CHECK;
 struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) IM_MUST_CHECK;
 /* Puts the record and the world in agreement (machines that stopped meanwhile, half-made layers),
  * then starts jobs and the background: collecting layers, emptying the recycle bin, watching

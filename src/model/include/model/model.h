@@ -167,6 +167,9 @@ struct layer {
     int64_t depth;      /* 1 + the parent's; 1 without parent */
     char *digest;       /* "sha256:…" of the source an import came from; NULL otherwise */
     int64_t create_time;
+    char *file_digest; /* "sha256:…" of its bytes in the pool, once it is frozen; NULL: not known */
+    int64_t checked_time; /* when its bytes were last found to have it */
+    char *damage;         /* a sentence on what is wrong with it; NULL or "": nothing */
 };
 extern const struct object_type layer_type;
 
@@ -185,6 +188,7 @@ struct image {
     char *source;       /* ours: what it was made from: an instance, image, URL or file name */
     char *digest;       /* ours: "sha256:…" of what came in at import */
     int64_t size_bytes; /* ours: virtual size to the byte */
+    int64_t damaged;    /* ours: 1: a layer that it needs is lost or has rotted */
     char *layer_id;     /* private */
     int64_t create_time, status_time;
 };
@@ -204,6 +208,7 @@ struct instance {
     char *agent_state; /* ours: "connected", "disconnected" or "" when never seen */
     char *unapplied;   /* ours: what first boot could not be given, one sentence; "" if all was
                           applied */
+    int64_t damaged;   /* ours, as an image's */
     /* Private: shown in nested objects, or never. */
     char *image_id, *layer_id;
     int64_t os_disk_size; /* GiB */
@@ -223,7 +228,8 @@ struct volume {
     int64_t sub_code;
     int64_t create_time, status_time;
     char *owner, *zone_id, *repl, *place_group_id;
-    char *device; /* as the guest is expected to name it, "/dev/vdc"; "" when detached */
+    char *device;    /* as the guest is expected to name it, "/dev/vdc"; "" when detached */
+    int64_t damaged; /* ours, as an image's */
     char *instance_id, *layer_id; /* private */
     int64_t latest_snapshot_time; /* private: shown in both of the API's spellings */
     /* Private: 1 while a verb works on it that the API has no transition for (resize, clone,
@@ -249,6 +255,8 @@ struct snapshot {
     char *provider, *visibility, *owner;
     char *consistency;   /* ours: "app", "fs" or "crash"; "off" when its machine did not run */
     int64_t is_manually; /* 1: asked for by a user */
+    int64_t damaged;     /* ours, as an image's */
+    int64_t copy_time;   /* ours: when it was last copied to the second pool; 0 = never */
     /* Private. */
     char *resource_id, *resource_name, *resource_type; /* "instance" or "volume" */
     char *layer_id;                                    /* frozen; NULL once it is gone */

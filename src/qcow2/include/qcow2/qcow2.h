@@ -41,6 +41,7 @@ struct qcow2_info {
     uint64_t size_bytes;
     char backing[QCOW2_BACKING_MAX]; /* "" if there is none */
     char backing_format[16];         /* "" if it is not written down */
+    bool data_file;                  /* its bytes lie in another file, as never in ours */
 };
 bool qcow2_info_read(int fd, struct qcow2_info *ret_info, struct im_err *err) IM_MUST_CHECK;
 

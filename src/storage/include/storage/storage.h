@@ -84,9 +84,10 @@ bool storage_import_end(struct storage_pool *pool, const char *name, int fd,
                         struct im_err *err) IM_MUST_CHECK;
 
 /* A frozen layer as it lies in the pool, byte for byte: for digests, and for copies in another pool
- * of the same kind. */
+ * of the same kind. ret_parent (may be NULL) is the parent that these very bytes name, "" = none:
+ * the record may have another already when layers are merged. */
 bool storage_read(struct storage_pool *pool, const char *name, int *ret_fd,
-                  struct im_err *err) IM_MUST_CHECK;
+                  char ret_parent[STORAGE_NAME_MAX], struct im_err *err) IM_MUST_CHECK;
 /* Puts a layer there that another pool made, or in the place of one that holds the same content:
  * who has the old one open goes on reading that. storage_put_begin gives an empty file for its
  * bytes; storage_put_end looks whether it is a layer on `parent` ("" = none), makes it durable,
