@@ -15,14 +15,21 @@ struct l2_slot {
 
 struct qcow2_reader {
     int fd;
+    bool layer; /* one of a chain: its backing file name is nobody's business */
     uint64_t file_size, cluster, clock;
     struct header header;
     uint64_t *l1; /* host order, only what the size needs */
     uint64_t l1_count;
     struct l2_slot cache[L2_CACHE];
-    uint64_t unpacked_entry; /* whose cluster is in `unpacked`; 0 = none */
-    unsigned char *packed, *unpacked;
+    unsigned slots;                   /* of the cache that are used, at least one */
+    uint64_t unpacked_entry;          /* whose cluster is in `unpacked`; 0 = none */
+    unsigned char *packed, *unpacked; /* NULL until the first compressed cluster */
 };
+
+/* As qcow2_reader_open, but a backing file may be named: what the image does not hold is a
+ * QCOW2_HOLE. */
+bool reader_open_layer(int fd, uint64_t file_size, struct qcow2_reader **ret_reader,
+                       struct im_err *err);
 
 /* Where a compressed cluster lies: at most so many bytes from there on. */
 void reader_packed(const struct qcow2_reader *reader, uint64_t entry, uint64_t *ret_offset,

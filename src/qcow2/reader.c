@@ -71,7 +71,7 @@ static bool check_header(const struct qcow2_reader *reader, const struct qcow2_l
     const struct header *header = &reader->header;
     uint64_t most = limits && limits->size_max ? limits->size_max : QCOW2_SIZE_MAX;
 
-    if (!refuse_backing(reader, err))
+    if (!reader->layer && !refuse_backing(reader, err))
         return false;
     if (!check_features(header, err))
         return false;
@@ -108,21 +108,31 @@ static bool read_l1(struct qcow2_reader *reader, struct im_err *err) {
     return true;
 }
 
-bool qcow2_reader_open(int fd, uint64_t file_size, const struct qcow2_limits *limits,
-                       struct qcow2_reader **ret_reader, struct im_err *err) {
+static bool open_reader(int fd, uint64_t file_size, const struct qcow2_limits *limits, bool layer,
+                        struct qcow2_reader **ret_reader, struct im_err *err) {
     IM_AUTO(qcow2_reader_free_auto) struct qcow2_reader *reader = im_alloc(sizeof(*reader));
 
     reader->fd = fd;
     reader->file_size = file_size;
+    reader->layer = layer;
+    reader->slots = L2_CACHE;
     if (!header_read(fd, file_size, &reader->header, err))
         return im_within(err, "qcow2");
     reader->cluster = 1ull << reader->header.cluster_bits;
     if (!check_header(reader, limits, err) || !read_l1(reader, err))
         return false;
-    reader->packed = im_alloc(reader->cluster + PACKED_SECTOR);
-    reader->unpacked = im_alloc(reader->cluster);
     *ret_reader = im_steal(&reader);
     return true;
+}
+
+bool qcow2_reader_open(int fd, uint64_t file_size, const struct qcow2_limits *limits,
+                       struct qcow2_reader **ret_reader, struct im_err *err) {
+    return open_reader(fd, file_size, limits, false, ret_reader, err);
+}
+
+bool reader_open_layer(int fd, uint64_t file_size, struct qcow2_reader **ret_reader,
+                       struct im_err *err) {
+    return open_reader(fd, file_size, NULL, true, ret_reader, err);
 }
 
 void qcow2_reader_free(struct qcow2_reader *reader) {
@@ -147,7 +157,7 @@ unsigned qcow2_reader_cluster_bits(const struct qcow2_reader *reader) {
 static struct l2_slot *slot_for(struct qcow2_reader *reader, uint64_t offset) {
     struct l2_slot *oldest = &reader->cache[0];
 
-    for (size_t i = 0; i < L2_CACHE; i++) {
+    for (size_t i = 0; i < reader->slots; i++) {
         if (reader->cache[i].offset == offset)
             return &reader->cache[i];
         if (reader->cache[i].used < oldest->used)
@@ -332,6 +342,10 @@ static bool unpack(struct qcow2_reader *reader, uint64_t entry, uint64_t guest_o
     if (reader->unpacked_entry == entry)
         return true;
     reader->unpacked_entry = 0;
+    if (reader->packed == NULL) {
+        reader->packed = im_alloc(reader->cluster + PACKED_SECTOR);
+        reader->unpacked = im_alloc(reader->cluster);
+    }
     reader_packed(reader, entry, &offset, &len);
     if (len > reader->file_size - offset) /* the last sector of a file need not be whole */
         len = reader->file_size - offset;
