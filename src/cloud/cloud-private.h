@@ -104,6 +104,27 @@ bool ids_unique(const char *parameter, const struct im_strings *ids, struct im_s
 void query_restrict(const struct caller *caller, struct query *query, const char *key,
                     const char *gone);
 
+/* --- places.c ------------------------------------------------------------------------------------
+ */
+
+/* The objects of a page by ids that they have or name. Several may have the same. */
+struct place {
+    const char *id; /* borrowed */
+    size_t at;      /* in the page */
+};
+struct places {
+    struct place *items;
+    size_t count, capacity;
+};
+void places_add(struct places *places, const char *id, size_t at);
+void places_done(struct places *places);
+/* Rows of `type` whose `field` is one of the places' ids, in the order of `sort_field`: `take` is
+ * called for each place of that id, and may not keep the object. Sorts the places. */
+bool places_gather(struct db_conn *conn, const struct object_type *type, const char *field,
+                   const char *sort_field, struct places *places,
+                   void (*take)(void *page, size_t at, void *object), void *page,
+                   struct im_err *err) IM_MUST_CHECK;
+
 /* --- attributes.c ----------------------------------------------------------------------------- */
 
 /* What may be changed of anything: NULL leaves it, "" empties it. */

@@ -31,75 +31,6 @@ void image_list_done(struct image_list *list) {
     *list = (struct image_list){0};
 }
 
-/* --- What belongs to the objects of a page: one question for all of them -------------------- */
-
-enum { CHUNK = 500 }; /* ids in one question: lists without a limit are long */
-
-struct place {
-    const char *id; /* borrowed */
-    size_t at;      /* in the page */
-};
-
-/* The objects of a page by their ids. */
-struct places {
-    struct place *items;
-    size_t count;
-};
-
-static int by_id(const void *a, const void *b) {
-    return strcmp(((const struct place *) a)->id, ((const struct place *) b)->id);
-}
-
-static void places_sort(struct places *places) {
-    if (places->count > 0)
-        qsort(places->items, places->count, sizeof(*places->items), by_id);
-}
-
-static void places_done(struct places *places) { free(places->items); }
-
-/* Calls `take` for each place of that id: an image is that of several instances. */
-static void places_give(const struct places *places, const char *id, void *object,
-                        void (*take)(void *page, size_t at, void *object), void *page) {
-    size_t low = 0, high = places->count;
-
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-
-        if (strcmp(places->items[middle].id, id) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (; low < places->count && strcmp(places->items[low].id, id) == 0; low++)
-        take(page, places->items[low].at, object);
-}
-
-/* Rows of `type` whose `field` is one of the places' ids, in the order of `sort_field`. `take` may
- * not keep the object. */
-static bool gather(struct db_conn *conn, const struct object_type *type, const char *field,
-                   const char *sort_field, const struct places *places,
-                   void (*take)(void *page, size_t at, void *object), void *page,
-                   struct im_err *err) {
-    const struct field *key = object_field(type, field);
-
-    for (size_t from = 0; from < places->count; from += CHUNK) {
-        IM_AUTO(query_done) struct query query = {.sort_field = sort_field, .ascending = true};
-        const char *last = "";
-        void **found = NULL;
-        size_t count = 0;
-
-        for (size_t i = from; i < places->count && i < from + CHUNK; i++)
-            if (i == from || strcmp(places->items[i].id, last) != 0)
-                query_add(&query, field, CONDITION_IN, last = places->items[i].id);
-        if (!record_list(conn, type, &query, &found, &count, NULL, err))
-            return false;
-        for (size_t i = 0; i < count; i++)
-            places_give(places, *field_text(key, found[i]), found[i], take, page);
-        record_list_free(type, found, count);
-    }
-    return true;
-}
-
 /* --- Instances ------------------------------------------------------------------------------ */
 
 static void take_image(void *page, size_t at, void *object) {
@@ -140,22 +71,20 @@ static void bare_images(struct instance_list *list) {
 static bool fill(struct db_conn *conn, struct instance_list *list, struct im_err *err) {
     IM_AUTO(places_done) struct places instances = {0}, images = {0};
 
-    instances.items = im_alloc(list->count * sizeof(struct place));
-    images.items = im_alloc(list->count * sizeof(struct place));
     for (size_t i = 0; i < list->count; i++) {
         const struct instance *instance = list->items[i].instance;
 
-        instances.items[instances.count++] = (struct place){instance->instance_id, i};
+        places_add(&instances, instance->instance_id, i);
         if (instance->image_id != NULL)
-            images.items[images.count++] = (struct place){instance->image_id, i};
+            places_add(&images, instance->image_id, i);
     }
-    places_sort(&instances);
-    places_sort(&images);
-    if (!gather(conn, &image_type, "image_id", NULL, &images, take_image, list, err) ||
-        !gather(conn, &nic_type, "instance_id", "sequence", &instances, take_nic, list, err) ||
-        !gather(conn, &keypair_link_type, "instance_id", "keypair_id", &instances, take_link, list,
-                err) ||
-        !gather(conn, &volume_type, "instance_id", "device", &instances, take_volume, list, err))
+    if (!places_gather(conn, &image_type, "image_id", NULL, &images, take_image, list, err) ||
+        !places_gather(conn, &nic_type, "instance_id", "sequence", &instances, take_nic, list,
+                       err) ||
+        !places_gather(conn, &keypair_link_type, "instance_id", "keypair_id", &instances, take_link,
+                       list, err) ||
+        !places_gather(conn, &volume_type, "instance_id", "device", &instances, take_volume, list,
+                       err))
         return false;
     bare_images(list);
     return true;
@@ -255,21 +184,15 @@ static bool fill_pairs(struct db_conn *conn, struct keypair_list *list, struct i
     IM_AUTO(used_done) struct used used = {.list = list};
     IM_AUTO(places_done) struct places pairs = {0}, instances = {0};
 
-    pairs.items = im_alloc(list->count * sizeof(struct place));
-    for (; pairs.count < list->count; pairs.count++)
-        pairs.items[pairs.count] =
-            (struct place){list->items[pairs.count].keypair->keypair_id, pairs.count};
-    places_sort(&pairs);
-    if (!gather(conn, &keypair_link_type, "keypair_id", "instance_id", &pairs, take_pair, &used,
-                err))
+    for (size_t i = 0; i < list->count; i++)
+        places_add(&pairs, list->items[i].keypair->keypair_id, i);
+    if (!places_gather(conn, &keypair_link_type, "keypair_id", "instance_id", &pairs, take_pair,
+                       &used, err))
         return false;
-    instances.items = im_alloc(used.instances.count * sizeof(struct place));
-    for (; instances.count < used.instances.count; instances.count++)
-        instances.items[instances.count] =
-            (struct place){used.instances.items[instances.count], instances.count};
-    places_sort(&instances);
-    return gather(conn, &instance_type, "instance_id", "instance_id", &instances, take_user, &used,
-                  err);
+    for (size_t i = 0; i < used.instances.count; i++)
+        places_add(&instances, used.instances.items[i], i);
+    return places_gather(conn, &instance_type, "instance_id", "instance_id", &instances, take_user,
+                         &used, err);
 }
 
 /* Only the pairs on that instance; a condition that nothing fits when it has none. */
@@ -332,11 +255,9 @@ static void take_item(void *page, size_t at, void *object) {
 static bool fill_jobs(struct db_conn *conn, struct job_list *list, struct im_err *err) {
     IM_AUTO(places_done) struct places jobs = {0};
 
-    jobs.items = im_alloc(list->count * sizeof(struct place));
-    for (; jobs.count < list->count; jobs.count++)
-        jobs.items[jobs.count] = (struct place){list->items[jobs.count].job->job_id, jobs.count};
-    places_sort(&jobs);
-    return gather(conn, &job_item_type, "job_id", "item_id", &jobs, take_item, list, err);
+    for (size_t i = 0; i < list->count; i++)
+        places_add(&jobs, list->items[i].job->job_id, i);
+    return places_gather(conn, &job_item_type, "job_id", "item_id", &jobs, take_item, list, err);
 }
 
 bool cloud_jobs(struct cloud *cloud, const struct caller *caller, struct query *query,

@@ -127,28 +127,36 @@ static void walk(const struct rig_verb *verb, bool after) {
 
 static unsigned asked_for_lists(void) {
     IM_AUTO(query_done)
-    struct query query = {.limit = 100}, pairs = {.limit = 100}, works = {.limit = 100};
+    struct query query = {.limit = 100}, pairs = {.limit = 100}, works = {.limit = 100},
+                 disks = {.limit = 100};
     IM_AUTO(instance_list_done) struct instance_list instances = {0};
     IM_AUTO(keypair_list_done) struct keypair_list keypairs = {0};
     IM_AUTO(job_list_done) struct job_list jobs = {0};
+    IM_AUTO(volume_list_done) struct volume_list volumes = {0};
     struct im_err err = {0};
     bool listed;
 
     (void) moments_statements();
     listed = cloud_instances(rig.cloud, &rig.alice, &query, false, &instances, &err) &&
              cloud_keypairs(rig.cloud, &rig.alice, &pairs, NULL, &keypairs, &err) &&
-             cloud_jobs(rig.cloud, &rig.alice, &works, &jobs, &err);
-    check(listed, "%zu instances, %zu key pairs, %zu jobs are listed", instances.count,
-          keypairs.count, jobs.count);
-    for (size_t i = 0; i < instances.count; i++)
-        if (instances.items[i].nic_count != 1 || instances.items[i].keypair_ids.count != 1 ||
-            !im_str_equal(instances.items[i].image->image_id, RIG_SYSTEM_IMAGE))
-            check(false, "%s has its image, card and pair",
-                  instances.items[i].instance->instance_id);
+             cloud_jobs(rig.cloud, &rig.alice, &works, &jobs, &err) &&
+             cloud_volumes(rig.cloud, &rig.alice, &disks, false, &volumes, &err);
+    check(listed, "%zu instances, %zu key pairs, %zu jobs, %zu volumes are listed", instances.count,
+          keypairs.count, jobs.count, volumes.count);
+    for (size_t i = 0; i < instances.count; i++) {
+        const struct instance_view *view = &instances.items[i];
+        bool companion = view->instance->status == INSTANCE_RUNNING;
+
+        if (view->nic_count != 1 || view->keypair_ids.count != (companion ? 0 : 1) ||
+            view->volume_count != (companion ? 1 : 0) ||
+            !im_str_equal(view->image->image_id, RIG_SYSTEM_IMAGE))
+            check(false, "%s has its image, card, and pair or volume", view->instance->instance_id);
+    }
     return moments_statements();
 }
 
-/* Makes instances with a pair each; a page costs the same whatever stands on it. */
+/* Makes instances with a pair each and volumes attached to others; a page costs the same whatever
+ * stands on it. */
 static void lists_ask_as_often(void) {
     const struct rig_verb *attach = rig_verbs;
     unsigned few = 0;
@@ -164,6 +172,7 @@ static void lists_ask_as_often(void) {
         rig_subject(&rig, &rig.alice, ON_STOPPED, id);
         check(attach->call(&rig, &rig.alice, id, &made, job_id, &err) && rig_done(&rig, job_id),
               "instance %d takes a pair", i);
+        rig_subject(&rig, &rig.alice, ON_ATTACHED, id);
         if (i == 1)
             few = asked_for_lists();
     }

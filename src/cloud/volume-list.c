@@ -6,19 +6,23 @@
 #include "base/clock.h"
 #include "cloud-private.h"
 
-static bool view_fill(struct db_conn *conn, struct volume_view *view, struct im_err *err) {
-    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
-    struct im_err missing = {0};
+static void take_instance(void *page, size_t at, void *object) {
+    const char *name = ((const struct instance *) object)->instance_name;
 
-    if (im_str_empty(view->volume->instance_id) ||
-        record_get(conn, &instance_type, view->volume->instance_id, &instance, &missing)) {
-        view->instance_name =
-            im_strdup(instance && instance->instance_name ? instance->instance_name : "");
-        return true;
+    im_replace(&((struct volume_list *) page)->items[at].instance_name, name ? name : "");
+}
+
+/* What the instances are called that the volumes are attached to; "" where there is none. */
+static bool name_instances(struct db_conn *conn, struct volume_list *list, struct im_err *err) {
+    IM_AUTO(places_done) struct places instances = {0};
+
+    for (size_t i = 0; i < list->count; i++) {
+        im_replace(&list->items[i].instance_name, "");
+        if (!im_str_empty(list->items[i].volume->instance_id))
+            places_add(&instances, list->items[i].volume->instance_id, i);
     }
-    view->instance_name = im_strdup("");
-    *err = missing;
-    return missing.code == IM_NOT_FOUND;
+    return places_gather(conn, &instance_type, "instance_id", NULL, &instances, take_instance, list,
+                         err);
 }
 
 void volumes_ask(struct cloud *cloud, const char *instance_id, struct volume *const *volumes,
@@ -63,7 +67,7 @@ bool cloud_volumes(struct cloud *cloud, const struct caller *caller, struct quer
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
     IM_AUTO(volume_list_done) struct volume_list list = {0};
     void **found = NULL;
-    bool filled = true;
+    bool named;
 
     if (conn == NULL)
         return false;
@@ -74,10 +78,9 @@ bool cloud_volumes(struct cloud *cloud, const struct caller *caller, struct quer
     for (size_t i = 0; i < list.count; i++)
         list.items[i].volume = found[i];
     free(found);
-    for (size_t i = 0; i < list.count && filled; i++)
-        filled = view_fill(conn, &list.items[i], err);
+    named = name_instances(conn, &list, err);
     db_give(im_steal(&conn));
-    if (!filled)
+    if (!named)
         return false;
     if (live)
         ask_machines(cloud, &list);
