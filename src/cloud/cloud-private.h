@@ -35,6 +35,7 @@ struct secret_entry {
 struct cloud {
     struct cloud_config config; /* texts are copies, owned */
     struct jobs *jobs;
+    struct monitor *monitor;
 
     pthread_mutex_t secrets_lock;
     struct secret_entry secrets[SECRETS_KEPT];
@@ -510,6 +511,17 @@ extern const struct job_verb image_import_verb, image_capture_verb, image_clone_
 
 /* What has lain in the recycle bin for its time is gone for good. */
 bool recycle_empty(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+
+/* --- monitor.c -------------------------------------------------------------------------------- */
+
+struct monitor *monitor_new(void);
+bool monitor_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+/* Writes what is open, and frees it. */
+void monitor_stop(struct cloud *cloud);
+/* One look at the counters; `last`: none, but everything is written. */
+void monitor_round(struct cloud *cloud, int64_t now_s, int64_t mono_ms, bool last);
+/* The series of what has ceased. */
+bool monitor_forget(struct db_conn *conn, const char *id, struct im_err *err) IM_MUST_CHECK;
 
 /* --- background.c ----------------------------------------------------------------------------- */
 

@@ -60,6 +60,7 @@ struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) 
     IM_AUTO(free_auto) char *seeds = im_printf("%s/seeds", config->state_dir);
 
     cloud->config = *config;
+    cloud->monitor = monitor_new();
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
         *text_at(cloud, i) = im_strdup(*text_at(cloud, i) ? *text_at(cloud, i) : "");
     pthread_mutex_init(&cloud->secrets_lock, NULL);
@@ -84,7 +85,7 @@ bool cloud_start(struct cloud *cloud, struct im_err *err) {
     if (!background_reconcile(cloud, &later))
         im_warn("cloud", "record and hypervisor are compared later: %s", later.text);
     return uploads_sweep(cloud, err) && jobs_start(cloud->jobs, err) &&
-           background_start(cloud, err);
+           background_start(cloud, err) && monitor_start(cloud, err);
 }
 
 void cloud_close(struct cloud *cloud) {
@@ -92,6 +93,7 @@ void cloud_close(struct cloud *cloud) {
         return;
     jobs_stop(cloud->jobs);
     background_stop(cloud);
+    monitor_stop(cloud);
     for (size_t i = 0; i < SECRETS_KEPT; i++)
         free(cloud->secrets[i].secret);
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)

@@ -110,6 +110,8 @@ static const struct config_key keys[] = {
     INT("limits", "recycle", recycle_s, "7200", 0, 365 * DAY, "s", "time in the recycle bin"),
     INT("limits", "stop_timeout", stop_timeout_s, "60", 1, 3600, "s",
         "a machine that was asked to stop is powered off after it"),
+    INT("limits", "monitor", monitor_interval_s, "60", 0, 300, "s",
+        "time between two looks at what machines use; 0 = never"),
     TEXT("import", "paths", import_paths, "",
          "folders ImportImage may read from, separated by ':'; empty = none"),
     BOOL("import", "private_addresses", import_private_addresses, "no",

@@ -195,6 +195,7 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
         .recycle_s = config->recycle_s,
         .stop_timeout_ms = config->stop_timeout_s * 1000,
         .job_keep_s = config->job_keep_s,
+        .monitor_interval_s = config->monitor_interval_s,
         .import_paths = config->import_paths,
         .import_private_addresses = config->import_private_addresses,
         .import_proxy = config->import_proxy,

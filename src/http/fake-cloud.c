@@ -50,6 +50,42 @@ static bool job(const char *name, const struct im_strings *ids, char *ret_job_id
     return verdict(err);
 }
 
+/* Two steps, a hole of one, a hole of two, and one more. */
+bool cloud_monitor(struct cloud *cloud, const struct caller *caller, const char *resource,
+                   const struct im_strings *meters, const struct monitor_span *span,
+                   struct monitor_view *ret_view, struct im_err *err) {
+    static const int at[] = {1, 2, 4, 7};
+
+    (void) cloud, (void) caller;
+    call("monitor", meters);
+    if (!verdict(err))
+        return false;
+    ret_view->resource_id = im_strdup(resource);
+    ret_view->meters = im_alloc(meters->count * sizeof(*ret_view->meters));
+    for (; ret_view->count < meters->count; ret_view->count++) {
+        struct meter_view *view = &ret_view->meters[ret_view->count];
+
+        view->meter = im_strdup(meters->items[ret_view->count]);
+        view->start = span->start_s;
+        view->step = span->step_s;
+        view->count = 8;
+        view->values = im_alloc(view->count * sizeof(*view->values));
+        for (size_t i = 0; i < 4; i++)
+            view->values[at[i]] = (struct monitor_value){true, im_starts_with(view->meter, "disk"),
+                                                         10 + at[i], 20 + at[i]};
+    }
+    return true;
+}
+
+void monitor_view_done(struct monitor_view *view) {
+    for (size_t i = 0; i < view->count; i++) {
+        free(view->meters[i].meter);
+        free(view->meters[i].values);
+    }
+    free(view->meters);
+    free(view->resource_id);
+}
+
 /* --- The daemon's side --------------------------------------------------------------------------
  */
 

@@ -55,7 +55,8 @@ struct cloud_config {
     int64_t recycle_s;       /* time in the recycle bin, default 7200 */
     int64_t stop_timeout_ms; /* soft stop, then power off */
     int64_t job_keep_s;
-    const char *import_paths; /* folders ImportImage may read from, separated by ':'; "" = none */
+    int64_t monitor_interval_s; /* between two looks at the machines' counters; 0 = none */
+    const char *import_paths;   /* folders ImportImage may read from, separated by ':'; "" = none */
     bool import_private_addresses; /* URLs may lead to loopback and private ranges */
     const char *import_proxy;      /* for URLs; "" = none */
     int64_t import_max_bytes;      /* virtual size and received bytes */
@@ -443,6 +444,37 @@ bool cloud_keypairs_attach(struct cloud *cloud, const struct caller *caller,
                            const struct im_strings *ids, const struct im_strings *instance_ids,
                            bool detach, char ret_job_id[IM_JOB_ID_MAX],
                            struct im_err *err) IM_MUST_CHECK;
+
+/* --- Monitoring ------------------------------------------------------------------------------- */
+
+struct monitor_value {
+    bool known, pair;
+    int64_t a, b; /* per mille (cpu, memory); pairs: in and out or read and written, per second */
+};
+struct monitor_span {
+    int64_t step_s;         /* a multiple of 300; from 7200 on of 7200 */
+    int64_t start_s, end_s; /* [start, end) */
+};
+struct meter_view {
+    char *meter;     /* as it was asked for */
+    const char *mac; /* of a network card, within `meter`; else NULL */
+    char *vxnet_id;  /* of a card that is known */
+    int64_t sequence;
+    int64_t start, step; /* seconds; values[i] is the mean of [start + i * step, … + step) */
+    struct monitor_value *values;
+    size_t count;
+};
+struct monitor_view {
+    char *resource_id;
+    struct meter_view *meters;
+    size_t count;
+};
+/* Series of an instance or volume: five-minute means for 15 days, of 2 hours for 180 days; the time
+ * that is not over is in it with its mean so far. IM_BAD_MESSAGE for a meter that is none. */
+bool cloud_monitor(struct cloud *cloud, const struct caller *caller, const char *resource,
+                   const struct im_strings *meters, const struct monitor_span *span,
+                   struct monitor_view *ret_view, struct im_err *err) IM_MUST_CHECK;
+void monitor_view_done(struct monitor_view *view);
 
 /* --- Jobs, pool ------------------------------------------------------------------------------- */
 

@@ -23,7 +23,7 @@ struct config {
     int64_t port, threads, max_connections, max_connections_per_ip, idle_timeout_s;
     int64_t time_tolerance_s, body_max_bytes, cache_bytes;
     int64_t max_vcpus, max_memory_mib, min_memory_mib, memory_reserve_mib, max_disk_gib;
-    int64_t recycle_s, stop_timeout_s;
+    int64_t recycle_s, stop_timeout_s, monitor_interval_s;
     char *volume_types, *snapshot_job_id;
     int64_t volume_step_gib, detach_timeout_s, data_image_min_gib, data_image_max_gib;
     char *import_paths, *import_proxy;
