@@ -90,6 +90,43 @@ static void tell(struct cli *cli, const struct wire_value *root, const char *kin
         fprintf(cli->out, "%s: %s\n", kind, wire_as_text(wire_at(lines, i), ""));
 }
 
+/* How far the scrub is. */
+static void tell_reading(struct cli *cli, const struct wire_value *root) {
+    long long unread = wire_get_int(root, "unread", 0);
+    const char *oldest = wire_get_text(root, "oldest_check", "");
+
+    if (unread > 0)
+        fprintf(cli->out, "scrub: %lld frozen layer%s not read yet\n", unread,
+                unread == 1 ? "" : "s");
+    if (oldest[0] != '\0')
+        fprintf(cli->out, "scrub: the others were read since %s\n", oldest);
+}
+
+static bool pool_scrub(struct cli *cli, struct im_err *err) {
+    IM_AUTO(client_params_done) struct client_params params = {0};
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
+    IM_AUTO(im_strings_done) struct im_strings ids = {0};
+    const char *rate = cli_value(cli, "rate");
+    uint64_t bytes = 0;
+
+    if (rate != NULL && !im_parse_size(rate, &bytes))
+        return cli_usage(cli, err, "--rate %s is no number of bytes: 100M, or 0 for no limit",
+                         rate);
+    if (rate != NULL) {
+        IM_AUTO(free_auto) char *text = im_printf("%llu", (unsigned long long) bytes);
+
+        client_param(&params, "rate", text);
+    }
+    return cli_call(cli, "ScrubPool", &params, &doc, err) &&
+           cli_finish_job(cli, doc, &ids, NULL, err);
+}
+
+static const struct option scrub_options[] = {
+    {"rate", 0, "BYTES", "as configured", "read so much a second; 0 = as fast as it goes", NULL, 0,
+     NULL},
+    {0},
+};
+
 static bool pool_check(struct cli *cli, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
     const struct wire_value *root;
@@ -109,11 +146,14 @@ static bool pool_check(struct cli *cli, struct im_err *err) {
         tell(cli, root, "orphans");
         tell(cli, root, "missing");
         tell(cli, root, "wrong");
+        tell(cli, root, "damaged");
         if (!cli->quiet)
             fprintf(cli->out,
                     "%s: %lld layer%s compared, %lld left out because jobs work on them\n",
                     clean ? "clean" : "not clean", layers, layers == 1 ? "" : "s",
                     (long long) wire_get_int(root, "busy", 0));
+        if (!cli->quiet)
+            tell_reading(cli, root);
     }
     if (!clean)
         cli->exit = CLI_FAILED;
@@ -158,8 +198,14 @@ const struct command pool_commands[] = {
     {"check", "", 0, 0, NULL, 0, cli_no_options, pool_check,
      "Compares the pool with the record (administrators only).",
      "Prints what is in the pool and in no record (orphans), what the record names and the pool "
-     "has not (missing), and what differs (wrong). Ends with 1 unless all is clean.",
+     "has not (missing), what differs (wrong), and what has rotted or is lost (damaged). Ends with "
+     "1 unless all is clean.",
      "imprint pool check"},
+    {"scrub", "", 0, 0, NULL, GROUP_WAIT, scrub_options, pool_scrub,
+     "Reads all frozen layers and compares them with their digests (administrators only).",
+     "What has rotted is named and put right where the second pool has a good copy. imprintd does "
+     "the same by itself, slowly.",
+     "imprint pool scrub --rate 200M --wait"},
     {"usage", "", 0, 0, NULL, 0, cli_no_options, pool_usage, "Shows what takes the space.",
      "For each image and instance: the size that it sees, the bytes that it alone holds, and those "
      "that it reads from layers it shares.",

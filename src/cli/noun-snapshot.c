@@ -12,6 +12,8 @@ static const struct column columns[] = {
     {"MB", "size", FORM_INT, 1},
     {"HEAD", "is_head", FORM_YES, 2},
     {"TAKEN", "snapshot_time", FORM_TIME, 1},
+    {"COPIED", "copy_time", FORM_TIME, 3},
+    {"DAMAGED", "damaged", FORM_YES, 3},
     {"CONSISTENCY", "consistency", FORM_TEXT, 3},
     {"CHAIN", "root_id", FORM_TEXT, 4},
     {"POINTS", "total_count", FORM_INT, 4},
@@ -68,6 +70,42 @@ static bool apply(struct cli *cli, struct im_err *err) {
 
 static bool delete (struct cli *cli, struct im_err *err) {
     return call_on(cli, "DeleteSnapshots", err);
+}
+
+static bool copy(struct cli *cli, struct im_err *err) { return call_on(cli, "CopySnapshots", err); }
+
+static bool restore(struct cli *cli, struct im_err *err) {
+    return call_on(cli, "RestoreSnapshots", err);
+}
+
+static bool forget(struct cli *cli, struct im_err *err) {
+    return call_on(cli, "DeleteSnapshotCopies", err);
+}
+
+static const struct column copy_columns[] = {
+    {"ID", "snapshot_id", FORM_TEXT, 0},   {"NAME", "snapshot_name", FORM_TEXT, 1},
+    {"OF", "resource_id", FORM_TEXT, 0},   {"TAKEN", "snapshot_time", FORM_TIME, 1},
+    {"COPIED", "copy_time", FORM_TIME, 1}, {"BYTES", "file_bytes", FORM_BYTES, 1},
+    {"WHOLE", "whole", FORM_YES, 0},       {"OWNER", "owner", FORM_TEXT, 3},
+    {"TROUBLE", "trouble", FORM_TEXT, 2},  {0},
+};
+static const struct listing copy_listing = {
+    "DescribeSnapshotCopies",
+    "snapshot_copy_set",
+    "snapshot_id",
+    "snapshots",
+    copy_columns,
+    "no copies: make one with 'imprint snapshot copy SNAPSHOT --wait'"};
+
+static bool copies(struct cli *cli, struct im_err *err) {
+    IM_AUTO(client_params_done) struct client_params params = {0};
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
+
+    client_param_list(&params, "snapshots", &cli->args);
+    if (!cli_call(cli, "DescribeSnapshotCopies", &params, &doc, err))
+        return false;
+    cli_print_set(cli, &copy_listing, wire_get(wire_root(doc), copy_listing.set));
+    return true;
 }
 
 static bool modify(struct cli *cli, struct im_err *err) {
@@ -172,6 +210,20 @@ const struct command snapshot_commands[] = {
      "Deletes points: a full one with its chain, an increment with all after it.",
      "Full ones lie in the recycle bin for a while, increments are gone at once.",
      "imprint snapshot delete ss-8s3hc600"},
+    {"copy", "SNAPSHOT…", 1, 100, "@snapshot", GROUP_WAIT, cli_no_options, copy,
+     "Copies points to the second pool, only what is not there yet.",
+     "A copy is whole by itself: it can be restored when the first pool or the record is lost.",
+     "imprint snapshot copy ss-8s3hc600 --wait"},
+    {"copies", "[SNAPSHOT…]", 0, 100, "@snapshot", 0, cli_no_options, copies,
+     "Lists what is in the second pool, read from there.", NULL, "imprint snapshot copies"},
+    {"restore", "SNAPSHOT…", 1, 100, NULL, GROUP_WAIT, cli_no_options, restore,
+     "Brings points back from the second pool.",
+     "Also such as were deleted, or are not in the record any more. What rests on the same layers "
+     "is usable again too; disks that were lost are rolled back with 'imprint snapshot apply'.",
+     "imprint snapshot restore ss-8s3hc600 --wait"},
+    {"forget", "SNAPSHOT…", 1, 100, NULL, GROUP_WAIT, cli_no_options, forget,
+     "Removes copies from the second pool; the points stay.", NULL,
+     "imprint snapshot forget ss-8s3hc600"},
     {"modify", "SNAPSHOT", 1, 1, "@snapshot", 0, modify_options, modify,
      "Changes name and description of a point.", NULL,
      "imprint snapshot modify ss-8s3hc600 --name before-upgrade"},

@@ -60,6 +60,17 @@ struct cloud {
     struct im_strings rewriting; /* layers whose file is being replaced now */
     struct im_strings rewritten; /* those of which it was begun, one after the other */
     unsigned rewrites_forgotten; /* how often that list was emptied */
+    pthread_t scrubber;
+    pthread_cond_t scrub_wake; /* with `lock` */
+    bool scrub_runs;
+    volatile bool scrub_stop;
+
+    /* Guards the rest; never held while calling another room. */
+    pthread_mutex_t second_lock;
+    pthread_cond_t second_free;
+    unsigned second_users;              /* jobs at work in the second pool */
+    bool second_dirty, second_sweeping; /* there may be layers there that no copy needs */
+    struct im_strings layers_claimed;   /* names of layers that are being copied, either way */
 };
 
 /* --- access.c: who may see and change what ---------------------------------------------------- */
@@ -192,7 +203,8 @@ struct stream {
     const volatile bool *cancel; /* may be NULL */
     void (*progress)(void *arg, uint64_t bytes);
     void *arg;
-    uint64_t bytes; /* read in the end */
+    uint64_t bytes;   /* read so far */
+    bool read_failed; /* it was the source that made it fail */
 };
 bool stream_run(struct stream *stream, char ret_digest[DIGEST_TEXT],
                 struct im_err *err) IM_MUST_CHECK;
@@ -221,6 +233,55 @@ enum verdict {
 bool reading_judge(struct cloud *cloud, const char *layer_id, const struct reading_since *since,
                    const char *digest, const struct im_err *trouble, enum verdict *ret_verdict,
                    struct im_err *err) IM_MUST_CHECK;
+
+/* --- second.c: the second pool, and the notes in it ------------------------------------------- */
+
+/* IM_UNSUPPORTED without one. */
+bool second_configured(const struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+/* IM_NO_RESOURCE while it is not there; closed by the caller. */
+bool second_open(struct cloud *cloud, struct storage_pool **ret_pool,
+                 struct im_err *err) IM_MUST_CHECK;
+/* Around work in it: meanwhile nothing is swept out. `sweep`: it may have left what no copy needs.
+ */
+bool second_enter(struct cloud *cloud, const volatile bool *cancel,
+                  struct im_err *err) IM_MUST_CHECK;
+void second_leave(struct cloud *cloud, struct storage_pool *pool, bool sweep);
+/* Removes the layers that no snapshot's note leads to. */
+bool second_sweep(struct storage_pool *pool, struct im_err *err) IM_MUST_CHECK;
+/* One at a time writes a layer of that name, in either pool. */
+bool layer_claim(struct cloud *cloud, const char *name, const volatile bool *cancel,
+                 struct im_err *err) IM_MUST_CHECK;
+void layer_release(struct cloud *cloud, const char *name);
+
+/* A layer in the second pool, as its note tells. The parent is the one that the copied bytes name:
+ * the record may have another, since layers are merged. */
+struct layer_copy {
+    char name[IM_ID_MAX], parent[IM_ID_MAX];
+    int64_t size_bytes, file_bytes, create_time; /* virtual, and of the file */
+    char digest[DIGEST_TEXT];                    /* of the file */
+    char source_digest[DIGEST_TEXT];             /* of what an import came from; "" = none */
+};
+bool layer_copy_get(struct storage_pool *pool, const char *name, struct layer_copy *ret_copy,
+                    struct im_err *err) IM_MUST_CHECK;
+bool layer_copy_put(struct storage_pool *pool, const struct layer_copy *copy,
+                    struct im_err *err) IM_MUST_CHECK;
+bool layer_copy_parse(const struct wire_value *root, struct layer_copy *ret_copy,
+                      struct im_err *err) IM_MUST_CHECK;
+void layer_copy_write(struct wire_writer *writer, const struct layer_copy *copy);
+/* The layer and its ancestors there, itself first; freed with free(). Fails unless all are there
+ * with their notes. */
+bool layer_copies_load(struct storage_pool *pool, const char *tip, struct layer_copy **ret_copies,
+                       size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
+bool layer_copy_whole(struct storage_pool *pool, const char *name);
+/* A snapshot's note: written last, it says that its layers are all there. */
+bool snapshot_copy_put(struct storage_pool *pool, const struct snapshot *snapshot, const char *tip,
+                       struct im_err *err) IM_MUST_CHECK;
+bool snapshot_copy_get(struct storage_pool *pool, const char *id, struct snapshot **ret_snapshot,
+                       char ret_tip[IM_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+void snapshot_copy_write(struct wire_writer *writer, const char *key,
+                         const struct snapshot *snapshot);
+struct snapshot *snapshot_copy_parse(const struct wire_value *value,
+                                     struct im_err *err) IM_MUST_CHECK;
 
 /* --- batch.c: one call on several things ------------------------------------------------------ */
 
@@ -505,7 +566,8 @@ extern const struct job_verb image_import_verb, image_capture_verb, image_clone_
     password_reset_verb, volume_create_verb, volume_delete_verb, volume_attach_verb,
     volume_detach_verb, volume_resize_verb, volume_clone_verb, snapshot_create_verb,
     snapshot_delete_verb, snapshot_apply_verb, snapshot_volume_verb, snapshot_instance_image_verb,
-    snapshot_image_verb;
+    snapshot_image_verb, snapshot_copy_verb, snapshot_restore_verb, copy_delete_verb,
+    pool_scrub_verb;
 
 /* --- recover.c -------------------------------------------------------------------------------- */
 
@@ -522,6 +584,17 @@ void monitor_stop(struct cloud *cloud);
 void monitor_round(struct cloud *cloud, int64_t now_s, int64_t mono_ms, bool last);
 /* The series of what has ceased. */
 bool monitor_forget(struct db_conn *conn, const char *id, struct im_err *err) IM_MUST_CHECK;
+
+/* --- scrub.c ---------------------------------------------------------------------------------- */
+
+bool scrub_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+void scrub_stop(struct cloud *cloud);
+/* Does it say that the bytes are gone, not that they cannot be had right now? */
+bool trouble_is_rot(const struct im_err *trouble);
+/* snapshot-restore.c: the layer from the second pool into the first, in the place of what has its
+ * name, its digest checked. Claimed by the caller, who gives cancel, progress and rate. */
+bool layer_bring(struct cloud *cloud, struct storage_pool *second, const struct layer_copy *copy,
+                 struct stream *stream, struct im_err *err) IM_MUST_CHECK;
 
 /* --- background.c ----------------------------------------------------------------------------- */
 

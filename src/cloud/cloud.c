@@ -7,42 +7,27 @@
 #include "base/log.h"
 #include "cloud-private.h"
 
-static const struct job_verb *const verbs[] = {&image_import_verb,
-                                               &image_capture_verb,
-                                               &image_clone_verb,
-                                               &image_delete_verb,
-                                               &instance_run_verb,
-                                               &instance_start_verb,
-                                               &instance_stop_verb,
-                                               &instance_restart_verb,
-                                               &instance_cease_verb,
-                                               &instance_terminate_verb,
-                                               &instance_reset_verb,
-                                               &instance_resize_verb,
-                                               &instance_clone_verb,
-                                               &keypair_attach_verb,
-                                               &keypair_detach_verb,
-                                               &password_reset_verb,
-                                               &volume_create_verb,
-                                               &volume_delete_verb,
-                                               &volume_attach_verb,
-                                               &volume_detach_verb,
-                                               &volume_resize_verb,
-                                               &volume_clone_verb,
-                                               &snapshot_create_verb,
-                                               &snapshot_delete_verb,
-                                               &snapshot_apply_verb,
-                                               &snapshot_volume_verb,
-                                               &snapshot_instance_image_verb,
-                                               &snapshot_image_verb,
-                                               NULL};
+static const struct job_verb *const verbs[] = {
+    &image_import_verb,       &image_capture_verb,    &image_clone_verb,
+    &image_delete_verb,       &instance_run_verb,     &instance_start_verb,
+    &instance_stop_verb,      &instance_restart_verb, &instance_cease_verb,
+    &instance_terminate_verb, &instance_reset_verb,   &instance_resize_verb,
+    &instance_clone_verb,     &keypair_attach_verb,   &keypair_detach_verb,
+    &password_reset_verb,     &volume_create_verb,    &volume_delete_verb,
+    &volume_attach_verb,      &volume_detach_verb,    &volume_resize_verb,
+    &volume_clone_verb,       &snapshot_create_verb,  &snapshot_delete_verb,
+    &snapshot_apply_verb,     &snapshot_volume_verb,  &snapshot_instance_image_verb,
+    &snapshot_image_verb,     &snapshot_copy_verb,    &snapshot_restore_verb,
+    &copy_delete_verb,        &pool_scrub_verb,       NULL,
+};
 
 /* The texts of the configuration, which become copies of our own. */
 static const size_t texts[] = {
     offsetof(struct cloud_config, zone_id),        offsetof(struct cloud_config, state_dir),
     offsetof(struct cloud_config, worker_program), offsetof(struct cloud_config, worker_user),
     offsetof(struct cloud_config, instance_name),  offsetof(struct cloud_config, import_paths),
-    offsetof(struct cloud_config, import_proxy),   offsetof(struct cloud_config, volume_types)};
+    offsetof(struct cloud_config, import_proxy),   offsetof(struct cloud_config, volume_types),
+    offsetof(struct cloud_config, second_uri)};
 
 static char **text_at(struct cloud *cloud, size_t i) {
     return (char **) ((char *) &cloud->config + texts[i]);
@@ -66,7 +51,10 @@ struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) 
     pthread_mutex_init(&cloud->secrets_lock, NULL);
     pthread_mutex_init(&cloud->lock, NULL);
     pthread_mutex_init(&cloud->digest_lock, NULL);
+    pthread_mutex_init(&cloud->second_lock, NULL);
+    pthread_cond_init(&cloud->second_free, NULL);
     pthread_cond_init(&cloud->wake, NULL);
+    pthread_cond_init(&cloud->scrub_wake, NULL);
     pthread_cond_init(&cloud->machine_free, NULL);
     /* Seeds are read by the machines' user, uploads by nobody but us. */
     if (!im_make_dirs(uploads, 0700, err) || !im_make_dirs(seeds, 0755, err) ||
@@ -85,12 +73,13 @@ bool cloud_start(struct cloud *cloud, struct im_err *err) {
     if (!background_reconcile(cloud, &later))
         im_warn("cloud", "record and hypervisor are compared later: %s", later.text);
     return uploads_sweep(cloud, err) && jobs_start(cloud->jobs, err) &&
-           background_start(cloud, err) && monitor_start(cloud, err);
+           background_start(cloud, err) && monitor_start(cloud, err) && scrub_start(cloud, err);
 }
 
 void cloud_close(struct cloud *cloud) {
     if (cloud == NULL)
         return;
+    scrub_stop(cloud);
     jobs_stop(cloud->jobs);
     background_stop(cloud);
     monitor_stop(cloud);
@@ -101,9 +90,13 @@ void cloud_close(struct cloud *cloud) {
     im_strings_done(&cloud->machines_locked);
     im_strings_done(&cloud->rewriting);
     im_strings_done(&cloud->rewritten);
+    im_strings_done(&cloud->layers_claimed);
+    pthread_cond_destroy(&cloud->second_free);
+    pthread_mutex_destroy(&cloud->second_lock);
     pthread_mutex_destroy(&cloud->digest_lock);
     pthread_cond_destroy(&cloud->machine_free);
     pthread_cond_destroy(&cloud->wake);
+    pthread_cond_destroy(&cloud->scrub_wake);
     pthread_mutex_destroy(&cloud->lock);
     pthread_mutex_destroy(&cloud->secrets_lock);
     free(cloud);

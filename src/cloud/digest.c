@@ -76,6 +76,7 @@ static bool stream_pieces(struct stream *stream, unsigned char *piece, struct cr
 
         if (told_to_stop(stream))
             return im_fail(err, IM_CANCELLED, "cancelled while layer %s was read", stream->name);
+        stream->read_failed = got < 0;
         if (got < 0)
             return im_fail_sys(err, errno, "layer %s cannot be read at %" PRIu64, stream->name,
                                stream->bytes);

@@ -100,6 +100,15 @@ static void compare(const struct sides *sides, const struct layer *layer,
             entry->frozen ? "read-only" : "writable", "");
 }
 
+static void note_check(const struct layer *layer, struct pool_report *report) {
+    if (layer->state != LAYER_FROZEN)
+        return;
+    if (im_str_empty(layer->file_digest))
+        report->unread++;
+    else if (report->oldest_check == 0 || layer->checked_time < report->oldest_check)
+        report->oldest_check = layer->checked_time;
+}
+
 bool cloud_pool_check(struct cloud *cloud, const struct caller *caller,
                       struct pool_report *ret_report, struct im_err *err) {
     IM_AUTO(sides_done) struct sides sides = {0};
@@ -119,6 +128,8 @@ bool cloud_pool_check(struct cloud *cloud, const struct caller *caller,
                 sides.entries[e].name, sides.entries[e].partial ? ", half made" : "", "");
         else if (layer->state == LAYER_MAKING || layer->state == LAYER_DROPPING)
             report.busy++;
+        else if (!im_str_empty(layer->damage))
+            say(&report.damaged, "layer %s (%s): %s", layer->name, layer->layer_id, layer->damage);
         else if (order > 0)
             say(&report.missing, "layer %s (%s) is in the record, but not in the pool%s",
                 layer->name, layer->layer_id, "");
@@ -127,6 +138,8 @@ bool cloud_pool_check(struct cloud *cloud, const struct caller *caller,
         e += order <= 0;
         l += order >= 0;
     }
+    for (size_t i = 0; i < sides.layer_count; i++)
+        note_check(sides.layers[i], &report);
     *ret_report = report;
     return true;
 }
@@ -135,6 +148,7 @@ void pool_report_done(struct pool_report *report) {
     im_strings_done(&report->orphans);
     im_strings_done(&report->missing);
     im_strings_done(&report->wrong);
+    im_strings_done(&report->damaged);
 }
 
 /* --- Usage ------------------------------------------------------------------------------------ */

@@ -30,7 +30,7 @@ bool snapshot_cease(struct db_conn *conn, struct snapshot *snapshot, struct im_e
     im_replace(&snapshot->layer_id, NULL);
     snapshot->status = SNAPSHOT_CEASED;
     snapshot->transition_status = TRANSITION_NONE;
-    snapshot->is_head = snapshot->head_chain = 0;
+    snapshot->is_head = snapshot->head_chain = snapshot->damaged = 0;
     snapshot->status_time = im_now_s();
     return record_update(conn, &snapshot_type, snapshot, err);
 }

@@ -87,6 +87,12 @@ WRAP(storage_resize, (POOL, const char *head, uint64_t size, ERR), pool, head, s
 WRAP(storage_remove, (POOL, const char *name, ERR), pool, name, err)
 WRAP(storage_import_begin, (POOL, const char *name, int *ret_fd, ERR), pool, name, ret_fd, err)
 WRAP(storage_import_end, (POOL, const char *name, int fd, ERR), pool, name, fd, err)
+WRAP(storage_put_begin, (POOL, const char *name, int *ret_fd, ERR), pool, name, ret_fd, err)
+WRAP(storage_put_end, (POOL, const char *name, const char *parent, int fd, ERR), pool, name, parent,
+     fd, err)
+WRAP(storage_put_undo, (POOL, const char *name, ERR), pool, name, err)
+WRAP(storage_note_put, (POOL, const char *name, const char *text, ERR), pool, name, text, err)
+WRAP(storage_note_remove, (POOL, const char *name, ERR), pool, name, err)
 
 #define VIRT struct virt *virt, const char *name
 WRAP(virt_host, (struct virt * virt, struct virt_host *ret_host, ERR), virt, ret_host, err)
@@ -124,6 +130,11 @@ WRAP(db_transact,
 WRAP_BEFORE(bool, false, storage_attach_info,
             (POOL, const char *name, struct storage_source *ret_source, ERR), pool, name,
             ret_source, err)
+WRAP_BEFORE(bool, false, storage_read,
+            (POOL, const char *name, int *ret_fd, char ret_parent[STORAGE_NAME_MAX], ERR), pool,
+            name, ret_fd, ret_parent, err)
+WRAP_BEFORE(bool, false, storage_note_get, (POOL, const char *name, char **ret_text, ERR), pool,
+            name, ret_text, err)
 WRAP_BEFORE(bool, false, virt_has_file, (VIRT, const char *path, bool *ret_has, ERR), virt, name,
             path, ret_has, err)
 WRAP_BEFORE(bool, false, worker_run, (const struct worker_call *call, char **ret_result, ERR), call,

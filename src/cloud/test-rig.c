@@ -127,6 +127,8 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
     *rig = (struct rig){.folder = im_strdup(folder)};
     need(im_make_dirs(folder, 0755, &err), &err);
     rig->pool_uri = options->local ? im_printf("local:%s/pool", folder) : im_strdup("memory:");
+    rig->second_uri =
+        options->local ? im_printf("local:%s/second", folder) : im_strdup("memory:second");
     write_worker(rig);
     open_rooms(rig, &err);
     config.db = rig->db;
@@ -136,6 +138,9 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
     config.key = rig->key;
     config.state_dir = config.import_paths = rig->folder;
     config.worker_program = rig->worker;
+    config.second_uri = rig->second_uri;
+    config.scrub_rate_bytes = options->scrub_rate;
+    config.scrub_interval_s = 86400;
     config.stop_timeout_ms = options->stop_timeout_ms ? options->stop_timeout_ms : 2000;
     config.recycle_s = options->recycle_s ? options->recycle_s : 3600;
     cloud = cloud_open(&config, &err);
@@ -160,6 +165,7 @@ void rig_close(struct rig *rig) {
     db_close(rig->db);
     free(rig->folder);
     free(rig->pool_uri);
+    free(rig->second_uri);
     free(rig->worker);
     *rig = (struct rig){0};
 }
@@ -406,6 +412,11 @@ static const struct {
      " (SELECT 1 FROM layers l WHERE l.layer_id = v.layer_id AND l.state = 'head')"},
     {"snapshots in transition or pending",
      "SELECT COUNT(*) FROM snapshots WHERE transition_status <> '' OR status = 'pending'"},
+    {"copies of snapshots that were never made",
+     "SELECT COUNT(*) FROM snapshots WHERE copy_time <> 0 AND status = 'pending'"},
+    {"marks of damage without a damaged layer",
+     "SELECT COUNT(*) FROM snapshots WHERE damaged = 1 AND status <> 'ceased' AND NOT EXISTS"
+     " (SELECT 1 FROM layers WHERE damage <> '')"},
     {"snapshots without a frozen layer",
      "SELECT COUNT(*) FROM snapshots s WHERE s.status <> 'ceased' AND NOT EXISTS"
      " (SELECT 1 FROM layers l WHERE l.layer_id = s.layer_id AND l.state = 'frozen')"},
@@ -449,6 +460,18 @@ static void compare_pool(struct rig *rig, struct im_str *text) {
     add_lines(text, &report.wrong);
     if (report.busy != 0)
         im_str_addf(text, "%" PRId64 " layers are busy; ", report.busy);
+}
+
+/* What a snapshot's note promises is there. */
+static void compare_second(struct rig *rig, struct im_str *text) {
+    IM_AUTO(copy_list_done) struct copy_list list = {0};
+    struct im_err err = {0};
+
+    need(cloud_copies(rig->cloud, &rig->admin, &list, &err), &err);
+    for (size_t i = 0; i < list.count; i++)
+        if (!list.items[i].whole)
+            im_str_addf(text, "the copy of %s is not whole: %s; ",
+                        list.items[i].snapshot->snapshot_id, list.items[i].trouble);
 }
 
 static void compare_machines(struct rig *rig, struct im_str *text) {
@@ -540,6 +563,7 @@ char *rig_faults(struct rig *rig) {
             im_str_addf(&text, "%" PRId64 " %s; ", count, strays[i].what);
     }
     compare_pool(rig, &text);
+    compare_second(rig, &text);
     compare_machines(rig, &text);
     compare_disks(rig, &text);
     compare_folder(rig, "seeds", ".iso", &text);

@@ -10,7 +10,7 @@
 enum { RIG_WAIT_MS = 60000, RIG_MEMORY_MIB = 128, RIG_IMAGE_GIB = 20, RIG_DISK_MAX_GIB = 500 };
 
 struct rig {
-    char *folder, *pool_uri, *worker;
+    char *folder, *pool_uri, *second_uri, *worker;
     struct db *db;
     struct storage_pool *pool;
     struct virt *virt;
@@ -26,6 +26,7 @@ struct rig_options {
     bool local;              /* a folder of qcow2 files instead of the pool in memory */
     int64_t stop_timeout_ms; /* 0: 2 s */
     int64_t recycle_s;       /* 0: an hour */
+    int64_t scrub_rate;      /* bytes a second; 0: layers are not read by themselves */
     bool not_started;        /* the caller calls cloud_start */
 };
 

@@ -243,6 +243,24 @@ CALL(snapshot_both) {
     return snapshots(rig, caller, &ids, ret_made, ret_job_id, err);
 }
 
+CALL(snapshot_copy) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_snapshots_copy(rig->cloud, caller, &ids, ret_job_id, err);
+}
+
+CALL(snapshot_restore) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_snapshots_restore(rig->cloud, caller, &ids, ret_job_id, err);
+}
+
+CALL(copy_delete) {
+    ONE(id);
+    (void) ret_made;
+    return cloud_copies_delete(rig->cloud, caller, &ids, ret_job_id, err);
+}
+
 CALL(snapshot_apply) {
     ONE(id);
     (void) ret_made;
@@ -466,6 +484,30 @@ REACHED(point_ceased) {
     return snapshot_is(rig, id, SNAPSHOT_CEASED);
 }
 
+REACHED(point_copied) {
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = rig_snapshot_row(rig, id);
+
+    (void) made;
+    return snapshot_is(rig, id, SNAPSHOT_AVAILABLE) && snapshot->copy_time != 0;
+}
+
+REACHED(copy_deleted) {
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = rig_snapshot_row(rig, id);
+
+    (void) made;
+    return snapshot_is(rig, id, SNAPSHOT_AVAILABLE) && snapshot->copy_time == 0;
+}
+
+REACHED(point_restored) {
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = rig_snapshot_row(rig, id);
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(rig->db, &err);
+
+    (void) made;
+    return snapshot_is(rig, id, SNAPSHOT_AVAILABLE) && snapshot->damaged == 0 && conn != NULL &&
+           layer_usable(conn, snapshot->layer_id, &err);
+}
+
 const struct rig_verb rig_verbs[] = {
     {"RunInstances, not started", ON_NOTHING, run_off, made_stopped},
     {"RunInstances", ON_NOTHING, run_on, made_running},
@@ -509,6 +551,10 @@ const struct rig_verb rig_verbs[] = {
     {"CreateVolumeFromSnapshot", ON_VOLUME_POINT, snapshot_volume, volume_made},
     {"CaptureInstanceFromSnapshot", ON_POINT, snapshot_instance_image, image_made},
     {"CaptureImageFromSnapshot", ON_VOLUME_POINT, snapshot_image, image_made},
+    {"CopySnapshots", ON_POINT, snapshot_copy, point_copied},
+    {"DeleteSnapshotCopies", ON_COPIED_POINT, copy_delete, copy_deleted},
+    {"RestoreSnapshots of a lost point", ON_LOST_POINT, snapshot_restore, point_restored},
+    {"RestoreSnapshots of a deleted point", ON_CEASED_POINT, snapshot_restore, point_restored},
     {NULL, ON_NOTHING, NULL, NULL},
 };
 
@@ -541,11 +587,41 @@ static void subject_made(struct rig *rig, const struct caller *caller, const cha
         snprintf(ret_id, IM_ID_MAX, "%s", made.items[0]);
 }
 
+/* Its layer is gone from the pool, and the record knows. */
+struct loss {
+    const char *layer_id;
+};
+
+static bool lose_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    return damage_set(conn, ((struct loss *) arg)->layer_id, "it is lost", err);
+}
+
+static void lose(struct rig *rig, const char *snapshot_id) {
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = rig_snapshot_row(rig, snapshot_id);
+    struct im_err err = {0};
+    struct loss loss = {snapshot ? snapshot->layer_id : ""};
+
+    if (!storage_remove(rig->pool, loss.layer_id, &err) ||
+        !cloud_transact(rig->cloud, lose_body, &loss, &err))
+        test_note("a layer to lose: %s", err.text);
+}
+
+static void subject_copied(struct rig *rig, const struct caller *caller, enum subject subject,
+                           char id[IM_ID_MAX]) {
+    char nothing[IM_ID_MAX] = "";
+
+    subject_made(rig, caller, id, snapshot_copy, nothing);
+    if (subject == ON_LOST_POINT)
+        lose(rig, id);
+    if (subject == ON_CEASED_POINT)
+        subject_made(rig, caller, id, snapshot_delete_at_once, nothing);
+}
+
 static void subject_volume(struct rig *rig, const struct caller *caller, enum subject subject,
                            char ret_id[IM_ID_MAX]) {
     char volume_id[IM_ID_MAX] = "", nothing[IM_ID_MAX];
 
-    if (subject != ON_VOLUME_POINT)
+    if (subject < ON_VOLUME_POINT)
         rig_instance(rig, caller, RIG_SYSTEM_IMAGE, true, rig->companion);
     if (subject == ON_POINT) {
         subject_made(rig, caller, rig->companion, snapshot_create, ret_id);
@@ -554,10 +630,12 @@ static void subject_volume(struct rig *rig, const struct caller *caller, enum su
     subject_made(rig, caller, NULL, volume_create, volume_id);
     if (subject == ON_ATTACHED)
         subject_made(rig, caller, volume_id, volume_attach, nothing);
-    if (subject == ON_VOLUME_POINT)
+    if (subject >= ON_VOLUME_POINT)
         subject_made(rig, caller, volume_id, snapshot_create, ret_id);
     else
         snprintf(ret_id, IM_ID_MAX, "%s", volume_id);
+    if (subject > ON_VOLUME_POINT)
+        subject_copied(rig, caller, subject, ret_id);
 }
 
 void rig_subject(struct rig *rig, const struct caller *caller, enum subject subject,

@@ -17,6 +17,9 @@ enum subject {
     ON_ATTACHED,     /* a volume that the running companion has */
     ON_POINT,        /* a snapshot of a running instance, its companion */
     ON_VOLUME_POINT, /* a snapshot of a volume */
+    ON_COPIED_POINT, /* the same, with a copy in the second pool */
+    ON_LOST_POINT,   /* the same, but its layer is lost */
+    ON_CEASED_POINT, /* the same, but it was deleted for good */
     ON_NOTHING
 };
 

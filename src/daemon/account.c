@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Operator's verbs: users and their first keys, which work on the record itself, beside a running
- * imprintd and without one; and taking down what a bridge left on the host. */
+ * imprintd and without one; taking down what a bridge left on the host; and accepting that a pool
+ * is lost. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ static int usage(void) {
     fputs("usage: imprintd [options] user add NAME [--admin] [--email ADDRESS]\n"
           "       imprintd [options] user list | disable NAME | enable NAME\n"
           "       imprintd [options] key add USER [--name NAME]\n"
-          "       imprintd [options] network remove\n",
+          "       imprintd [options] network remove\n"
+          "       imprintd [options] pool accept-loss\n",
           stderr);
     return 2;
 }
@@ -124,6 +126,19 @@ static int network(const struct config *config, int argc, char **argv) {
     return net_remove(&net, &err) ? 0 : fail(&err);
 }
 
+static int pool(struct config *config, int argc, char **argv) {
+    struct house house;
+    struct im_err err = {0};
+    int64_t lost = 0;
+
+    if (argc != 2 || strcmp(argv[1], "accept-loss") != 0)
+        return usage();
+    if (!house_accept_loss(&house, config, &lost, &err))
+        return fail(&err);
+    printf("%" PRId64 " layer%s marked as lost\n", lost, lost == 1 ? "" : "s");
+    return 0;
+}
+
 int account_main(struct config *config, int argc, char **argv) {
     struct house house;
     struct im_err err = {0};
@@ -131,6 +146,8 @@ int account_main(struct config *config, int argc, char **argv) {
 
     if (strcmp(argv[0], "network") == 0)
         return network(config, argc, argv);
+    if (strcmp(argv[0], "pool") == 0)
+        return pool(config, argc, argv);
     if (!house_open_record(&house, config, &err))
         return fail(&err);
     status = run(house.cloud, argc, argv);

@@ -49,6 +49,12 @@ static const struct config_key keys[] = {
     INT("record", "wait", record_wait_s, "60", 0, DAY, "s",
         "how long to wait at start for a PostgreSQL that cannot be reached"),
     TEXT("storage", "uri", pool_uri, "", "local:/path or memory:; empty = local: in state_dir"),
+    TEXT("storage", "second", second_uri, "",
+         "local:/path of another file system, which snapshots are copied to; empty = none"),
+    SIZE("storage", "scrub_rate", scrub_rate_bytes, "20M", 0, TIB,
+         "how much of frozen layers is read a second, to find what has rotted; 0 = nothing"),
+    INT("storage", "scrub_interval", scrub_interval_days, "30", 1, 3650, "days",
+        "each frozen layer is read once in it"),
     TEXT("virt", "uri", virt_uri, "qemu:///system",
          "libvirt URI, or memory: for a make-believe hypervisor"),
     WORD("virt", "accel", accel, "auto", "auto kvm tcg",
@@ -314,6 +320,12 @@ bool config_finish(struct config *config, struct im_err *err) {
         return im_fail(err, IM_BAD_MESSAGE, "bridge must have 1 to 15 characters");
     under_state(&config->record_uri, "sqlite", config->state_dir, "imprint.db");
     under_state(&config->pool_uri, "local", config->state_dir, "pool");
+    if (!im_str_empty(config->second_uri) &&
+        (strcmp(config->second_uri, config->pool_uri) == 0 ||
+         strcspn(config->second_uri, ":") != strcspn(config->pool_uri, ":") ||
+         strncmp(config->second_uri, config->pool_uri, strcspn(config->pool_uri, ":")) != 0))
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "[storage] second must be another pool than uri, and of the same kind");
     if (im_str_empty(config->name)) {
         (void) gethostname(host, sizeof(host) - 1);
         im_replace(&config->name, host[0] != '\0' ? host : "imprintd");

@@ -27,12 +27,16 @@ bool house_open(struct house *house, struct config *config, struct im_err *err) 
  * running imprintd or without. */
 bool house_open_record(struct house *house, struct config *config,
                        struct im_err *err) IM_MUST_CHECK;
+/* For an operator whose pool is lost, in whole or in part: opens it, marks what is not there, and
+ * closes again. */
+bool house_accept_loss(struct house *house, struct config *config, int64_t *ret_lost,
+                       struct im_err *err) IM_MUST_CHECK;
 void house_close(struct house *house);
 /* Borrowed from the configuration. */
 struct net_config house_net_config(const struct config *config);
 
-/* `imprintd user …`, `imprintd key …` and `imprintd network …`; words after the options. Returns
- * the exit status. */
+/* `imprintd user …`, `key …`, `network …` and `pool …`; words after the options. Returns the exit
+ * status. */
 int account_main(struct config *config, int argc, char **argv);
 
 #endif

@@ -171,6 +171,9 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
     struct cloud_config cloud = {
         .db = house->db,
         .pool = house->pool,
+        .second_uri = config->second_uri,
+        .scrub_rate_bytes = config->scrub_rate_bytes,
+        .scrub_interval_s = config->scrub_interval_days * 86400,
         .virt = house->virt,
         .net = house->net,
         .key = house->key,
@@ -254,7 +257,28 @@ static bool open_pool(struct house *house, struct im_err *err) {
     if (!cloud_pool_used(house->db, uri, &used, err))
         return im_within(err, "record");
     house->pool = used ? storage_open_used(uri, err) : storage_open(uri, err);
+    if (house->pool == NULL && used && err->code == IM_NOT_FOUND) {
+        struct im_err why = *err;
+
+        return im_fail(err, IM_NOT_FOUND,
+                       "storage: %.300s If it is lost for good: imprintd pool accept-loss",
+                       why.text);
+    }
     return house->pool != NULL || im_within(err, "storage");
+}
+
+/* While nothing serves: what the pool has not is lost, and a pool that is not there begins anew. */
+bool house_accept_loss(struct house *house, struct config *config, int64_t *ret_lost,
+                       struct im_err *err) {
+    bool accepted;
+
+    *house = (struct house){.config = config, .lock_fd = -1};
+    accepted = im_make_dirs(config->state_dir, 0711, err) && lock_state(house, err) &&
+               open_state(house, true, err) &&
+               (house->pool = storage_open(config->pool_uri, err)) != NULL &&
+               cloud_pool_accept_loss(house->db, house->pool, ret_lost, err);
+    house_close(house);
+    return accepted;
 }
 
 static bool open_world(struct house *house, uid_t uid, gid_t gid, struct im_err *err) {

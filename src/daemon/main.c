@@ -25,6 +25,7 @@ static const char help[] =
     "       imprintd [--config FILE] [--state DIR] user list | disable NAME | enable NAME\n"
     "       imprintd [--config FILE] [--state DIR] key add USER [--name NAME]\n"
     "       imprintd [--config FILE] [--state DIR] network remove\n"
+    "       imprintd [--config FILE] [--state DIR] pool accept-loss\n"
     "\n"
     "  --config FILE    configuration, " CONFIG_PATH " by default\n"
     "  --state DIR      keeps everything under DIR; reads DIR/imprintd.conf if it is there\n"
@@ -172,7 +173,7 @@ int main(int argc, char **argv) {
         status = check_config(&config);
     } else if (optind < argc &&
                (strcmp(argv[optind], "user") == 0 || strcmp(argv[optind], "key") == 0 ||
-                strcmp(argv[optind], "network") == 0)) {
+                strcmp(argv[optind], "network") == 0 || strcmp(argv[optind], "pool") == 0)) {
         status = account_main(&config, argc - optind, argv + optind);
     } else if (optind < argc) {
         fputs(help, stderr);

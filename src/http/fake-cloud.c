@@ -808,6 +808,50 @@ bool cloud_snapshots_apply(struct cloud *cloud, const struct caller *caller,
     return job("snapshots_apply", ids, ret_job_id, err);
 }
 
+bool cloud_snapshots_copy(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                          struct im_err *err) {
+    (void) cloud, (void) caller;
+    return job("snapshots_copy", ids, ret_job_id, err);
+}
+
+bool cloud_snapshots_restore(struct cloud *cloud, const struct caller *caller,
+                             const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                             struct im_err *err) {
+    (void) cloud, (void) caller;
+    return job("snapshots_restore", ids, ret_job_id, err);
+}
+
+bool cloud_copies_delete(struct cloud *cloud, const struct caller *caller,
+                         const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                         struct im_err *err) {
+    (void) cloud, (void) caller;
+    return job("copies_delete", ids, ret_job_id, err);
+}
+
+bool cloud_copies(struct cloud *cloud, const struct caller *caller, struct copy_list *ret_list,
+                  struct im_err *err) {
+    struct snapshot *snapshot = object_new(&snapshot_type);
+
+    (void) cloud, (void) caller, (void) err;
+    im_replace(&snapshot->snapshot_id, "ss-8s3hc600");
+    *ret_list = (struct copy_list){.items = im_alloc(sizeof(*ret_list->items)), .count = 1};
+    ret_list->items[0] = (struct copy_view){.snapshot = snapshot, .whole = true, .file_bytes = 7};
+    return true;
+}
+
+void copy_list_done(struct copy_list *list) {
+    for (size_t i = 0; i < list->count; i++)
+        snapshot_free(list->items[i].snapshot);
+    free(list->items);
+}
+
+bool cloud_pool_scrub(struct cloud *cloud, const struct caller *caller, int64_t rate_bytes,
+                      char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    (void) cloud, (void) caller, (void) rate_bytes;
+    return job("pool_scrub", NULL, ret_job_id, err);
+}
+
 bool cloud_snapshot_modify(struct cloud *cloud, const struct caller *caller,
                            const char *snapshot_id, const char *snapshot_name,
                            const char *description, struct im_err *err) {

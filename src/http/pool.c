@@ -8,12 +8,17 @@ static bool check_pool(struct request *request, struct im_err *err) {
     if (!cloud_pool_check(request->cloud, &request->caller, &report, err))
         return false;
     wire_bool(&request->reply, "clean",
-              report.orphans.count + report.missing.count + report.wrong.count == 0);
+              report.orphans.count + report.missing.count + report.wrong.count +
+                      report.damaged.count ==
+                  0);
     wire_int(&request->reply, "layers", report.layers);
     wire_int(&request->reply, "busy", report.busy);
     wire_strings(&request->reply, "orphans", &report.orphans);
     wire_strings(&request->reply, "missing", &report.missing);
     wire_strings(&request->reply, "wrong", &report.wrong);
+    wire_strings(&request->reply, "damaged", &report.damaged);
+    wire_int(&request->reply, "unread", report.unread);
+    wire_time(&request->reply, "oldest_check", report.oldest_check);
     return true;
 }
 
@@ -43,11 +48,32 @@ static bool describe_usage(struct request *request, struct im_err *err) {
     return true;
 }
 
+static bool scrub_pool(struct request *request, struct im_err *err) {
+    int64_t rate = request_int(request, "rate");
+    char job_id[IM_JOB_ID_MAX];
+
+    if (!cloud_pool_scrub(request->cloud, &request->caller,
+                          rate > 0    ? rate
+                          : rate == 0 ? -1
+                                      : 0,
+                          job_id, err))
+        return false;
+    wire_text(&request->reply, "job_id", job_id);
+    return true;
+}
+
+static const struct http_param scrub_params[] = {
+    {"rate", HTTP_INT, 0, 0, INT64_C(1) << 40, NULL, NULL,
+     "bytes that are read a second; 0 as fast as it goes, by default as configured"},
+    {0},
+};
 static const struct http_param none[] = {{0}};
 
 const struct http_action pool_actions[] = {
     {"CheckPool", none, HTTP_ADMIN, NULL, check_pool,
      "ours: compares the storage pool with the record"},
+    {"ScrubPool", scrub_params, HTTP_ADMIN, NULL, scrub_pool,
+     "ours: reads all frozen layers and compares them with their digests"},
     {"DescribeUsage", none, 0, NULL, describe_usage,
      "ours: virtual, own and shared bytes of each image and instance"},
     {0},

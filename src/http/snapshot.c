@@ -206,6 +206,80 @@ static const struct http_param capture_image_params[] = {
     {0},
 };
 
+static bool job_on(struct request *request,
+                   bool (*call)(struct cloud *cloud, const struct caller *caller,
+                                const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                                struct im_err *err),
+                   struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings ids = {0};
+    char job_id[IM_JOB_ID_MAX];
+
+    request_list(request, "snapshots", &ids);
+    if (!call(request->cloud, &request->caller, &ids, job_id, err))
+        return false;
+    wire_text(&request->reply, "job_id", job_id);
+    return true;
+}
+
+static bool copy_snapshots(struct request *request, struct im_err *err) {
+    return job_on(request, cloud_snapshots_copy, err);
+}
+
+static bool restore_snapshots(struct request *request, struct im_err *err) {
+    return job_on(request, cloud_snapshots_restore, err);
+}
+
+static bool delete_copies(struct request *request, struct im_err *err) {
+    return job_on(request, cloud_copies_delete, err);
+}
+
+static void write_copy(struct wire_writer *writer, const struct copy_view *view) {
+    const struct snapshot *snapshot = view->snapshot;
+
+    wire_object_begin(writer, NULL);
+    wire_text(writer, "snapshot_id", snapshot->snapshot_id);
+    wire_text(writer, "snapshot_name", or_empty(snapshot->snapshot_name));
+    wire_text(writer, "resource_id", or_empty(snapshot->resource_id));
+    wire_text(writer, "resource_name", or_empty(snapshot->resource_name));
+    wire_text(writer, "resource_type", or_empty(snapshot->resource_type));
+    wire_text(writer, "owner", or_empty(snapshot->owner));
+    wire_time(writer, "snapshot_time", snapshot->snapshot_time);
+    wire_time(writer, "copy_time", snapshot->copy_time);
+    wire_int(writer, "disk_size", snapshot->disk_size);
+    wire_int(writer, "file_bytes", view->file_bytes);
+    wire_int(writer, "whole", view->whole);
+    wire_text(writer, "trouble", view->trouble);
+    wire_object_end(writer);
+}
+
+static bool describe_copies(struct request *request, struct im_err *err) {
+    IM_AUTO(copy_list_done) struct copy_list list = {0};
+    IM_AUTO(im_strings_done) struct im_strings ids = {0};
+    size_t shown = 0;
+
+    request_list(request, "snapshots", &ids);
+    if (!cloud_copies(request->cloud, &request->caller, &list, err))
+        return false;
+    wire_array_begin(&request->reply, "snapshot_copy_set");
+    for (size_t i = 0; i < list.count; i++)
+        if (ids.count == 0 || im_strings_has(&ids, list.items[i].snapshot->snapshot_id)) {
+            write_copy(&request->reply, &list.items[i]);
+            shown++;
+        }
+    wire_array_end(&request->reply);
+    wire_int(&request->reply, "total_count", (int64_t) shown);
+    return true;
+}
+
+static const struct http_param copy_params[] = {
+    {"snapshots", HTTP_LIST, HTTP_REQUIRED, 0, HTTP_ID_LIST_MAX, NULL, NULL, "ids"},
+    {0},
+};
+static const struct http_param describe_copies_params[] = {
+    {"snapshots", HTTP_LIST, 0, 0, HTTP_ID_LIST_MAX, NULL, NULL, "ids; all by default"},
+    {0},
+};
+
 static bool recover(struct request *request, struct im_err *err) {
     IM_AUTO(im_strings_done) struct im_strings ids = {0};
 
@@ -235,6 +309,14 @@ const struct http_action snapshot_actions[] = {
      "makes an image of an instance's point"},
     {"CaptureImageFromSnapshot", capture_image_params, 0, NULL, capture_image,
      "makes an image of any point"},
+    {"CopySnapshots", copy_params, 0, NULL, copy_snapshots,
+     "ours: copies points to the second pool, only what is not there yet"},
+    {"RestoreSnapshots", copy_params, 0, NULL, restore_snapshots,
+     "ours: brings points back from the second pool"},
+    {"DescribeSnapshotCopies", describe_copies_params, 0, NULL, describe_copies,
+     "ours: lists what is in the second pool"},
+    {"DeleteSnapshotCopies", copy_params, 0, NULL, delete_copies,
+     "ours: removes points from the second pool"},
     {"RecoverResources", recover_params, 0, NULL, recover,
      "ours: takes things out of the recycle bin"},
     {0},

@@ -355,6 +355,9 @@ const struct verb_rule snapshot_rules[] = {
      "can not be made an image"},
     {"CaptureImageFromSnapshot", ON(SNAPSHOT_AVAILABLE), TRANSITION_NONE,
      "can not be made an image"},
+    {"CopySnapshots", ON(SNAPSHOT_AVAILABLE), TRANSITION_NONE, "can not be copied"},
+    {"RestoreSnapshots", ON(SNAPSHOT_AVAILABLE) | ON(SNAPSHOT_CEASED), TRANSITION_RECOVERING,
+     "can not be restored"},
     {"RecoverResources", ON(SNAPSHOT_DELETED), TRANSITION_RECOVERING, "can not be recovered"},
     {NULL, 0, TRANSITION_NONE, NULL},
 };

@@ -28,25 +28,47 @@ struct memory {
     } * imports; /* beside layers */
     size_t count, capacity;
     struct im_strings note_names, note_texts; /* side by side */
+    char *name;
+    struct memory *next; /* of those with a name */
 };
+
+/* Pools with a name are found again as long as the process lives. */
+static pthread_mutex_t named_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct memory *named;
+
+static struct memory *memory_new(const char *name) {
+    struct memory *memory = im_alloc(sizeof(*memory));
+
+    pthread_mutex_init(&memory->lock, NULL);
+    memory->name = im_strdup(name);
+    return memory;
+}
 
 static void *memory_open(const char *address, bool used, struct im_err *err) {
     struct memory *memory;
 
-    (void) used; /* it is always new */
-    if (address[0] != '\0') {
-        im_fail(err, IM_BAD_MESSAGE, "pool memory:%s: nothing may follow the colon", address);
-        return NULL;
+    (void) used, (void) err; /* it is always new, or always there */
+    if (address[0] == '\0')
+        return memory_new("");
+    pthread_mutex_lock(&named_lock);
+    for (memory = named; memory != NULL && strcmp(memory->name, address) != 0;)
+        memory = memory->next;
+    if (memory == NULL) {
+        memory = memory_new(address);
+        memory->next = named;
+        named = memory;
     }
-    memory = im_alloc(sizeof(*memory));
-    pthread_mutex_init(&memory->lock, NULL);
+    pthread_mutex_unlock(&named_lock);
     return memory;
 }
 
 static void memory_close(void *handle) {
     struct memory *memory = handle;
 
+    if (memory->name[0] != '\0')
+        return;
     pthread_mutex_destroy(&memory->lock);
+    free(memory->name);
     free(memory->layers);
     free(memory->imports);
     im_strings_done(&memory->note_names);

@@ -75,5 +75,28 @@ kill -HUP $pid; sleep 0.3; kill -0 $pid; check $? "SIGHUP does nothing"
 kill -TERM $pid; wait $pid; check $? "SIGTERM is a clean end"
 pid=
 run user disable bob; check $? "a user is disabled without a daemon"
+
+layer="INSERT INTO layers (layer_id, pool, name, state, size_bytes, depth, create_time)
+    VALUES ('l-lost', 'local:$state/pool', 'l-lost', 'frozen', 512, 1, 0)"
+python3 -c 'import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute(sys.argv[2]); db.commit()' \
+    "$state/imprint.db" "$layer"; check $? "the record knows a layer"
+rm -rf "$state/pool"
+run; check $((! $?)) "an emptied pool is refused"
+has "is its file system mounted? If it is lost for good: imprintd pool accept-loss"; check $? "with what to do"
+run pool lose; [ $? = 2 ]; check $? "wrong usage of pool is status 2"
+run pool accept-loss; check $? "the loss is accepted"
+has "1 layer marked as lost"; check $? "with what is lost"
+start
+[ -n "$port" ]; check $? "then it starts"
+run pool accept-loss; check $((! $?)) "and while it runs, no loss is accepted"
+"$imprint" pool check >"$state/out" 2>&1; [ $? = 1 ]; check $? "the check is not clean"
+has "damaged: layer l-lost"; check $? "and names the layer"
+"$imprint" pool scrub --wait >"$state/out" 2>&1; check $((! $?)) "a scrub fails"
+has "l-lost"; check $? "and names it, too"
+"$imprint" pool scrub --rate much >"$state/out" 2>&1; [ $? = 2 ]; check $? "a rate that is none is refused"
+"$imprint" snapshot copies >"$state/out" 2>&1; check $((! $?)) "without a second pool there are no copies"
+has "[storage] second"; check $? "with how to have one"
+kill -TERM $pid; wait $pid
+pid=
 echo "1..$n"
 [ $failed = 0 ]

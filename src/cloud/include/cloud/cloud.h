@@ -56,6 +56,9 @@ struct cloud_config {
     int64_t stop_timeout_ms; /* soft stop, then power off */
     int64_t job_keep_s;
     int64_t monitor_interval_s; /* between two looks at the machines' counters; 0 = none */
+    const char *second_uri;     /* pool that snapshots are copied to; "" = none */
+    int64_t scrub_rate_bytes;   /* a second, that frozen layers are read with; 0 = not by itself */
+    int64_t scrub_interval_s;   /* each of them once in this time */
     const char *import_paths;   /* folders ImportImage may read from, separated by ':'; "" = none */
     bool import_private_addresses; /* URLs may lead to loopback and private ranges */
     const char *import_proxy;      /* for URLs; "" = none */
@@ -420,6 +423,32 @@ bool cloud_snapshot_image(struct cloud *cloud, const struct caller *caller,
                           const struct snapshot_image_args *args, char ret_image_id[IM_ID_MAX],
                           char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
 
+/* Copies in the second pool: only the layers that are not there yet, under the same names. */
+bool cloud_snapshots_copy(struct cloud *cloud, const struct caller *caller,
+                          const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                          struct im_err *err) IM_MUST_CHECK;
+/* Brings back what the pool has not, or has damaged; also points that the record has lost. */
+bool cloud_snapshots_restore(struct cloud *cloud, const struct caller *caller,
+                             const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                             struct im_err *err) IM_MUST_CHECK;
+bool cloud_copies_delete(struct cloud *cloud, const struct caller *caller,
+                         const struct im_strings *ids, char ret_job_id[IM_JOB_ID_MAX],
+                         struct im_err *err) IM_MUST_CHECK;
+/* Read from the second pool itself, not from the record. */
+struct copy_view {
+    struct snapshot *snapshot; /* as it was copied */
+    bool whole;                /* all its layers are there */
+    int64_t file_bytes;        /* of all its layers, some of which others share */
+    char trouble[256];         /* what is wrong with its note or layers; "" = nothing */
+};
+struct copy_list {
+    struct copy_view *items;
+    size_t count;
+};
+bool cloud_copies(struct cloud *cloud, const struct caller *caller, struct copy_list *ret_list,
+                  struct im_err *err) IM_MUST_CHECK;
+void copy_list_done(struct copy_list *list);
+
 /* --- The recycle bin -------------------------------------------------------------------------- */
 
 /* Images, instances, volumes and full snapshots come back out of it. */
@@ -487,12 +516,20 @@ struct pool_report {
     struct im_strings orphans; /* in the pool, not in the record */
     struct im_strings missing; /* in the record, not in the pool */
     struct im_strings wrong; /* parent, size or frozenness differ; layers that nothing refers to */
-    int64_t layers;          /* that were compared */
-    int64_t busy;            /* left out because a job is at work on them */
+    struct im_strings damaged; /* layers that have rotted or are lost */
+    int64_t unread;            /* frozen layers that have no digest yet */
+    int64_t oldest_check;      /* of the others, when the one that was read longest ago was */
+    int64_t layers;            /* that were compared */
+    int64_t busy;              /* left out because a job is at work on them */
 };
 bool cloud_pool_check(struct cloud *cloud, const struct caller *caller,
                       struct pool_report *ret_report, struct im_err *err) IM_MUST_CHECK;
 void pool_report_done(struct pool_report *report);
+/* Reads all frozen layers and compares them with their digests; what has rotted is marked, and
+ * restored where the second pool has a good copy. rate_bytes: a second; 0 = the configured rate,
+ * -1 = as fast as it goes. Administrators only. The job fails if something stays damaged. */
+bool cloud_pool_scrub(struct cloud *cloud, const struct caller *caller, int64_t rate_bytes,
+                      char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
 
 /* Bytes of one image or instance disk: what the machine sees, what it holds by itself, what it
  * reads from shared layers. */

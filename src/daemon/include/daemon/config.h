@@ -14,7 +14,8 @@
 struct config {
     char *zone, *state_dir, *name, *log_level, *worker, *worker_user;
     int64_t job_threads, job_keep_s;
-    char *record_uri, *pool_uri;
+    char *record_uri, *pool_uri, *second_uri;
+    int64_t scrub_rate_bytes, scrub_interval_days;
     char *virt_uri, *accel, *run_as;
     int64_t tb_cache_mib;
     char *net_mode, *bridge, *subnet, *domain, *host_ports;

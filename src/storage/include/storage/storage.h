@@ -32,7 +32,8 @@
 
 struct storage_pool;
 
-/* "local:/path" (the folder is made if its parent exists), "memory:". A pool that was written by a
+/* "local:/path" (the folder is made if its parent exists), "memory:", "memory:NAME" (found
+ * again by later calls of this process). A pool that was written by a
  * newer version, or a folder that is somebody else's, is refused with the reason. */
 struct storage_pool *storage_open(const char *uri, struct im_err *err) IM_MUST_CHECK;
 /* The same for a pool that the record knows layers of: nothing is made. A folder that is not there,
