@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Series of what machines use: counters become averages of five minutes, which are kept in blocks
- * of text, one row each, and averaged again for what lies further back. No I/O in these. */
+ * of text, one row each, and averaged again for what lies further back. Only the last part does
+ * I/O.
+ */
 #ifndef CLOUD_MONITOR_PRIVATE_H
 #define CLOUD_MONITOR_PRIVATE_H
+
+#include <pthread.h>
 
 #include "base/str.h"
 #include "cloud-private.h"
@@ -76,5 +80,21 @@ void monitor_take(struct monitor_set *set, const struct virt_stats *stats, size_
 /* Hands over buckets that are over (all: every one, as at the end), and forgets what has not been
  * seen since; ret_done is a set to write and free. */
 void monitor_ripe(struct monitor_set *set, int64_t now_s, bool all, struct monitor_set *ret_done);
+
+/* --- With I/O (monitor.c) ----------------------------------------------------------------------
+ */
+
+struct monitor {
+    pthread_mutex_t lock; /* of stop and open */
+    pthread_cond_t wake;
+    pthread_t thread;
+    bool runs, stop;
+    struct monitor_set open; /* buckets that are not over */
+    bool blind;              /* the hypervisor did not answer; this and below are the thread's */
+    int64_t swept;           /* hour in which old rows were dropped */
+};
+/* Adds what the row of this grain and start holds; nothing when there is none. */
+bool monitor_block_load(struct db_conn *conn, const char *id, int64_t step, int64_t start,
+                        struct monitor_block *block, struct im_err *err) IM_MUST_CHECK;
 
 #endif

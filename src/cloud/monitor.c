@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Monitoring: a thread that reads all machines' counters now and then, the rows their averages are
- * kept in, and the series that are asked for. */
+/* Monitoring: a thread that reads all machines' counters now and then, and the rows that their
+ * averages are kept in. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,18 +12,10 @@
 
 enum { WRITES_AT_ONCE = 100, SWEEP_S = 3600 };
 
-struct monitor {
-    pthread_mutex_t lock; /* of all below */
-    pthread_cond_t wake;
-    pthread_t thread;
-    bool runs, stop;
-    struct monitor_set open; /* buckets that are not over */
-};
-
 /* --- Writing ---------------------------------------------------------------------------------- */
 
-static bool block_load(struct db_conn *conn, const char *id, int64_t step, int64_t start,
-                       struct monitor_block *block, struct im_err *err) {
+bool monitor_block_load(struct db_conn *conn, const char *id, int64_t step, int64_t start,
+                        struct monitor_block *block, struct im_err *err) {
     IM_AUTO(db_rows_free_auto)
     struct db_rows *rows = db_query(conn, err,
                                     "SELECT data FROM monitor_blocks WHERE resource_id = $1"
@@ -60,8 +52,8 @@ static bool write_one(struct db_conn *conn, const struct monitored *item, struct
     size_t slot = (size_t) ((item->bucket - fine_start) / MONITOR_FINE_S);
     size_t coarse_slot = (size_t) ((fine_start - coarse_start) / MONITOR_COARSE_S);
 
-    if (!block_load(conn, item->id, MONITOR_FINE_S, fine_start, &fine, err) ||
-        !block_load(conn, item->id, MONITOR_COARSE_S, coarse_start, &coarse, err))
+    if (!monitor_block_load(conn, item->id, MONITOR_FINE_S, fine_start, &fine, err) ||
+        !monitor_block_load(conn, item->id, MONITOR_COARSE_S, coarse_start, &coarse, err))
         return false;
     for (size_t i = 0; i < item->gauge_count; i++)
         monitor_block_put(&fine, item->gauges[i].meter, slot, gauge_value(&item->gauges[i]));
@@ -115,7 +107,25 @@ bool monitor_forget(struct db_conn *conn, const char *id, struct im_err *err) {
     return db_exec(conn, NULL, err, "DELETE FROM monitor_blocks WHERE resource_id = $1", "t", id);
 }
 
+static void sweep(struct cloud *cloud, int64_t now_s) {
+    struct im_err err = {0};
+
+    if (cloud_transact(cloud, sweep_body, &now_s, &err))
+        cloud->monitor->swept = now_s / SWEEP_S;
+    else
+        im_warn("cloud", "monitoring: old series are dropped later: %s", err.text);
+}
+
 /* --- The thread ------------------------------------------------------------------------------- */
+
+/* A hypervisor that is away leaves a gap; said when it begins and when it is over. */
+static void see(struct monitor *monitor, bool seen, const struct im_err *err) {
+    if (!seen && !monitor->blind)
+        im_warn("cloud", "monitoring: a gap in all series begins: %s", err->text);
+    if (seen && monitor->blind)
+        im_info("cloud", "monitoring: machines are seen again");
+    monitor->blind = !seen;
+}
 
 void monitor_round(struct cloud *cloud, int64_t now_s, int64_t mono_ms, bool last) {
     IM_AUTO(monitor_set_done) struct monitor_set done = {0};
@@ -123,18 +133,16 @@ void monitor_round(struct cloud *cloud, int64_t now_s, int64_t mono_ms, bool las
     struct im_err err = {0};
     size_t count = 0;
 
-    if (!last && !virt_stats(cloud->config.virt, &stats, &count, &err))
-        im_debug("cloud", "monitoring: %s", err.text);
+    if (!last)
+        see(cloud->monitor, virt_stats(cloud->config.virt, &stats, &count, &err), &err);
     pthread_mutex_lock(&cloud->monitor->lock);
     monitor_take(&cloud->monitor->open, stats, count, now_s, mono_ms);
     monitor_ripe(&cloud->monitor->open, now_s, last, &done);
     pthread_mutex_unlock(&cloud->monitor->lock);
     virt_stats_free(stats, count);
     write_done(cloud, &done);
-    err = (struct im_err){0};
-    if (now_s % SWEEP_S < cloud->config.monitor_interval_s &&
-        !cloud_transact(cloud, sweep_body, &now_s, &err))
-        im_warn("cloud", "monitoring: old series are dropped later: %s", err.text);
+    if (!last && now_s / SWEEP_S != cloud->monitor->swept)
+        sweep(cloud, now_s);
 }
 
 /* Sleeps until the wall clock shows a multiple of the interval; false when it is to end. */
@@ -196,178 +204,4 @@ void monitor_stop(struct cloud *cloud) {
     pthread_cond_destroy(&monitor->wake);
     pthread_mutex_destroy(&monitor->lock);
     free(monitor);
-}
-
-/* --- Reading ---------------------------------------------------------------------------------- */
-
-/* Where a meter's values are kept: volumes have series of their own, wherever they are attached. */
-static void kept_as(const char *resource, const char *meter, const char **ret_id,
-                    const char **ret_meter) {
-    *ret_id = resource;
-    *ret_meter = meter;
-    if (im_starts_with(meter, "disk-iops-vol-")) {
-        *ret_id = meter + strlen("disk-iops-");
-        *ret_meter = "disk-iops";
-    } else if (im_starts_with(meter, "disk-vol-")) {
-        *ret_id = meter + strlen("disk-");
-        *ret_meter = "disk";
-    }
-}
-
-/* Adds what is kept of one meter: the mean of the kept slots within each of the view's. */
-static bool read_rows(struct db_conn *conn, const char *id, const char *meter, int64_t grain,
-                      int64_t block_s, struct meter_view *view, struct monitor_block *sums,
-                      struct im_err *err) {
-    IM_AUTO(db_rows_free_auto) struct db_rows *rows = NULL;
-    int64_t end = view->start + (int64_t) view->count * view->step;
-    bool more = false;
-
-    rows = db_query(conn, err,
-                    "SELECT start, data FROM monitor_blocks WHERE resource_id = $1 AND step = $2"
-                    " AND start > $3 AND start < $4 ORDER BY start",
-                    "tiii", id, grain, view->start - block_s, end);
-    while (rows != NULL && db_next(rows, &more, err) && more) {
-        IM_AUTO(monitor_block_done) struct monitor_block block = {0};
-        const struct series *series;
-
-        monitor_block_read(&block, db_text(rows, 1));
-        series = monitor_block_find(&block, meter);
-        for (size_t i = 0; series != NULL && i < series->count; i++) {
-            int64_t at = db_int(rows, 0) + (int64_t) i * grain;
-
-            if (at >= view->start && at < end && series->slots[i].known)
-                monitor_block_set(sums, "", (size_t) ((at - view->start) / grain),
-                                  series->slots[i]);
-        }
-    }
-    return rows != NULL && err->code == IM_OK;
-}
-
-static void read_open(struct cloud *cloud, const char *id, const char *meter, int64_t grain,
-                      const struct meter_view *view, struct monitor_block *sums) {
-    const struct monitored *item;
-    int64_t end = view->start + (int64_t) view->count * view->step;
-
-    pthread_mutex_lock(&cloud->monitor->lock);
-    item = monitor_set_find(&cloud->monitor->open, id);
-    for (size_t i = 0; item != NULL && i < item->gauge_count; i++)
-        if (strcmp(item->gauges[i].meter, meter) == 0 && item->bucket >= view->start &&
-            item->bucket < end)
-            monitor_block_put(sums, "", (size_t) ((item->bucket - view->start) / grain),
-                              gauge_value(&item->gauges[i]));
-    pthread_mutex_unlock(&cloud->monitor->lock);
-}
-
-static bool read_meter(struct cloud *cloud, struct db_conn *conn, const char *resource,
-                       struct meter_view *view, struct im_err *err) {
-    IM_AUTO(monitor_block_done) struct monitor_block sums = {0};
-    bool coarse = view->step >= MONITOR_COARSE_S;
-    int64_t grain = coarse ? MONITOR_COARSE_S : MONITOR_FINE_S;
-    size_t group = (size_t) (view->step / grain);
-    const struct series *series;
-    const char *id, *meter;
-
-    kept_as(resource, view->meter, &id, &meter);
-    if (!read_rows(conn, id, meter, grain, coarse ? MONITOR_COARSE_BLOCK_S : MONITOR_FINE_BLOCK_S,
-                   view, &sums, err))
-        return false;
-    read_open(cloud, id, meter, grain, view, &sums);
-    series = monitor_block_find(&sums, "");
-    view->values = im_alloc((view->count + 1) * sizeof(*view->values));
-    for (size_t i = 0; series != NULL && i < view->count && i * group < series->count; i++) {
-        size_t left = series->count - i * group;
-
-        view->values[i] = monitor_mean(&series->slots[i * group], left < group ? left : group);
-    }
-    return true;
-}
-
-static bool meter_known(const char *meter) {
-    static const char *const begins[] = {"disk-", "if-", "traffic", "flow", "vxnet-"};
-
-    if (strcmp(meter, "cpu") == 0 || strcmp(meter, "memory") == 0)
-        return true;
-    for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
-        if (im_starts_with(meter, begins[i]))
-            return true;
-    return false;
-}
-
-/* The caller may see the resource, and the volumes that the meters name. */
-static bool may_read(struct db_conn *conn, const struct caller *caller, const char *resource,
-                     const char *meter, struct im_err *err) {
-    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
-    IM_AUTO(volume_free_auto) struct volume *volume = NULL;
-    const char *id, *kept;
-
-    if (!meter_known(meter) || strlen(meter) >= MONITOR_NAME_MAX)
-        return im_fail(err, IM_BAD_MESSAGE, "meter [%.60s] is not known", meter);
-    kept_as(resource, meter, &id, &kept);
-    if (id != resource && strcmp(id, resource) != 0 && !volume_load(conn, caller, id, &volume, err))
-        return false;
-    if (volume != NULL && !im_str_equal(volume->instance_id, resource))
-        return im_fail(err, IM_NOT_FOUND, "volume [%s] is not attached to [%s]", id, resource);
-    volume_free(im_steal(&volume));
-    return im_starts_with(resource, "vol-") ? volume_load(conn, caller, resource, &volume, err)
-                                            : instance_load(conn, caller, resource, &instance, err);
-}
-
-static bool name_card(struct db_conn *conn, struct meter_view *view, struct im_err *err) {
-    IM_AUTO(nic_free_auto) struct nic *nic = NULL;
-    struct im_err missing = {0};
-
-    if (!im_starts_with(view->meter, "if-"))
-        return true;
-    view->mac = view->meter + 3;
-    if (!record_get(conn, &nic_type, view->mac, &nic, &missing)) {
-        *err = missing.code == IM_NOT_FOUND ? *err : missing;
-        return missing.code == IM_NOT_FOUND;
-    }
-    view->vxnet_id = im_strdup(nic->vxnet_id ? nic->vxnet_id : "");
-    view->sequence = nic->sequence;
-    return true;
-}
-
-bool cloud_monitor(struct cloud *cloud, const struct caller *caller, const char *resource,
-                   const struct im_strings *meters, const struct monitor_span *span,
-                   struct monitor_view *ret_view, struct im_err *err) {
-    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
-    IM_AUTO(monitor_view_done) struct monitor_view view = {0};
-    int64_t now_s = im_now_s();
-    int64_t kept = span->step_s >= MONITOR_COARSE_S ? MONITOR_COARSE_KEPT_S : MONITOR_FINE_KEPT_S;
-    int64_t end = span->end_s < now_s ? span->end_s : now_s;
-    int64_t start = span->start_s > now_s - kept ? span->start_s : now_s - kept;
-
-    if (conn == NULL)
-        return false;
-    if (span->start_s >= span->end_s)
-        return im_fail(err, IM_BAD_MESSAGE, "start_time should be before end_time");
-    view.resource_id = im_strdup(resource);
-    view.meters = im_alloc((meters->count + 1) * sizeof(*view.meters));
-    start -= start % span->step_s;
-    for (size_t i = 0; i < meters->count; i++) {
-        struct meter_view *meter = &view.meters[view.count++];
-
-        meter->meter = im_strdup(meters->items[i]);
-        meter->start = start;
-        meter->step = span->step_s;
-        meter->count = end > start ? (size_t) ((end - start + span->step_s - 1) / span->step_s) : 0;
-        if (!may_read(conn, caller, resource, meter->meter, err) || !name_card(conn, meter, err) ||
-            !read_meter(cloud, conn, resource, meter, err))
-            return false;
-    }
-    *ret_view = view;
-    view = (struct monitor_view){0};
-    return true;
-}
-
-void monitor_view_done(struct monitor_view *view) {
-    for (size_t i = 0; i < view->count; i++) {
-        free(view->meters[i].meter);
-        free(view->meters[i].vxnet_id);
-        free(view->meters[i].values);
-    }
-    free(view->meters);
-    free(view->resource_id);
-    *view = (struct monitor_view){0};
 }

@@ -50,7 +50,7 @@ static bool job(const char *name, const struct im_strings *ids, char *ret_job_id
     return verdict(err);
 }
 
-/* Two steps, a hole of one, a hole of two, and one more. */
+/* Two steps, a hole of one, a hole of two, and one more; of memory nothing. */
 bool cloud_monitor(struct cloud *cloud, const struct caller *caller, const char *resource,
                    const struct im_strings *meters, const struct monitor_span *span,
                    struct monitor_view *ret_view, struct im_err *err) {
@@ -60,18 +60,25 @@ bool cloud_monitor(struct cloud *cloud, const struct caller *caller, const char 
     call("monitor", meters);
     if (!verdict(err))
         return false;
+    fake.numbers[0] = span->start_s;
+    fake.numbers[1] = span->end_s;
+    fake.numbers[2] = span->step_s;
     ret_view->resource_id = im_strdup(resource);
     ret_view->meters = im_alloc(meters->count * sizeof(*ret_view->meters));
     for (; ret_view->count < meters->count; ret_view->count++) {
         struct meter_view *view = &ret_view->meters[ret_view->count];
 
         view->meter = im_strdup(meters->items[ret_view->count]);
+        if (im_starts_with(view->meter, "if-")) {
+            view->mac = view->meter + 3;
+            view->vxnet_id = im_strdup("vxnet-0");
+        }
         view->start = span->start_s;
         view->step = span->step_s;
-        view->count = 8;
+        view->count = fake.numbers[3] ? (size_t) fake.numbers[3] : 8;
         view->values = im_alloc(view->count * sizeof(*view->values));
-        for (size_t i = 0; i < 4; i++)
-            view->values[at[i]] = (struct monitor_value){true, im_starts_with(view->meter, "disk"),
+        for (size_t i = 0; i < 4 && strcmp(view->meter, "memory") != 0; i++)
+            view->values[at[i]] = (struct monitor_value){true, strcmp(view->meter, "cpu") != 0,
                                                          10 + at[i], 20 + at[i]};
     }
     return true;
@@ -80,10 +87,12 @@ bool cloud_monitor(struct cloud *cloud, const struct caller *caller, const char 
 void monitor_view_done(struct monitor_view *view) {
     for (size_t i = 0; i < view->count; i++) {
         free(view->meters[i].meter);
+        free(view->meters[i].vxnet_id);
         free(view->meters[i].values);
     }
     free(view->meters);
     free(view->resource_id);
+    *view = (struct monitor_view){0};
 }
 
 /* --- The daemon's side --------------------------------------------------------------------------

@@ -387,6 +387,97 @@ static void test_objects(const char *path) {
             check_action(wire_key_at(wire_root(doc), i), wire_member_at(wire_root(doc), i));
 }
 
+/* --- Series -------------------------------------------------------------------------------------
+ */
+
+#define SPAN "&step=5m&start_time=2023-11-14T22:15:00Z&end_time=2023-11-14T23:15:00.5Z"
+
+static void expect_text(const char *query, const char *text) {
+    ask(query);
+    check(test_ret_code(reply) == 0 && strstr(reply, text) != NULL, "[%.60s] tells %s (%s)", query,
+          text, reply);
+}
+
+/* What clients expand: the first value with its time, then values a step apart, "NA" for one that
+ * is missing, and the seconds since the last one where more are. The fake has values of steps 1, 2,
+ * 4 and 7. */
+static void test_series(void) {
+    fake.numbers[3] = 0;
+    expect_text("action=GetMonitor&resource=i-1&meters.1=cpu&meters.2=memory" SPAN,
+                "\"resource_id\":\"i-1\",\"meter_set\":["
+                "{\"meter_id\":\"cpu\",\"data\":[[1700000400,11],12,\"NA\",14,[900,17]]},"
+                "{\"meter_id\":\"memory\",\"data\":[]}]}");
+    check(fake.numbers[0] == 1700000100 && fake.numbers[1] == 1700003700 && fake.numbers[2] == 300,
+          "times and step arrive, fractions of a second do not matter");
+    expect_text("action=GetMonitor&resource=i-1&meters.1=disk-os" SPAN,
+                "{\"meter_id\":\"disk-os\",\"data\":"
+                "[[1700000400,[11,21]],[12,22],\"NA\",[14,24],[900,[17,27]]]}");
+    expect_text("action=GetMonitor&resource=i-1&meters.1=if-52:54:9e:01:02:03" SPAN,
+                "{\"meter_id\":\"52:54:9e:01:02:03\",\"vxnet_id\":\"vxnet-0\",\"sequence\":0,"
+                "\"data\":[[1700000400,[11,21]],");
+}
+
+static void test_series_refused(void) {
+    static const struct {
+        const char *query, *words;
+    } bad[] = {
+        {"&resource=i-1" SPAN, "[meters.n] is missing"},
+        {"&meters.1=cpu" SPAN, "[resource] is missing"},
+        {"&resource=i-1&meters.1=cpu&step=5m&start_time=2023-11-14T22:15:00Z",
+         "[end_time] is missing"},
+        {"&resource=i-1&meters.1=cpu&step=5m&start_time=yesterday&end_time=2023-11-14T22:15:00Z",
+         "[start_time] is no time"},
+        {"&resource=i-1&meters.1=cpu&step=-5m&start_time=2023-11-14T22:15:00Z"
+         "&end_time=2023-11-14T22:15:00Z",
+         "[step] must be one of"},
+        {"&resource=i-1&meters.1=cpu&step=99999999999999999999&start_time=2023-11-14T22:15:00Z"
+         "&end_time=2023-11-14T22:15:00Z",
+         "[step] must be one of"},
+    };
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        IM_AUTO(free_auto)
+        char *query = im_printf("action=GetMonitor%s", bad[i].query);
+
+        expect(query, 1100, bad[i].words);
+    }
+    fake.fail = (struct im_err){.code = IM_NOT_FOUND, .text = "no"};
+    expect("action=GetMonitor&resource=i-1&meters.1=cpu" SPAN, 2100, "no");
+}
+
+#define MONITORS "action=GetMonitors" SPAN "&resource_meters_pairs."
+
+static void test_many_series(void) {
+    struct im_str many = {0};
+
+    /* By number, not by name; a JSON array each. */
+    expect_text(MONITORS "10.resource=vol-1&resource_meters_pairs.10.meters=%5B%22memory%22%5D"
+                         "&resource_meters_pairs.2.resource=i-1"
+                         "&resource_meters_pairs.2.meters=%5B%22memory%22%2C%22cpu%22%5D",
+                "\"monitors\":[{\"resource_id\":\"i-1\",\"meter_set\":"
+                "[{\"meter_id\":\"memory\",\"data\":[]},{\"meter_id\":\"cpu\",\"data\":"
+                "[[1700000400,11],12,\"NA\",14,[900,17]]}]},{\"resource_id\":\"vol-1\",");
+    expect("action=GetMonitors" SPAN, 1100, "n.resource] is missing");
+    expect(MONITORS "1.resource=i-1", 1100, "no JSON array");
+    expect(MONITORS "1.resource=i-1&resource_meters_pairs.1.meters=cpu", 1100, "no JSON array");
+    expect(MONITORS "1.resource=i-1&resource_meters_pairs.1.meters=%5B%5D", 1100, "no JSON array");
+    expect(MONITORS "x.resource=i-1", 1100, "n.resource] is missing");
+    fake.numbers[3] = 300000;
+    expect(MONITORS "1.resource=i-1&resource_meters_pairs.1.meters=%5B%22memory%22%5D"
+                    "&resource_meters_pairs.2.resource=i-2"
+                    "&resource_meters_pairs.2.meters=%5B%22memory%22%5D",
+           1100, "more than 500000 values");
+    fake.numbers[3] = 0;
+    im_str_add(&many, "action=GetMonitors" SPAN);
+    for (int i = 0; i < 101; i++)
+        im_str_addf(&many,
+                    "&resource_meters_pairs.%d.resource=i-1"
+                    "&resource_meters_pairs.%d.meters=%%5B%%22cpu%%22%%5D",
+                    i, i);
+    expect(many.data, 1100, "more than 100 resources");
+    im_str_done(&many);
+}
+
 /* --- The table ----------------------------------------------------------------------------------
  */
 
@@ -431,6 +522,9 @@ int main(int argc, char **argv) {
     test_replies();
     test_errors();
     test_cache();
+    test_series();
+    test_series_refused();
+    test_many_series();
     test_objects(argc > 1 ? argv[1] : "tests/api/objects.json");
     test_table();
     cache_free(http.cache);
