@@ -42,6 +42,18 @@ def flat(params):
     return out
 
 
+def expand(data, step, pair):
+    """The data of one meter as [(time, value or None)], as the public expanders read it."""
+    points = []
+    for item in data:
+        jump = isinstance(item, list) and (isinstance(item[1], list) or not pair)
+        if not points and not jump:
+            raise Broken("the first item has no time: %r" % item)
+        at = points[-1][0] + (item[0] if jump else step) if points else item[0]
+        points.append((at, None if item == "NA" else item[1] if jump else item))
+    return points
+
+
 def mac(secret, text, method="HmacSHA256"):
     digest = hashlib.sha1 if method == "HmacSHA1" else hashlib.sha256
     return base64.b64encode(hmac.new(secret.encode(), text.encode(), digest).digest()).decode()

@@ -41,7 +41,7 @@ class Imprintd:
         self.process = None
         with open(os.path.join(self.state, "imprintd.conf"), "w") as conf:
             conf.write("[imprintd]\nzone = %s\n[virt]\nuri = memory:\n[net]\nmode = user\n[import]\npaths = %s/source\n"
-                       "[limits]\nstop_timeout = 5\nmemory_reserve = 0\n[http]\nport = 0\n%s" % (ZONE, self.state, http))
+                       "[limits]\nstop_timeout = 5\nmemory_reserve = 0\nmonitor = 1\n[http]\nport = 0\n%s" % (ZONE, self.state, http))
 
     def run(self, *words):
         done = subprocess.run([self.program, "--state", self.state, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -163,6 +163,41 @@ class Story:
         check(found.get("total_count") == 0, "%s: and leave out" % self.name, found)
         return ids
 
+    def series(self, ids, image):
+        """What instances use, as every client asks for it. The make-believe machine works at a tenth of its CPUs."""
+        span = dict(step="5m", start_time=clients.stamp(-3600).replace("Z", ".5Z"), end_time=clients.stamp(3600))
+        mac = self.one("DescribeInstances", "instances", ids[0], verbose=1)["vxnets"][0]["nic_id"]
+        meters = ["cpu", "memory", "disk-os", "disk-iops-os", "disk-us-os", "if-" + mac]
+        deadline = time.monotonic() + 120
+        got = {}
+        while time.monotonic() < deadline and not got.get("cpu"):
+            reply = self.client.call("GetMonitor", resource=ids[0], meters=meters, **span)
+            got = {meter["meter_id"]: meter["data"] for meter in reply.get("meter_set", [])}
+            time.sleep(0.1)
+        reply = self.call("GetMonitor", resource=ids[0], meters=meters, **span)
+        check([meter["meter_id"] for meter in reply["meter_set"]] == meters[:-1] + [mac] and reply["resource_id"] == ids[0],
+              "%s: meters come as they were asked for, a card by its MAC" % self.name, reply)
+        card = reply["meter_set"][-1]
+        check(card.get("vxnet_id") == "vxnet-0" and card.get("sequence") == 0, "%s: with its network" % self.name, card)
+        cpu, memory, disk, _, usage, _ = [clients.expand(meter["data"], 300, meter["meter_id"] not in ("cpu", "memory"))
+                                          for meter in reply["meter_set"]]
+        check(cpu and 80 <= cpu[-1][1] <= 120 and time.time() - 1200 < cpu[-1][0] <= time.time() and cpu[-1][0] % 300 == 0,
+              "%s: a tenth of its CPUs" % self.name, cpu)
+        check(memory and memory[-1][1] == 250, "%s: a quarter of its memory" % self.name, memory)
+        check(disk and 800 <= disk[-1][1][0] <= 1200 and 1600 <= disk[-1][1][1] <= 2400,
+              "%s: 1,000 bytes a second read, 2,000 written" % self.name, disk)
+        check(usage == [], "%s: no series, an empty array" % self.name, usage)
+        pairs = {"resource_meters_pairs.%d.%s" % (n, key): value for n, id in enumerate(ids, 1)
+                 for key, value in (("resource", id), ("meters", json.dumps(["cpu", "memory"])))}
+        many = self.call("GetMonitors", **pairs, **span).get("monitors", [])
+        check([one["resource_id"] for one in many] == ids and
+              all([meter["meter_id"] for meter in one["meter_set"]] == ["cpu", "memory"] for one in many),
+              "%s: several at once" % self.name, many)
+        self.refused(1100, "GetMonitor", resource=ids[0], meters=["colour"], **span)
+        self.refused(1100, "GetMonitor", resource=ids[0], meters=["cpu"], **dict(span, step="-5m"))
+        self.refused(1100, "GetMonitor", resource=ids[0], meters=["cpu"], **dict(span, end_time=span["start_time"]))
+        self.refused(2100, "GetMonitor", resource=image, meters=["cpu"], **span)
+
     def change(self, id, other, pair, image):
         self.do("AttachKeyPairs", keypairs=[pair, other], instances=[id])
         self.do("AttachKeyPairs", keypairs=[other], instances=[id])  # again: no fault
@@ -238,6 +273,7 @@ class Story:
         self.start_up(image)
         pair, other = self.keys()
         ids = self.run(image, pair)
+        self.series(ids, image)
         self.change(ids[0], other, pair, image)
         ids += self.images(ids[0])
         ids += self.clone(ids[0])
