@@ -35,6 +35,35 @@ void header_put(const struct header *header, unsigned char out[HEADER_V3]) {
     put32(out + 100, HEADER_V3);
 }
 
+bool backing_check(const char *backing, const char *format, struct im_err *err) {
+    return (backing[0] != '\0' && strlen(backing) < QCOW2_BACKING_MAX && format != NULL &&
+            strlen(format) < 16) ||
+           im_fail(err, IM_BAD_MESSAGE, "the backing file name is empty or too long");
+}
+
+size_t head_put(unsigned char out[HEAD_MAX], struct header *header, const char *backing,
+                const char *format) {
+    size_t len = HEADER_V3;
+
+    if (backing != NULL) {
+        size_t format_len = strlen(format);
+
+        put32(out + len, EXT_BACKING_FORMAT);
+        put32(out + len + 4, (uint32_t) format_len);
+        memcpy(out + len + 8, format, format_len);
+        len += 8 + round_up(format_len, 8);
+    }
+    len += 8; /* the end mark is zeros */
+    if (backing != NULL) {
+        header->backing_offset = len;
+        header->backing_len = (uint32_t) strlen(backing);
+        memcpy(out + len, backing, header->backing_len);
+        len += header->backing_len;
+    }
+    header_put(header, out);
+    return len;
+}
+
 bool image_pread(int fd, void *bytes, size_t len, uint64_t offset, struct im_err *err) {
     char *p = bytes;
 

@@ -25,33 +25,9 @@ static uint64_t l1_size_for(uint64_t size_bytes) {
     return entries * 8 <= CLUSTER ? entries : l1_entries(QCOW2_SIZE_MAX, CLUSTER_BITS);
 }
 
-/* Header, extension "backing format", end mark, backing name: as one piece of bytes. */
-static size_t head_put(unsigned char *out, struct header *header, const char *backing,
-                       const char *format) {
-    size_t len = HEADER_V3;
-
-    if (backing != NULL) {
-        size_t format_len = strlen(format);
-
-        put32(out + len, EXT_BACKING_FORMAT);
-        put32(out + len + 4, (uint32_t) format_len);
-        memcpy(out + len + 8, format, format_len);
-        len += 8 + round_up(format_len, 8);
-    }
-    len += 8; /* the end mark is zeros */
-    if (backing != NULL) {
-        header->backing_offset = len;
-        header->backing_len = (uint32_t) strlen(backing);
-        memcpy(out + len, backing, header->backing_len);
-        len += header->backing_len;
-    }
-    header_put(header, out);
-    return len;
-}
-
 bool qcow2_overlay_write(int fd, const char *backing, const char *backing_format,
                          uint64_t size_bytes, struct im_err *err) {
-    unsigned char head[HEADER_V3 + 64 + QCOW2_BACKING_MAX] = {0}, table[8], counts[2 * 32];
+    unsigned char head[HEAD_MAX] = {0}, table[8], counts[2 * 32];
     struct header header = {
         .cluster_bits = CLUSTER_BITS,
         .size = size_bytes,
@@ -65,9 +41,8 @@ bool qcow2_overlay_write(int fd, const char *backing, const char *backing_format
 
     if (size_bytes % 512 != 0 || size_bytes > QCOW2_SIZE_MAX)
         return im_fail(err, IM_BAD_MESSAGE, "a disk cannot have %" PRIu64 " bytes", size_bytes);
-    if (backing != NULL && (strlen(backing) == 0 || strlen(backing) >= QCOW2_BACKING_MAX ||
-                            backing_format == NULL || strlen(backing_format) >= 16))
-        return im_fail(err, IM_BAD_MESSAGE, "the backing file name is empty or too long");
+    if (backing != NULL && !backing_check(backing, backing_format, err))
+        return false;
     header.l1_size = (uint32_t) l1_size_for(size_bytes);
     used = L1_TABLE / CLUSTER + round_up(header.l1_size * 8ull, CLUSTER) / CLUSTER;
     len = head_put(head, &header, backing, backing_format);

@@ -87,6 +87,12 @@ static inline uint64_t round_up(uint64_t value, uint64_t unit) {
 uint64_t l1_entries(uint64_t size_bytes, unsigned cluster_bits);
 /* Puts a version 3 header of HEADER_V3 bytes into `out`. */
 void header_put(const struct header *header, unsigned char out[HEADER_V3]);
+/* What stands at the beginning of an image: header, the backing file's format, its name (NULL:
+ * none), in at most HEAD_MAX bytes, all zeros before; how many of them. */
+#define HEAD_MAX (HEADER_V3 + 64 + QCOW2_BACKING_MAX)
+size_t head_put(unsigned char out[HEAD_MAX], struct header *header, const char *backing,
+                const char *format);
+bool backing_check(const char *backing, const char *format, struct im_err *err);
 /* Reads the header of a file of `file_size` bytes and checks what can be checked without knowing
  * what it is for: magic, version, cluster size, its own length, that l1 and refcount table lie
  * inside the file. */

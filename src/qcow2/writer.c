@@ -26,6 +26,7 @@ struct qcow2_writer {
     uint64_t size, next; /* virtual size; where the next cluster of the file goes */
     uint64_t l1_count;
     uint64_t **pieces; /* l1_count * L2_PIECES: entries in host order; NULL = nothing there */
+    char *backing, *backing_format; /* NULL: none */
     bool finished;
 };
 
@@ -53,7 +54,18 @@ void qcow2_writer_free(struct qcow2_writer *writer) {
     for (uint64_t i = 0; i < writer->l1_count * L2_PIECES; i++)
         free(writer->pieces[i]);
     free(writer->pieces);
+    free(writer->backing);
+    free(writer->backing_format);
     free(writer);
+}
+
+bool qcow2_writer_back(struct qcow2_writer *writer, const char *backing, const char *backing_format,
+                       struct im_err *err) {
+    if (!backing_check(backing, backing_format, err))
+        return false;
+    im_replace(&writer->backing, backing);
+    im_replace(&writer->backing_format, backing_format);
+    return true;
 }
 
 static bool range_check(const struct qcow2_writer *writer, uint64_t offset, uint64_t len,
@@ -74,8 +86,9 @@ static uint64_t *entry_of(struct qcow2_writer *writer, uint64_t cluster) {
     return *piece + cluster % PIECE_ENTRIES;
 }
 
-bool qcow2_writer_place(struct qcow2_writer *writer, uint64_t guest_offset, uint64_t len,
-                        uint64_t *ret_file_offset, struct im_err *err) {
+/* The clusters of the range, none of which was written before. */
+static bool range_new(struct qcow2_writer *writer, uint64_t guest_offset, uint64_t len,
+                      uint64_t *ret_first, uint64_t *ret_count, struct im_err *err) {
     uint64_t first = guest_offset / CLUSTER, count = round_up(len, CLUSTER) / CLUSTER;
 
     if (!range_check(writer, guest_offset, len, err))
@@ -84,6 +97,28 @@ bool qcow2_writer_place(struct qcow2_writer *writer, uint64_t guest_offset, uint
         if (*entry_of(writer, first + i) != 0)
             return im_fail(err, IM_BAD_MESSAGE, "the cluster at %" PRIu64 " was written before",
                            (first + i) * CLUSTER);
+    *ret_first = first;
+    *ret_count = count;
+    return true;
+}
+
+bool qcow2_writer_zero(struct qcow2_writer *writer, uint64_t guest_offset, uint64_t len,
+                       struct im_err *err) {
+    uint64_t first, count;
+
+    if (!range_new(writer, guest_offset, len, &first, &count, err))
+        return false;
+    for (uint64_t i = 0; i < count; i++)
+        *entry_of(writer, first + i) = ENTRY_ZERO;
+    return true;
+}
+
+bool qcow2_writer_place(struct qcow2_writer *writer, uint64_t guest_offset, uint64_t len,
+                        uint64_t *ret_file_offset, struct im_err *err) {
+    uint64_t first, count;
+
+    if (!range_new(writer, guest_offset, len, &first, &count, err))
+        return false;
     for (uint64_t i = 0; i < count; i++)
         *entry_of(writer, first + i) = (writer->next + i * CLUSTER) | ENTRY_COPIED;
     *ret_file_offset = writer->next;
@@ -242,7 +277,8 @@ static bool make_durable(int fd, struct im_err *err) {
 bool qcow2_writer_finish(struct qcow2_writer *writer, struct im_err *err) {
     struct header header = {
         .cluster_bits = CLUSTER_BITS, .size = writer->size, .refcount_order = 4};
-    unsigned char bytes[HEADER_V3 + 8] = {0};
+    unsigned char bytes[HEAD_MAX] = {0};
+    size_t len;
 
     writer->finished = true;
     if (!write_tables(writer, &header, err) || !write_refcounts(writer, &header, err))
@@ -251,7 +287,7 @@ bool qcow2_writer_finish(struct qcow2_writer *writer, struct im_err *err) {
         return im_fail_sys(err, errno, "the image");
     if (!make_durable(writer->fd, err))
         return false;
-    header_put(&header, bytes);
-    return im_pwrite_all(writer->fd, bytes, sizeof(bytes), 0, "the image's header", err) &&
+    len = head_put(bytes, &header, writer->backing, writer->backing_format);
+    return im_pwrite_all(writer->fd, bytes, len, 0, "the image's header", err) &&
            make_durable(writer->fd, err);
 }

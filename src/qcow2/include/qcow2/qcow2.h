@@ -47,7 +47,7 @@ bool qcow2_info_read(int fd, struct qcow2_info *ret_info, struct im_err *err) IM
 
 /* --- Writing a whole image -------------------------------------------------------------------- */
 
-/* Fills an empty file with an image without backing file. Clusters may come in any order, each at
+/* Fills an empty file with an image. Clusters may come in any order, each at
  * most once; what is never written reads as zeros. Tables, refcounts and, after an fsync, the
  * header are written by qcow2_writer_finish: until then the file is no valid image. Memory: 8 bytes
  * per 64 KiB of data where data lies together, at most a sixteenth of the data where it is strewn.
@@ -58,6 +58,9 @@ struct qcow2_writer *qcow2_writer_new(int fd, uint64_t size_bytes,
 void qcow2_writer_free(struct qcow2_writer *writer); /* NULL is fine; an unfinished file is junk */
 IM_DEFINE_AUTO(struct qcow2_writer *, qcow2_writer_free)
 
+/* What is never written is read from that file instead, as qcow2_overlay_write has it. */
+bool qcow2_writer_back(struct qcow2_writer *writer, const char *backing, const char *backing_format,
+                       struct im_err *err) IM_MUST_CHECK;
 /* `guest_offset` is a multiple of QCOW2_CLUSTER, and so is `len` unless the range ends at the
  * image's end. Large ranges are fast. */
 bool qcow2_writer_data(struct qcow2_writer *writer, uint64_t guest_offset, const void *bytes,
@@ -70,6 +73,9 @@ bool qcow2_writer_copy(struct qcow2_writer *writer, uint64_t guest_offset, int s
  * any thread, before qcow2_writer_finish. */
 bool qcow2_writer_place(struct qcow2_writer *writer, uint64_t guest_offset, uint64_t len,
                         uint64_t *ret_file_offset, struct im_err *err) IM_MUST_CHECK;
+/* The range reads as zeros, whatever the backing file holds there; takes no room. */
+bool qcow2_writer_zero(struct qcow2_writer *writer, uint64_t guest_offset, uint64_t len,
+                       struct im_err *err) IM_MUST_CHECK;
 /* Bytes of data placed so far, in whole clusters. */
 uint64_t qcow2_writer_placed(const struct qcow2_writer *writer);
 /* For streams whose end is not known before: the image ends at `size_bytes` already, a multiple of
