@@ -20,15 +20,9 @@ static bool mark_body(struct db_conn *conn, void *arg, struct im_err *err) {
     (void) arg;
     return db_exec(conn, NULL, err,
                    "UPDATE layers SET state = 'dropping' WHERE state IN ('head', 'frozen')"
-                   " AND NOT EXISTS (SELECT 1 FROM images i WHERE i.layer_id = layers.layer_id"
-                   " AND i.status <> 'ceased')"
-                   " AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.layer_id = layers.layer_id"
-                   " AND i.status <> 'ceased')"
-                   " AND NOT EXISTS (SELECT 1 FROM volumes v WHERE v.layer_id = layers.layer_id"
-                   " AND v.status <> 'ceased')"
-                   " AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.layer_id = layers.layer_id"
-                   " AND s.status <> 'ceased')"
-                   " AND NOT EXISTS (SELECT 1 FROM layers c WHERE c.parent_id = layers.layer_id)",
+                   " AND " LAYER_UNNAMED(
+                       "layers") " AND NOT EXISTS"
+                                 " (SELECT 1 FROM layers c WHERE c.parent_id = layers.layer_id)",
                    "");
 }
 
@@ -36,22 +30,38 @@ static bool layer_forget(struct db_conn *conn, void *arg, struct im_err *err) {
     return record_delete(conn, &layer_type, arg, err);
 }
 
+/* One that is being folded goes when that is over; as it was given up before this looks, no fold of
+ * it begins any more. */
+static bool drop_one(struct cloud *cloud, const struct layer *layer, size_t *count,
+                     struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    bool busy = false;
+
+    if (conn == NULL || !fold_busy(conn, layer->layer_id, &busy, err))
+        return false;
+    db_give(im_steal(&conn));
+    *count += !busy;
+    return busy || (storage_remove(cloud->config.pool, layer->name, err) &&
+                    cloud_transact(cloud, layer_forget, layer->layer_id, err));
+}
+
 /* Removes the files, then the rows: a crash in between only repeats a removal. */
 static bool drop_marked(struct cloud *cloud, size_t *ret_count, struct im_err *err) {
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
     IM_AUTO(query_done) struct query query = {.limit = DROPS_PER_ROUND};
     struct layer **layers = NULL;
+    size_t marked = 0;
     bool dropped = true;
 
     query_add(&query, "state", CONDITION_IN, "dropping");
     if (conn == NULL ||
-        !record_list(conn, &layer_type, &query, (void ***) &layers, ret_count, NULL, err))
+        !record_list(conn, &layer_type, &query, (void ***) &layers, &marked, NULL, err))
         return false;
     db_give(im_steal(&conn));
-    for (size_t i = 0; i < *ret_count && dropped; i++)
-        dropped = storage_remove(cloud->config.pool, layers[i]->name, err) &&
-                  cloud_transact(cloud, layer_forget, layers[i]->layer_id, err);
-    record_list_free(&layer_type, (void **) layers, *ret_count);
+    *ret_count = 0;
+    for (size_t i = 0; i < marked && dropped; i++)
+        dropped = drop_one(cloud, layers[i], ret_count, err);
+    record_list_free(&layer_type, (void **) layers, marked);
     return dropped;
 }
 

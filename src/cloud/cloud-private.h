@@ -71,6 +71,12 @@ struct cloud {
     unsigned second_users;              /* jobs at work in the second pool */
     bool second_dirty, second_sweeping; /* there may be layers there that no copy needs */
     struct im_strings layers_claimed;   /* names of layers that are being copied, either way */
+
+    pthread_rwlock_t chains; /* see chains_hold */
+    pthread_t folder;
+    pthread_cond_t fold_wake; /* with `lock` */
+    bool folder_runs;
+    volatile bool fold_cancel; /* ends the fold under way; none begins */
 };
 
 /* --- access.c: who may see and change what ---------------------------------------------------- */
@@ -282,6 +288,47 @@ void snapshot_copy_write(struct wire_writer *writer, const char *key,
                          const struct snapshot *snapshot);
 struct snapshot *snapshot_copy_parse(const struct wire_value *value,
                                      struct im_err *err) IM_MUST_CHECK;
+
+/* Whether no image, instance, volume and snapshot is named after the layer `l`, a table or its
+ * alias. */
+#define LAYER_UNNAMED(l)                                                                           \
+    "NOT EXISTS (SELECT 1 FROM images u WHERE u.layer_id = " l ".layer_id"                         \
+    " AND u.status <> 'ceased')"                                                                   \
+    " AND NOT EXISTS (SELECT 1 FROM instances u WHERE u.layer_id = " l ".layer_id"                 \
+    " AND u.status <> 'ceased')"                                                                   \
+    " AND NOT EXISTS (SELECT 1 FROM volumes u WHERE u.layer_id = " l ".layer_id"                   \
+    " AND u.status <> 'ceased')"                                                                   \
+    " AND NOT EXISTS (SELECT 1 FROM snapshots u WHERE u.layer_id = " l ".layer_id"                 \
+    " AND u.status <> 'ceased')"
+
+/* --- fold-plan.c, fold.c: chains are shortened in the background ------------------------------ */
+
+/* Between reading a chain from the record and having its files open, hold this: only then a layer
+ * that others no longer read through may lose its file. May be held twice. */
+void chains_hold(struct cloud *cloud);
+void chains_release(struct cloud *cloud);
+
+enum { FOLD_MAX = 32 }; /* layers at once: the descriptors of a worker */
+struct fold_plan {
+    struct layer **layers; /* the chain, of which the first `count` become the first one */
+    size_t count, chain;   /* count 0: there is nothing to do */
+};
+/* What to do next, but not to those of `leave`: layers that nothing needs but the one layer above
+ * them, then chains that are too long. */
+bool fold_plan_next(struct cloud *cloud, const struct im_strings *leave, struct fold_plan *ret_plan,
+                    struct im_err *err) IM_MUST_CHECK;
+void fold_plan_done(struct fold_plan *plan);
+/* What the folded layer will stand on; NULL: nothing. */
+const struct layer *fold_onto(const struct fold_plan *plan);
+/* Carries it out. After a failure all is as before, or is made so by fold_settle. */
+bool fold_run(struct cloud *cloud, const struct fold_plan *plan, struct im_err *err) IM_MUST_CHECK;
+/* Finishes or undoes what was cut short; nobody else folds. */
+bool fold_settle(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+/* Is its file being replaced? */
+bool fold_busy(struct db_conn *conn, const char *layer_id, bool *ret_busy,
+               struct im_err *err) IM_MUST_CHECK;
+bool fold_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+void fold_stop(struct cloud *cloud);
 
 /* --- batch.c: one call on several things ------------------------------------------------------ */
 

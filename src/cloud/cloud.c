@@ -56,6 +56,8 @@ struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) 
     pthread_cond_init(&cloud->wake, NULL);
     pthread_cond_init(&cloud->scrub_wake, NULL);
     pthread_cond_init(&cloud->machine_free, NULL);
+    pthread_cond_init(&cloud->fold_wake, NULL);
+    pthread_rwlock_init(&cloud->chains, NULL);
     /* Seeds are read by the machines' user, uploads by nobody but us. */
     if (!im_make_dirs(uploads, 0700, err) || !im_make_dirs(seeds, 0755, err) ||
         (cloud->jobs = jobs_open(&jobs, err)) == NULL) {
@@ -72,8 +74,9 @@ bool cloud_start(struct cloud *cloud, struct im_err *err) {
      */
     if (!background_reconcile(cloud, &later))
         im_warn("cloud", "record and hypervisor are compared later: %s", later.text);
-    return uploads_sweep(cloud, err) && jobs_start(cloud->jobs, err) &&
-           background_start(cloud, err) && monitor_start(cloud, err) && scrub_start(cloud, err);
+    return uploads_sweep(cloud, err) && fold_settle(cloud, err) && jobs_start(cloud->jobs, err) &&
+           background_start(cloud, err) && monitor_start(cloud, err) && scrub_start(cloud, err) &&
+           fold_start(cloud, err);
 }
 
 void cloud_close(struct cloud *cloud) {
@@ -81,6 +84,7 @@ void cloud_close(struct cloud *cloud) {
         return;
     scrub_stop(cloud);
     jobs_stop(cloud->jobs);
+    fold_stop(cloud);
     background_stop(cloud);
     monitor_stop(cloud);
     for (size_t i = 0; i < SECRETS_KEPT; i++)
@@ -94,6 +98,8 @@ void cloud_close(struct cloud *cloud) {
     pthread_cond_destroy(&cloud->second_free);
     pthread_mutex_destroy(&cloud->second_lock);
     pthread_mutex_destroy(&cloud->digest_lock);
+    pthread_rwlock_destroy(&cloud->chains);
+    pthread_cond_destroy(&cloud->fold_wake);
     pthread_cond_destroy(&cloud->machine_free);
     pthread_cond_destroy(&cloud->wake);
     pthread_cond_destroy(&cloud->scrub_wake);

@@ -404,10 +404,11 @@ bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *
     bool started;
 
     machine_lock(cloud, instance_id);
+    chains_hold(cloud);
     started = parts_load(cloud, instance_id, &parts, err) && close_gaps(cloud, &parts, err) &&
               machine_memory_free(cloud, parts.instance->memory_current, err) &&
               start_parts(cloud, &parts, err);
-
+    chains_release(cloud);
     machine_unlock(cloud, instance_id);
     parts_done(&parts);
     return started ? true : im_within(err, "instance [%s]", instance_id);

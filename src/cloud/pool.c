@@ -23,10 +23,13 @@ static bool admin_only(const struct caller *caller, struct im_err *err) {
     return caller->admin || im_fail(err, IM_DENIED, "only an administrator looks at the pool");
 }
 
-/* Both sides sorted by name, so that they are compared in one pass. */
+/* Both sides sorted by name, so that they are compared in one pass; what is to take the place of a
+ * layer's file comes behind that. */
 static int by_entry_name(const void *a, const void *b) {
-    return strcmp(((const struct storage_entry *) a)->name,
-                  ((const struct storage_entry *) b)->name);
+    const struct storage_entry *x = a, *y = b;
+    int order = strcmp(x->name, y->name);
+
+    return order != 0 ? order : x->partial - y->partial;
 }
 
 static int by_layer_name(const void *a, const void *b) {
@@ -109,6 +112,12 @@ static void note_check(const struct layer *layer, struct pool_report *report) {
         report->oldest_check = layer->checked_time;
 }
 
+/* A file that is being made for a layer which has one. */
+static bool is_successor(const struct sides *sides, size_t entry) {
+    return entry > 0 && sides->entries[entry].partial && !sides->entries[entry - 1].partial &&
+           strcmp(sides->entries[entry].name, sides->entries[entry - 1].name) == 0;
+}
+
 bool cloud_pool_check(struct cloud *cloud, const struct caller *caller,
                       struct pool_report *ret_report, struct im_err *err) {
     IM_AUTO(sides_done) struct sides sides = {0};
@@ -123,7 +132,9 @@ bool cloud_pool_check(struct cloud *cloud, const struct caller *caller,
                                              : strcmp(sides.entries[e].name, sides.layers[l]->name);
         const struct layer *layer = order >= 0 ? sides.layers[l] : NULL;
 
-        if (order < 0)
+        if (order < 0 && is_successor(&sides, e))
+            report.busy++;
+        else if (order < 0)
             say(&report.orphans, "layer %s is in the pool%s, nothing in the record knows it%s",
                 sides.entries[e].name, sides.entries[e].partial ? ", half made" : "", "");
         else if (layer->state == LAYER_MAKING || layer->state == LAYER_DROPPING)

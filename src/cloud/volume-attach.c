@@ -135,11 +135,13 @@ static bool attach_run(struct job_run *run, struct im_err *err) {
     struct disk_chain chain = {0};
     bool plugged = false;
 
+    chains_hold(cloud);
     if (load(cloud, run->item->resource_id, &volume, &chain, err)) {
         machine_lock(cloud, volume->instance_id);
         plugged = plug_in_before(cloud, volume, err) && plug_in(cloud, volume, &chain, err);
         machine_unlock(cloud, volume->instance_id);
     }
+    chains_release(cloud);
     disk_chain_done(&chain);
     return plugged;
 }

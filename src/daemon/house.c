@@ -192,6 +192,8 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
         .max_disk_gib = config->max_disk_gib,
         .volume_types = config->volume_types,
         .volume_step_gib = config->volume_step_gib,
+        .merge_rate = config->merge_rate,
+        .chain_max = config->chain_max,
         .detach_timeout_ms = config->detach_timeout_s * 1000,
         .data_image_min_gib = config->data_image_min_gib,
         .data_image_max_gib = config->data_image_max_gib,

@@ -63,12 +63,14 @@ bool request_parse(const char *text, size_t len, struct request *request, struct
     request->format = take_text(root, "format");
     request->user = take_text(root, "user");
     request->scratch_dir = take_text(root, "scratch_dir");
+    request->backing = take_text(root, "backing");
     request->allow_private = wire_get_int(root, "allow_private", 0) != 0;
     request->force = wire_get_int(root, "force", 0) != 0;
     return take_source(root, request, err) &&
            take_digest(wire_get_text(root, "digest", ""), request->digest, err) &&
            take_limit(root, "max_bytes", SIZE_LIMIT, SIZE_LIMIT, &request->max_bytes, err) &&
-           take_limit(root, "max_ratio", RATIO_DEFAULT, INT32_MAX, &request->max_ratio, err);
+           take_limit(root, "max_ratio", RATIO_DEFAULT, INT32_MAX, &request->max_ratio, err) &&
+           take_limit(root, "rate", UINT32_MAX, UINT32_MAX, &request->rate, err);
 }
 
 void request_done(struct request *request) {
@@ -77,5 +79,6 @@ void request_done(struct request *request) {
     free(request->format);
     free(request->user);
     free(request->scratch_dir);
+    free(request->backing);
     *request = (struct request){0};
 }

@@ -156,6 +156,36 @@ def test_probe():
     check(error and error["code"] == "BAD_IMAGE", "probe refuses as import does")
 
 
+def test_fold():
+    """Layers of a disk become one, which shows the same."""
+    run_tool = lambda *argv: subprocess.run(argv, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    run_tool("qemu-img", "create", "-q", "-f", "qcow2", "low.qcow2", "64M")
+    run_tool("qemu-io", "-f", "qcow2", "-c", "write -P 1 0 9M", "low.qcow2")
+    for below, name, command in (("low", "middle", "write -P 2 5M 6M"), ("middle", "top", "write -z 4M 3M")):
+        run_tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", below + ".qcow2", "-F", "qcow2", name + ".qcow2")
+        run_tool("qemu-io", "-f", "qcow2", "-c", command, name + ".qcow2")
+
+    def fold(request):
+        out = os.open(path("folded.qcow2"), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        fds = [os.dup2(fd, 100 + i) for i, fd in enumerate([out] + [os.open(path(name), os.O_RDONLY) for name in ("top.qcow2", "middle.qcow2")])]
+        process = subprocess.Popen([worker, "fold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, close_fds=False,
+                                   preexec_fn=lambda: [os.dup2(fd, 3 + i) for i, fd in enumerate(fds)] and None)
+        process.stdin.write(json.dumps(request).encode())
+        process.stdin.close()
+        return process
+
+    status, messages, noise = finish(fold({"backing": "low.qcow2"}))
+    check(messages[-1].get("result") == {"copied_bytes": 4 << 20}, f"layers are folded {messages[-1]} {noise}")
+    check(subprocess.run(["qemu-img", "compare", "-q", "top.qcow2", "folded.qcow2"], cwd=folder).returncode == 0, "and show the same")
+    began = time.time()
+    finish(fold({"backing": "low.qcow2", "rate": 2 << 20}))
+    check(time.time() - began >= 2, "a rate is kept")
+    process = fold({"backing": "low.qcow2", "rate": 65536})
+    process.stdout.readline()
+    process.terminate()
+    check(finish(process)[0] == -signal.SIGTERM, "SIGTERM ends it")
+
+
 def refused(request, name, code, word, text):
     result, error, _ = run("import", request, path(name), path("out"))
     check(not result and error and error["code"] == code and word in error["text"], f"{text}: {error}")
@@ -441,7 +471,7 @@ try:
             print(f"1..0 # SKIP {tool} is missing")
             sys.exit(0)
     prepare()
-    for test in (test_requests, test_formats, test_far, test_probe, test_refused, test_hostile, test_bombs, test_url, test_killed, test_changed, test_report, test_evil):
+    for test in (test_requests, test_formats, test_far, test_probe, test_fold, test_refused, test_hostile, test_bombs, test_url, test_killed, test_changed, test_report, test_evil):
         test()
     print(f"1..{count}")
 finally:

@@ -17,9 +17,9 @@
 
 struct request {
     bool from_url, allow_private, force;
-    char *url, *proxy, *format, *user, *scratch_dir;
+    char *url, *proxy, *format, *user, *scratch_dir, *backing;
     char digest[65]; /* hexadecimal, lower case; "" = none */
-    uint64_t max_bytes, max_ratio;
+    uint64_t max_bytes, max_ratio, rate;
 };
 bool request_parse(const char *text, size_t len, struct request *request, struct im_err *err);
 void request_done(struct request *request);
@@ -105,6 +105,7 @@ bool fetch_in_child(const struct request *request, struct im_err *err);
 /* Fastens the belts for parsing and tells when they are few. */
 bool enter_sandbox(const struct request *request, struct im_err *err);
 bool verb_import(const struct request *request, struct im_err *err);
+bool verb_fold(const struct request *request, struct im_err *err);
 bool verb_probe(const struct request *request, struct im_err *err);
 
 #endif

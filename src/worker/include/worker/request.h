@@ -4,6 +4,8 @@
  *
  *     imprint-worker import    descriptor 3: what comes in; 4: the image, an empty file, read-write
  *     imprint-worker probe     descriptor 3: what came in
+ *     imprint-worker fold      descriptor 3: an empty file, read-write; 4, 5 …: layers, read-only,
+ *                              the uppermost first
  *
  * One JSON object on stdin, which may hold secrets (addresses with passwords), so they are in
  * neither argv nor environment. Every field may be left out; booleans may also be 0 and 1.
@@ -21,6 +23,8 @@
  * sector "max_bytes": 0,            limit of the virtual size, and of what comes in; 0 = 64 TiB
  *       "max_ratio": 0,            limit of unpacked to received bytes, above 1 GiB; 0 = 1000
  *       "user": "",                who to become when started by root; "" or unknown = nobody
+ *       "backing": "",             fold: the file that the lowest layer stands on; "" = none
+ *       "rate": 0,                 fold: bytes of data a second, at most; 0 = 4 GiB
  *       "scratch_dir": ""          a folder for an unnamed temporary file, needed only for
  * compressed files with something else than raw inside
  *     }
@@ -40,11 +44,17 @@
  * {"format","compression","size_bytes","partition_table","firmware","partitions"}, of a compressed
  * file only the first two.
  *
+ * fold fills descriptor 3 with a layer that shows what the uppermost does and holds what all hold
+ * together, durably, at low priority; its only phase is "fold", in bytes of the disk, and its
+ * result
+ * {"copied_bytes"}.
+ *
  * SIGTERM ends it at once: it makes no names in the file system, so nothing is left behind but what
  * the caller opened. A warning about a weak sandbox comes as a log message. */
 #ifndef WORKER_REQUEST_H
 #define WORKER_REQUEST_H
 
 enum { WORKER_FD_SOURCE = 3, WORKER_FD_IMAGE = 4 };
+enum { WORKER_FD_FOLDED = 3, WORKER_FD_LAYERS = 4, WORKER_LAYERS_MAX = 32 };
 
 #endif
