@@ -313,7 +313,6 @@ bool fold_run(struct cloud *cloud, const struct fold_plan *plan, struct im_err *
                         .name = layer->name,
                         .onto_id = onto ? onto->layer_id : NULL,
                         .onto_name = onto ? onto->name : ""};
-
     bool folded;
 
     if (!layer_claim(cloud, fold.name, &cloud->fold_cancel, err))
