@@ -287,6 +287,9 @@ bool cli_password_param(struct cli *cli, struct client_params *params,
                         struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_ssh(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_console(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+bool cli_instance_monitor(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+bool cli_volume_monitor(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+extern const struct option cli_monitor_options[];
 /* Our known_hosts no longer vouches for this machine: it has a new system. */
 void cli_forget_host(const struct cli *cli, const char *instance_id);
 /* Where `keypair create` keeps a private key. Owned. */

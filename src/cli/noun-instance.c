@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* imprint instance: list, show, run and the other verbs; ssh and console have files of their own.
- */
+/* imprint instance: list, show, run and the other verbs; ssh, console and monitor have files of
+ * their own. */
 #include "cli-private.h"
 
 #include <string.h>
@@ -374,5 +374,12 @@ const struct command instance_commands[] = {
      "imprint instance console i-4kq0z8pw"},
     {"log", "INSTANCE", 1, 1, "@instance", 0, cli_no_options, console_log,
      "Prints what the serial console showed so far.", NULL, "imprint instance log i-4kq0z8pw"},
+    {"monitor", "INSTANCE", 1, 1, "@instance", 0, cli_monitor_options, cli_instance_monitor,
+     "Shows what an instance used: CPUs, memory, disks and cards.",
+     "A line each, with a small chart: percent against 100, the rest against its largest value. "
+     "Values are means of a step; those of five minutes are kept for 15 days, those of two hours "
+     "for 180. With -o json and -o csv, each value and its time (UTC).",
+     "imprint instance monitor i-4kq0z8pw\n"
+     "imprint instance monitor i-4kq0z8pw --since 2d --meter cpu,disk-os -o csv"},
     {0},
 };

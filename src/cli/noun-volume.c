@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* imprint volume: list, show, create, attach, detach, resize, clone, delete, modify. */
+/* imprint volume: list, show, create, attach, detach, resize, clone, delete, modify; monitor has a
+ * file of its own. */
 #include "cli-private.h"
 
 static const struct column columns[] = {
@@ -162,5 +163,10 @@ const struct command volume_commands[] = {
     {"modify", "VOLUME", 1, 1, "@volume", 0, modify_options, modify,
      "Changes name and description of a volume.", NULL,
      "imprint volume modify vol-f9ufyi00 --name data"},
+    {"monitor", "VOLUME", 1, 1, "@volume", 0, cli_monitor_options, cli_volume_monitor,
+     "Shows what was read from and written to a volume.",
+     "As 'imprint instance monitor' does; series of a volume stay its own, wherever it is "
+     "attached.",
+     "imprint volume monitor vol-f9ufyi00 --since 1d"},
     {0},
 };

@@ -363,7 +363,21 @@ def types(params):
     return dict(instance_type_set=found, total_count=len(found))
 
 
+def get_monitor(params):
+    """cpu: 10, 25, none, 50 and, after 15 minutes, 100 %; pairs: three values; of memory nothing."""
+    need({**world.instances, "vol-f9ufyi00": None}, [params["resource"]], "resource")
+    start = calendar.timegm(time.strptime(params["start_time"], "%Y-%m-%dT%H:%M:%SZ"))
+    data = {"cpu": [[start + 300, 100], 250, "NA", 500, [900, 1000]], "memory": []}
+    pair = [[start, [1024, 0]], [2048, 1 << 20], [600, [512, 0]]]
+    if "colour" in listed(params, "meters"):
+        raise Refused(1100, "InvalidMessageFormat, meter [colour] is not known of [%s]" % params["resource"])
+    return dict(resource_id=params["resource"], meter_set=[
+        dict(meter_id=m[3:] if m.startswith("if-") else m, data=[] if "quiet-machine" in trouble else data.get(m, pair))
+        for m in listed(params, "meters")])
+
+
 ACTIONS = {
+    "GetMonitor": get_monitor,
     "DescribeZones": lambda _: dict(total_count=1, zone_set=[dict(zone_id=ZONE, status="active")]),
     "DescribeVxnets": lambda _: dict(total_count=1, vxnet_set=[dict(
         vxnet_id="vxnet-0", vxnet_name="vxnet-0", vxnet_type=2, mode="bridge", ip_network="10.180.0.0/20",

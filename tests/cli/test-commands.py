@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Each command: what it sends, what it prints, how it ends."""
+import calendar
 import csv
 import hashlib
 import io
 import json
 import os
+import re
 import stat
+import time
 
 from peer import check, check_run, config, end, home, imprint, stub
 
@@ -69,6 +72,46 @@ def forms():
     result = imprint("image", "list", COLUMNS="60")
     check(max(len(line) for line in result.out.splitlines()) <= 60 and "…" in result.out, "a table keeps to 60 columns", result)
     check("\033" not in result.out, "no colours where there is no terminal")
+
+
+def monitors():
+    card = "if-52:54:9e:01:02:03"
+    result = check_run("instance monitor %s --since 90m" % I,
+        out=r"\AMETER +LAST +MEAN +MAX +CHART\ncpu +100.0 % +46.2 % +100.0 % +·▁▃·▅··█·+\nmemory +- +- +- +·+\n",
+        err=r"19 steps of 5m|18 steps of 5m")
+    sent = stub.call("GetMonitor")
+    check([sent.get("meters.%d" % n) for n in range(1, 6)] == ["cpu", "memory", "disk-os", card, None] and sent["step"] == "5m",
+          "all that the instance has is asked for", sent)
+    check(re.search(r"disk-os read +512 B/s +1.2 KiB/s +2.0 KiB/s +▅█·▃·+\n", result.out) and
+          re.search(r"disk-os written +0/s +341 KiB/s +1.0 MiB/s +▁█·▁·+\n", result.out) and
+          re.search(r"%s in .*\n%s out " % (card, card), result.out), "two numbers have a line each", result)
+    rows = json.loads(check_run("instance monitor %s --meter cpu,memory -o json" % I).out)
+    start = calendar.timegm(time.strptime(stub.calls()[-1]["start_time"], "%Y-%m-%dT%H:%M:%SZ"))
+    check([(row["meter"], row["value"], row["unit"]) for row in rows] ==
+          [("cpu", value, "permille") for value in (100, 250, 500, 1000)], "value by value in json", rows)
+    check([calendar.timegm(time.strptime(row["time"], "%Y-%m-%dT%H:%M:%SZ")) - start for row in rows] == [300, 600, 1200, 2100],
+          "each at its time", rows)
+    check(start % 300 == 0, "which begins with a step")
+    rows = list(csv.DictReader(io.StringIO(imprint("volume", "monitor", "vol-f9ufyi00", "-o", "csv").out, newline="")))
+    check([row["meter"] for row in rows[::3]] == ["disk-vol-f9ufyi00 read", "disk-vol-f9ufyi00 written",
+                                                  "disk-iops-vol-f9ufyi00 read", "disk-iops-vol-f9ufyi00 written"] and
+          rows[4] == {"meter": "disk-vol-f9ufyi00 written", "time": rows[4]["time"], "value": "1048576", "unit": "bytes/s"},
+          "a volume's, as csv", rows)
+    for since, step in (("6h", "5m"), ("1d", "15m"), ("2d", "15m"), ("2w", "2h"), ("16d", "2h"), ("26w", "1d"), ("300", "5m")):
+        check_run("instance monitor %s -m cpu --since %s" % (I, since))
+        check(stub.call("GetMonitor")["step"] == step, "in steps of " + step, stub.call("GetMonitor"))
+    check_run("instance monitor %s -m cpu --since 1d --step 1h" % I)
+    check(stub.call("GetMonitor")["step"] == "1h", "or in those that are asked for")
+    result = imprint("instance", "monitor", I, COLUMNS="70")
+    check(max(len(line) for line in result.out.splitlines()) <= 70, "a table keeps to 70 columns", result)
+    check_run("instance monitor %s" % I, trouble=["+quiet-machine"], err=r"no values in this time", out=r"cpu +- +- +- +·+")
+    for since in ("yesterday", "-1h", "0m", "6hh", "1y", "h", "11000000w", "99999999999999999999d"):
+        result = imprint("instance", "monitor", I, "--since", since)
+        check(result.status == 2 and "no duration" in result.err, "[%s] is no duration" % since, result)
+    check_run("instance monitor %s --step 7m" % I, status=2, err="none of: 5m 15m")
+    check_run("instance monitor %s -m colour" % I, status=1, err=r"meter \[colour\] is not known")
+    check_run("instance monitor i-missing", status=3, err="does not exist")
+    check_run("volume monitor vol-missing", status=3, err="does not exist")
 
 
 def images():
@@ -215,6 +258,6 @@ def people():
     check_run("key delete TESTACCESSKEY0000001 --force", out="deleted", calls=("DeleteAccessKeys", {"access_keys.1": "TESTACCESSKEY0000001"}))
 
 
-for part in (lists, forms, images, imports, instances, ssh, keypairs, people):
+for part in (lists, forms, monitors, images, imports, instances, ssh, keypairs, people):
     part()
 end()
