@@ -19,7 +19,11 @@
  * step, and neither may be a link, as the folder is the user's.
  *
  * A password is set when it is another one than last time, so that one changed inside the guest
- * stays. At the first boot the user may be missing yet: cloud-init makes it then, and sets it. */
+ * stays. At the first boot the user may be missing yet: cloud-init makes it then, and sets it.
+ *
+ * A root on LVM grows with its disk, by what its physical volumes gained and no more: what its
+ * owner left free stays free. cloud-init grows partitions and file systems only, and it is still to
+ * come at this point, so the file system is left to it. */
 static const char script[] =
     "mkdir -p \"$path\" /etc/qingcloud \"$state\" && chmod 700 \"$state\"\n"
     "put() { # FILE MODE, base64 on stdin\n"
@@ -56,6 +60,23 @@ static const char script[] =
     "    printf '%s\\n' \"$id $hash\" >\"$state/passwd\"\n"
     "    chmod 600 \"$state/passwd\"\n"
     "}\n"
+    "free_extents() { vgs --noheadings -o vg_free_count \"$group\" | tr -d ' '; }\n"
+    "grow_lvm() {\n"
+    "    command -v lvs || return 0\n"
+    "    root=$(awk '$2 == \"/\" { root = $1 } END { print root }' /proc/mounts)\n"
+    "    group=$(lvs --noheadings -o vg_name \"$root\" | tr -d ' ')\n"
+    "    [ -n \"$group\" ] || return 0\n"
+    "    free=$(free_extents)\n"
+    "    for pv in $(pvs --noheadings -o pv_name -S \"vg_name=$group\"); do\n"
+    "        node=$(readlink -f \"/sys/class/block/${pv##*/}\") disk=${node%/*}\n"
+    "        [ ! -e \"$node/partition\" ] ||\n"
+    "            growpart \"/dev/${disk##*/}\" \"$(cat \"$node/partition\")\"\n"
+    "        pvresize \"$pv\"\n"
+    "    done\n"
+    "    more=$(($(free_extents) - free))\n"
+    "    [ \"$more\" -le 0 ] || lvextend -l \"+$more\" \"$root\"\n"
+    "}\n"
+    "grow_lvm >/dev/null 2>&1\n"
     "set_keys\n"
     "[ \"$(cat \"$state/passwd\" 2>/dev/null)\" = \"$id $hash\" ] || set_password\n";
 

@@ -183,11 +183,12 @@ CHPASSWD = """#!/bin/sh
 
 class Root:
     def __init__(self):
-        self.at = os.path.join(FOLDER, "root")
+        self.at = tempfile.mkdtemp(dir=FOLDER)
+        os.chmod(self.at, 0o755)
         for folder in ["bin", "etc/ssh/sshd_config.d", "home/debian", "root", "var/lib", "dev", "tmp", "srv"]:
             os.makedirs(os.path.join(self.at, folder))
         shutil.copy(shutil.which("busybox"), os.path.join(self.at, "bin/busybox"))
-        for name in ["sh", "awk", "base64", "cat", "chmod", "chown", "grep", "mkdir", "mv", "rm"]:
+        for name in ["sh", "awk", "base64", "cat", "chmod", "chown", "grep", "mkdir", "mv", "readlink", "rm", "tr"]:
             os.symlink("busybox", os.path.join(self.at, "bin", name))
         self.write("bin/chpasswd", CHPASSWD)  # Debian's busybox has none
         os.chmod(os.path.join(self.at, "bin/chpasswd"), 0o755)
@@ -270,6 +271,45 @@ def test_hook():
     check(ran.returncode == 0 and ran.stdout == "", "a user who is not there yet is left to cloud-init", ran.stdout)
 
 
+# LVM as far as the hook sees it: a file tells how large the disk is, others what is taken of it, in extents.
+LVM = {
+    "lvs": """[ "$4" = /dev/mapper/system-root ] && echo "  system" """,
+    "pvs": """[ "$5" = vg_name=system ] && echo "  /dev/vda2" """,
+    "vgs": """[ "$4" = system ] && echo "  $(($(cat /lvm/pv) - $(cat /lvm/lv)))" """,
+    "growpart": """[ "$*" = "/dev/vda 2" ] && cat /lvm/disk >/lvm/part""",
+    "pvresize": """[ "$*" = /dev/vda2 ] && cat /lvm/part >/lvm/pv""",
+    "lvextend": """[ "$1 $3" = "-l /dev/mapper/system-root" ] && echo $(($(cat /lvm/lv) ${2%%[0-9]*} ${2#+})) >/lvm/lv.new &&
+                mv /lvm/lv.new /lvm/lv""",
+}
+
+
+def test_lvm():
+    root = Root()
+
+    def grown(mounted):
+        """Extents of the root's logical volume after a boot; it had 80 of 100, the disk has 150."""
+        for name, extents in {"disk": 150, "part": 100, "pv": 100, "lv": 80}.items():
+            root.write("lvm/" + name, "%d\n" % extents)
+        root.write("proc/mounts", "%s / ext4 rw 0 0\n/dev/vda2 /boot ext4 rw 0 0\n" % mounted)
+        ran = root.boot("plain")
+        check(ran.returncode == 0 and ran.stdout == "", "the hook says nothing", ran.stdout)
+        return int(root.read("lvm/lv"))
+
+    for folder in ["lvm", "proc", "sys/class/block", "sys/devices/vda/vda2"]:
+        os.makedirs(os.path.join(root.at, folder))
+    os.symlink("/sys/devices/vda/vda2", os.path.join(root.at, "sys/class/block/vda2"))
+    root.write("sys/devices/vda/vda2/partition", "2\n")
+    check(grown("/dev/mapper/system-root") == 80, "without LVM's tools the hook does without")
+    for name, script in LVM.items():
+        root.write("bin/" + name, "#!/bin/sh\n%s\n" % script)
+        os.chmod(os.path.join(root.at, "bin", name), 0o755)
+    check(grown("/dev/vda1") == 80, "a root on a partition is cloud-init's to grow")
+    grew = grown("/dev/mapper/system-root")
+    check(grew == 130, "a root on LVM grows by what the disk gained, what was free stays so", grew)
+    root.boot("plain")
+    check(root.read("lvm/lv").strip() == "130", "and once")
+
+
 def main():
     subprocess.run([sys.argv[1], FOLDER], check=True)
     for path in sorted(glob.glob(FOLDER + "/*.iso")):
@@ -284,6 +324,7 @@ def main():
         test_source()
     if os.geteuid() == 0 and shutil.which("busybox"):
         test_hook()
+        test_lvm()
     print("1..%d" % count)
     sys.exit(1 if failures else 0)
 

@@ -8,9 +8,10 @@ import os
 import signal
 import subprocess
 
-from world import GUESTS, Failed, Terminal, World, check, main, note, tail, wait_for
+import debian
+from debian import PATIENCE_S
+from world import Terminal, World, check, main, note, tail, wait_for
 
-PATIENCE_S = 1800  # a first boot takes one to three minutes on an idle machine without KVM
 PASSWORD = "Tr0ub4dor-3-horse"
 world = World(imprintd_log_level="debug", limits_stop_timeout=600, virt_tb_cache=128)
 image = None
@@ -50,13 +51,8 @@ def refuses(instance, key):
 
 
 def keypair(name):
-    """A key pair made by us of which the server has the public half; its private key's path."""
-    path = os.path.join(world.folder, name)
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", path], check=True)
-    result = world.imprint("keypair", "import", path + ".pub", "--name", name, "-q")
-    if result.status != 0:
-        raise Failed(str(result))
-    keys[name] = result.out.split()[0]
+    """A key pair of which the server has the public half; its private key's path."""
+    path, keys[name] = debian.keypair(world, name)
     return path
 
 
@@ -78,11 +74,7 @@ def log_in(instance, user, password):
 
 def imports():
     global image
-    disk = GUESTS[0]
-    if not disk.endswith(".qcow2"):
-        disk = os.path.join(world.disks, "debian.qcow2")
-        made = subprocess.run([GUESTS[0], disk], capture_output=True, text=True, timeout=7200)
-        check(made.returncode == 0, "a Debian image is made", made.stderr[-3000:])
+    disk = debian.make(world, "debian")
     image = world.do("image", "import", disk, "--name", "debian", "--os-family", "debian", "--default-user", "debian")
     check(world.status("image", image) == "available", "a Debian disk becomes an image")
 
