@@ -11,6 +11,7 @@
 #include <libvirt/virterror.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/str.h"
 
 /* How often the guest is asked again to let go of a disk: one that was still in its firmware, or
@@ -77,10 +78,16 @@ static bool free_target(const struct lv_disks *disks, char out[8], struct im_err
     return im_fail(err, IM_NO_RESOURCE, "it has too many disks");
 }
 
+/* Signs of a disk that a killed owner left in QEMU: its names are taken, or its file is locked. */
+static bool is_left_over(const struct im_err *failed) {
+    return strstr(failed->text, "Duplicate ") != NULL || strstr(failed->text, " lock") != NULL;
+}
+
 bool lv_attach_disk(struct virt_driver *driver, const char *name, const struct virt_disk *disk,
                     struct im_err *err) {
     IM_AUTO(lv_disks_done) struct lv_disks disks = {0};
     IM_AUTO(free_auto) char *xml = NULL;
+    struct im_err failed = {0};
     char target[8];
     size_t at;
 
@@ -92,7 +99,13 @@ bool lv_attach_disk(struct virt_driver *driver, const char *name, const struct v
                im_fail(err, IM_EXISTS, "machine %s has another disk %s", name, disk->serial);
     if (!free_target(&disks, target, err) || !virt_disk_xml(disk, target, &xml, err))
         return im_within(err, "machine %s", name);
-    return lv_call_domain(driver, name, run_attach, xml, NULL, 0, LV_CALL_MS, NULL, err);
+    if (lv_call_domain(driver, name, run_attach, xml, NULL, 0, LV_CALL_MS, NULL, &failed))
+        return true;
+    if (is_left_over(&failed))
+        return lv_sweep(driver, name, err) &&
+               lv_call_domain(driver, name, run_attach, xml, NULL, 0, LV_CALL_MS, NULL, err);
+    *err = failed;
+    return false;
 }
 
 /* --- Taking out ------------------------------------------------------------------------------- */
@@ -129,13 +142,17 @@ bool lv_detach_disk(struct virt_driver *driver, const char *name, const char *se
                     int64_t timeout_ms, const volatile bool *cancel, struct im_err *err) {
     int64_t deadline_ms = im_mono_ms() + timeout_ms, ask_ms = 0;
     IM_AUTO(free_auto) char *element = NULL;
-    struct im_err asked = {0};
+    struct im_err asked = {0}, left = {0};
 
     for (;;) {
         bool gone = false;
 
         if (!is_gone(driver, name, serial, &element, &gone, err))
             return false;
+        /* One that was never asked for may be a killed owner's, of which QEMU still has something.
+         */
+        if (gone && ask_ms == 0 && !lv_sweep(driver, name, &left) && left.code != IM_NOT_FOUND)
+            im_warn("virt", "%s: %s", name, left.text);
         if (gone)
             return true;
         if (cancel != NULL && *cancel)

@@ -146,6 +146,18 @@ bool lv_disks_load(struct virt_driver *driver, const char *name, struct lv_disks
 /* The index of the disk with this serial, or the count. */
 size_t lv_disks_find(const struct lv_disks *disks, const char *serial);
 
+/* One line to QEMU's monitor, and its answer. The second: an answer that is a list, the caller's to
+ * free; NULL with `err` set otherwise. */
+struct json_t;
+bool lv_monitor(struct virt_driver *driver, const char *name, const char *question,
+                char **ret_answer, struct im_err *err) IM_MUST_CHECK;
+struct json_t *lv_monitor_list(struct virt_driver *driver, const char *name, const char *question,
+                               struct im_err *err) IM_MUST_CHECK;
+
+/* Takes out of QEMU what it has of disks that libvirt does not know. Fails when the guest does not
+ * let go of such a disk. */
+bool lv_sweep(struct virt_driver *driver, const char *name, struct im_err *err) IM_MUST_CHECK;
+
 /* Disks of a running machine, for the driver's table. */
 bool lv_switch_disks(struct virt_driver *driver, const char *name,
                      const struct virt_switch *switches, size_t count, struct im_err *err);

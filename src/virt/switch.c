@@ -24,8 +24,8 @@ static bool run_query(struct lv_call *call, struct im_err *err) {
     return true;
 }
 
-static bool query(struct virt_driver *driver, const char *name, const char *question,
-                  char **ret_answer, struct im_err *err) {
+bool lv_monitor(struct virt_driver *driver, const char *name, const char *question,
+                char **ret_answer, struct im_err *err) {
     IM_AUTO(lv_call_unref_auto) struct lv_call *call = NULL;
 
     if (!lv_call_domain(driver, name, run_query, question, NULL, 0, LV_CALL_MS, &call, err))
@@ -36,14 +36,13 @@ static bool query(struct virt_driver *driver, const char *name, const char *ques
 
 /* --- QEMU's answers --------------------------------------------------------------------------- */
 
-/* What the monitor returned, as an array; NULL with `err` set otherwise. */
-static json_t *ask_list(struct virt_driver *driver, const char *name, const char *question,
+json_t *lv_monitor_list(struct virt_driver *driver, const char *name, const char *question,
                         struct im_err *err) {
     IM_AUTO(free_auto) char *answer = NULL;
     IM_AUTO(json_decref_auto) json_t *root = NULL;
     json_t *list;
 
-    if (!query(driver, name, question, &answer, err))
+    if (!lv_monitor(driver, name, question, &answer, err))
         return NULL;
     root = json_loads(answer, 0, NULL);
     list = json_object_get(root, "return");
@@ -78,16 +77,16 @@ static void storage_nodes(json_t *disks, struct im_strings *ret_nodes) {
 static bool heads(struct virt_driver *driver, const char *name, struct im_strings *ret_paths,
                   struct im_err *err) {
     IM_AUTO(json_decref_auto)
-    json_t *disks = ask_list(driver, name, "{\"execute\":\"query-block\"}", err);
+    json_t *disks = lv_monitor_list(driver, name, "{\"execute\":\"query-block\"}", err);
     IM_AUTO(json_decref_auto) json_t *nodes = NULL;
     IM_AUTO(im_strings_done) struct im_strings wanted = {0};
     json_t *node;
     size_t i;
 
     if (disks != NULL)
-        nodes = ask_list(driver, name,
-                         "{\"execute\":\"query-named-block-nodes\",\"arguments\":{\"flat\":true}}",
-                         err);
+        nodes = lv_monitor_list(
+            driver, name, "{\"execute\":\"query-named-block-nodes\",\"arguments\":{\"flat\":true}}",
+            err);
     if (nodes == NULL)
         return false;
     storage_nodes(disks, &wanted);

@@ -184,7 +184,23 @@ static void test_unseen(struct virt *virt) {
     check_err(switch_disk(virt, "i-nano", "i-nano", fourth, &err), IM_WRONG_STATE,
               "from there it is not switched again");
     check_ok(virt_reset(virt, "i-nano", &err), "reset");
-    check(guest_said("boots=00000006"), "it has gone on");
+    check(guest_said("boots=00000007"), "it has gone on");
+}
+
+/* What is left when its owner is killed between making a disk's nodes and plugging it in: libvirt
+ * takes the same numbers for the next one, and the file stays locked. */
+static void test_left_over(struct virt *virt) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/volume", guest_folder);
+    struct virt_layer layer = {.path = path, .format = "qcow2"};
+    struct virt_disk disk = {.serial = "vol-left", .layers = &layer, .layer_count = 1};
+    bool has = false;
+
+    check(guest_overlay(path, "base", "raw"), "a volume");
+    for (int number = 1; number <= 8; number++)
+        (void) switch_unseen(path, number, true); /* the numbers in use are refused */
+    check_ok(virt_attach_disk(virt, "i-nano", &disk, &err), "it is plugged in all the same");
+    check_ok(virt_has_file(virt, "i-nano", path, &has, &err), "asked");
+    check(has, "the machine has it");
 }
 
 /* What libvirt counts of it, by the names we gave. The card is QEMU's own: nobody counts for it. */
@@ -239,6 +255,10 @@ static void test_all(const char *self, pid_t owner) {
     check_ok(virt_reboot(virt, "i-nano", &err), "reboot");
     check(guest_said("boots=00000003"), "counts to 3");
     test_switch(virt);
+    test_left_over(virt);
+    check_ok(virt_destroy(virt, "i-nano", &err), "the plug is pulled");
+    check_ok(guest_start(virt, guest_next, &err), "it starts again");
+    check(guest_said("boots=00000006"), "and goes on counting");
     test_unseen(virt);
     virt_close(virt);
     virt = virt_open(&its, NULL, NULL, &err);

@@ -5,6 +5,10 @@ Usage of each test: TEST.py IMPRINTD IMPRINT WORKER GUESTS... [--NAME=VALUE]... 
 libvirt. IMPRINT_E2E_DIR is where folders are made, in place of /tmp; with IMPRINT_E2E_KEEP they are kept.
 """
 import atexit
+import base64
+import hashlib
+import hmac
+import http.client
 import json
 import os
 import re
@@ -16,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 
 IMPRINTD, IMPRINT, WORKER = (os.path.abspath(path) for path in sys.argv[1:4])
 GUESTS = [os.path.abspath(path) for path in sys.argv[4:] if not path.startswith("-")]
@@ -233,6 +238,20 @@ class World:
         if result.status != 0:
             raise Failed("imprint %s: %s" % (" ".join(words), result))
         return (result.out.split() or [""])[0]
+
+    def ask(self, action, **params):
+        """An action as it goes over the wire, for what the command line has no word for; the reply."""
+        params.update(action=action, access_key_id=self.key["access_key_id"], signature_method="HmacSHA256",
+                      signature_version="1", version="1", zone="local1a",
+                      time_stamp=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        query = "&".join("%s=%s" % (name, urllib.parse.quote(params[name], safe="-_.~")) for name in sorted(params))
+        digest = hmac.new(self.key["secret_access_key"].encode(), ("GET\n/iaas/\n" + query).encode(), hashlib.sha256)
+        signature = urllib.parse.quote(base64.b64encode(digest.digest()).decode(), safe="")
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        connection.request("GET", "/iaas/?%s&signature=%s" % (query, signature))
+        reply = json.loads(connection.getresponse().read())
+        connection.close()
+        return reply
 
     # What is really there
 
