@@ -285,6 +285,9 @@ bool cli_login_params(struct cli *cli, bool otherwise_keep, struct client_params
 /* A new password, read from standard input. */
 bool cli_password_param(struct cli *cli, struct client_params *params,
                         struct im_err *err) IM_MUST_CHECK;
+bool cli_image_export(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+bool cli_image_exports(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+bool cli_image_drop_exports(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_ssh(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_console(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_monitor(struct cli *cli, struct im_err *err) IM_MUST_CHECK;

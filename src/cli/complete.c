@@ -28,6 +28,7 @@ static void offer_live(struct cli *cli, const char *kind, const char *last) {
     } rows[] = {
         {"@image", "DescribeImages", "image_set", "image_id"},
         {"@image", "DescribeImages", "image_set", "family"},
+        {"@export", "DescribeImageExports", "image_export_set", "export_id"},
         {"@instance", "DescribeInstances", "instance_set", "instance_id"},
         {"@volume", "DescribeVolumes", "volume_set", "volume_id"},
         {"@snapshot", "DescribeSnapshots", "snapshot_set", "snapshot_id"},

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* imprint image: list, show, import, capture, clone, delete, modify. */
+/* imprint image: list, show, import, export, capture, clone, delete, modify. */
 #include "cli-private.h"
 
 #include <errno.h>
@@ -279,6 +279,17 @@ static const struct option list_options[] = {
     {0},
 };
 
+static const struct option export_options[] = {
+    {"format", 0, "FORMAT", "qcow2", "format of the file; vmdk is streamOptimized", "format", 0,
+     "qcow2 raw raw.zst vmdk"},
+    {"file", 'f', "FILE", "IMAGE.FORMAT", "where to save it", NULL, 0, "@file"},
+    {"url", 0, NULL, NULL, "do not download it: print a URL for any program", NULL, 0, NULL},
+    {"valid", 0, "HOURS", "24", "how long the URL is good, at most 24", NULL, OPTION_INT, NULL},
+    {"timeout", 0, "SECONDS", "none", "stop waiting for the file after so long; its job goes on",
+     NULL, OPTION_INT, NULL},
+    {0},
+};
+
 const struct command image_commands[] = {
     {"list", "[IMAGE…]", 0, SIZE_MAX, "@image", GROUP_LIST, list_options, list,
      "Lists your images and the system's.", NULL,
@@ -292,6 +303,19 @@ const struct command image_commands[] = {
      "An upload that broke off goes on with --resume.",
      "imprint image import disk.qcow2 --name web --wait\n"
      "imprint image import https://example.org/debian-12.qcow2 --default-user debian --wait"},
+    {"export", "IMAGE", 1, 1, "@image", 0, export_options, cli_image_export,
+     "Makes a file of an image and downloads it.",
+     "A download that broke off goes on when the command is given again, from FILE.part; the "
+     "SHA-256 is checked in the end. The server keeps the file for a while, see image exports.",
+     "imprint image export img-0a1b2c3d\n"
+     "imprint image export debian12x64 --format raw.zst --file /backup/debian.raw.zst\n"
+     "curl -C - -fo debian.vmdk \"$(imprint image export debian12x64 --format vmdk --url -q)\""},
+    {"exports", "[EXPORT…]", 0, SIZE_MAX, "@export", GROUP_LIST, cli_no_options, cli_image_exports,
+     "Lists the files of images that the server keeps for download.", NULL,
+     "imprint image exports"},
+    {"drop-exports", "EXPORT…", 1, 1000, "@export", 0, cli_no_options, cli_image_drop_exports,
+     "Removes files of images from the server before they expire.", NULL,
+     "imprint image drop-exports exp-0a1b2c3d"},
     {"capture", "INSTANCE", 1, 1, "@instance", GROUP_WAIT, capture_options, capture,
      "Makes an image of a stopped instance, at once whatever its size.", NULL,
      "imprint instance stop i-4kq0z8pw --wait\n"

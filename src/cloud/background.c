@@ -240,6 +240,9 @@ static void full_round(struct cloud *cloud, unsigned number) {
     if (!recycle_empty(cloud, &err))
         im_warn("cloud", "the recycle bin is emptied later: %s", err.text);
     err = (struct im_err){0};
+    if (!exports_expire(cloud, &err))
+        im_warn("cloud", "exports expire later: %s", err.text);
+    err = (struct im_err){0};
     if (!damage_round(cloud, &err))
         im_warn("cloud", "what is damaged is marked later: %s", err.text);
     err = (struct im_err){0};

@@ -93,6 +93,8 @@ bool volume_load(struct db_conn *conn, const struct caller *caller, const char *
                  struct volume **ret_volume, struct im_err *err) IM_MUST_CHECK;
 bool snapshot_load(struct db_conn *conn, const struct caller *caller, const char *id,
                    struct snapshot **ret_snapshot, struct im_err *err) IM_MUST_CHECK;
+bool image_export_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                       struct image_export **ret_export, struct im_err *err) IM_MUST_CHECK;
 bool job_load(struct db_conn *conn, const struct caller *caller, const char *id,
               struct job **ret_job, struct im_err *err) IM_MUST_CHECK;
 bool access_key_load(struct db_conn *conn, const struct caller *caller, const char *id,
@@ -289,8 +291,8 @@ void snapshot_copy_write(struct wire_writer *writer, const char *key,
 struct snapshot *snapshot_copy_parse(const struct wire_value *value,
                                      struct im_err *err) IM_MUST_CHECK;
 
-/* Whether no image, instance, volume and snapshot is named after the layer `l`, a table or its
- * alias. */
+/* Whether no image, instance, volume, snapshot and export under way is named after the layer `l`, a
+ * table or its alias. */
 #define LAYER_UNNAMED(l)                                                                           \
     "NOT EXISTS (SELECT 1 FROM images u WHERE u.layer_id = " l ".layer_id"                         \
     " AND u.status <> 'ceased')"                                                                   \
@@ -299,7 +301,9 @@ struct snapshot *snapshot_copy_parse(const struct wire_value *value,
     " AND NOT EXISTS (SELECT 1 FROM volumes u WHERE u.layer_id = " l ".layer_id"                   \
     " AND u.status <> 'ceased')"                                                                   \
     " AND NOT EXISTS (SELECT 1 FROM snapshots u WHERE u.layer_id = " l ".layer_id"                 \
-    " AND u.status <> 'ceased')"
+    " AND u.status <> 'ceased')"                                                                   \
+    " AND NOT EXISTS (SELECT 1 FROM image_exports u WHERE u.layer_id = " l ".layer_id"             \
+    " AND u.status = 'pending')"
 
 /* --- fold-plan.c, fold.c: chains are shortened in the background ------------------------------ */
 
@@ -606,8 +610,8 @@ void upload_remove(const struct cloud *cloud, const char *image_id);
 /* Removes the files of images that are not pending. */
 bool uploads_sweep(const struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 
-extern const struct job_verb image_import_verb, image_capture_verb, image_clone_verb,
-    image_delete_verb, instance_run_verb, instance_start_verb, instance_stop_verb,
+extern const struct job_verb image_import_verb, image_export_verb, image_capture_verb,
+    image_clone_verb, image_delete_verb, instance_run_verb, instance_start_verb, instance_stop_verb,
     instance_restart_verb, instance_terminate_verb, instance_cease_verb, instance_resize_verb,
     instance_reset_verb, instance_clone_verb, keypair_attach_verb, keypair_detach_verb,
     password_reset_verb, volume_create_verb, volume_delete_verb, volume_attach_verb,
@@ -615,6 +619,13 @@ extern const struct job_verb image_import_verb, image_capture_verb, image_clone_
     snapshot_delete_verb, snapshot_apply_verb, snapshot_volume_verb, snapshot_instance_image_verb,
     snapshot_image_verb, snapshot_copy_verb, snapshot_restore_verb, copy_delete_verb,
     pool_scrub_verb;
+
+/* --- image-export.c --------------------------------------------------------------------------- */
+
+/* Exports whose time is over go, rows and files. */
+bool exports_expire(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+/* Removes files that no row knows. Before jobs start. */
+bool exports_sweep(const struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 
 /* --- recover.c -------------------------------------------------------------------------------- */
 

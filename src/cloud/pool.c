@@ -219,6 +219,27 @@ static bool add_lines(struct cloud *cloud, struct db_conn *conn, const struct ca
     return added;
 }
 
+/* They lie beside the pool, and share nothing. */
+static bool add_exports(struct cloud *cloud, const struct caller *caller,
+                        struct usage_report *report, size_t *capacity, struct im_err *err) {
+    IM_AUTO(query_done) struct query query = {0};
+    IM_AUTO(image_export_list_done) struct image_export_list list = {0};
+
+    if (!cloud_image_exports(cloud, caller, &query, &list, err))
+        return false;
+    for (size_t i = 0; i < list.count; i++) {
+        struct usage_line line = {.kind = image_export_type.name,
+                                  .virtual_bytes = list.items[i]->disk_bytes,
+                                  .own_bytes = list.items[i]->stored_bytes};
+
+        snprintf(line.id, sizeof(line.id), "%s", list.items[i]->export_id);
+        im_grow(&report->lines, report->count, capacity);
+        report->lines[report->count++] = line;
+        report->exports_bytes += line.own_bytes;
+    }
+    return true;
+}
+
 bool cloud_usage(struct cloud *cloud, const struct caller *caller, struct usage_report *ret_report,
                  struct im_err *err) {
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
@@ -230,7 +251,8 @@ bool cloud_usage(struct cloud *cloud, const struct caller *caller, struct usage_
         !add_lines(cloud, conn, caller, &image_type, &report, &capacity, err) ||
         !add_lines(cloud, conn, caller, &instance_type, &report, &capacity, err) ||
         !add_lines(cloud, conn, caller, &volume_type, &report, &capacity, err) ||
-        !add_lines(cloud, conn, caller, &snapshot_type, &report, &capacity, err)) {
+        !add_lines(cloud, conn, caller, &snapshot_type, &report, &capacity, err) ||
+        !add_exports(cloud, caller, &report, &capacity, err)) {
         usage_report_done(&report);
         return false;
     }

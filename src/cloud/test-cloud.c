@@ -581,6 +581,73 @@ static void upload(void) {
     rig_check_clean(&rig, "after an upload");
 }
 
+static void later(const char *sql) {
+    struct im_err err = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(rig.db, &err);
+    int64_t changed = 0;
+
+    check(db_exec(conn, &changed, &err, sql, "") && changed > 0, "its time passes");
+}
+
+static bool opens(const struct caller *caller, const char *export_id, struct im_err *err) {
+    struct export_file file = {.fd = -1};
+
+    if (!cloud_export_open(rig.cloud, caller, export_id, &file, err))
+        return false;
+    (void) close(file.fd);
+    return true;
+}
+
+/* Files of images: whose they are, how many, how long. */
+static void exports(void) {
+    char image[IM_ID_MAX], export_id[IM_ID_MAX], again[IM_ID_MAX], other[IM_ID_MAX];
+    IM_AUTO(usage_report_done) struct usage_report usage = {0};
+    char again_job[IM_JOB_ID_MAX];
+    JOB;
+
+    rig_subject(&rig, &rig.alice, ON_IMAGE, image);
+    check_err(cloud_image_export(rig.cloud, &rig.bob, image, NULL, export_id, job_id, &err),
+              IM_NOT_FOUND, "another's image is not exported");
+    check_err(cloud_image_export(rig.cloud, &rig.alice, image, "vhdx", export_id, job_id, &err),
+              IM_BAD_MESSAGE, "nor one in a format that is none of ours");
+    check_ok(cloud_image_export(rig.cloud, &rig.alice, image, NULL, export_id, job_id, &err),
+             "one's own is");
+    check(rig_done(&rig, job_id), "in a job");
+    check_ok(cloud_image_export(rig.cloud, &rig.alice, image, "qcow2", again, again_job, &err),
+             "asked again");
+    check(strcmp(export_id, again) == 0 && strcmp(job_id, again_job) == 0, "it is the same file");
+    check_ok(
+        cloud_image_export(rig.cloud, &rig.alice, RIG_SYSTEM_IMAGE, "vmdk", other, job_id, &err),
+        "so is a system image");
+    check(rig_done(&rig, job_id), "in a job");
+    check_ok(opens(&rig.alice, export_id, &err), "the file opens for its owner");
+    check_err(opens(&rig.bob, export_id, &err), IM_NOT_FOUND, "for nobody else");
+    check_ok(cloud_usage(rig.cloud, &rig.alice, &usage, &err), "usage is told");
+    check(usage.exports_bytes == 2 * 4096, "with both exports");
+
+    rig.cloud->config.export_max_bytes = 3 * 4096;
+    check_err(cloud_image_export(rig.cloud, &rig.alice, image, "raw", again, job_id, &err),
+              IM_NO_SPACE, "beyond the limit nothing is made");
+    rig.cloud->config.export_max_bytes = 0;
+    later("UPDATE image_exports SET expire_time = 1 WHERE format = 'vmdk'");
+    check_err(opens(&rig.alice, other, &err), IM_NOT_FOUND, "an expired one does not open");
+    rig_round(&rig);
+    for (int64_t end = im_mono_ms() + RIG_WAIT_MS; im_mono_ms() < end; im_sleep_ms(20))
+        if (rig_number(&rig, "SELECT COUNT(*) FROM image_exports") == 1)
+            break;
+    rig_check_clean(&rig, "after an export expired");
+    {
+        IM_AUTO(im_strings_done) struct im_strings ids = rig_ids(export_id);
+
+        check_err(cloud_image_exports_delete(rig.cloud, &rig.bob, &ids, &err), IM_NOT_FOUND,
+                  "another's export is not deleted");
+        check_ok(cloud_image_exports_delete(rig.cloud, &rig.alice, &ids, &err), "one's own is");
+    }
+    check(rig_number(&rig, "SELECT COUNT(*) FROM image_exports") == 0, "none is left");
+    rig_discard(&rig, image);
+    rig_check_clean(&rig, "after exports");
+}
+
 int main(void) {
     struct rig_options options = {0};
 
@@ -601,6 +668,7 @@ int main(void) {
     jobs_told();
     users_and_keys();
     upload();
+    exports();
     rig_close(&rig);
     return test_end();
 }

@@ -30,7 +30,14 @@ static void need(bool fine, const struct im_err *err) {
 static void write_worker(struct rig *rig) {
     IM_AUTO(free_auto) char *disk = im_printf("%s/disk.qcow2", rig->folder);
     IM_AUTO(free_auto)
-    char *script = im_printf("#!/bin/sh\nread request\ncat '%s' >&4\n"
+    char *script = im_printf("#!/bin/sh\nread request\n"
+                             "if [ $1 = export ]; then\n"
+                             "echo \"$request\" | grep -q '\"layers\":\"qcow2' || exit 1\n"
+                             "cat <&4 >&3\n"
+                             "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
+                             "echo '{\"result\":{\"size_bytes\":'$(stat -Lc %%s /dev/fd/3)',"
+                             "\"stored_bytes\":4096,\"disk_bytes\":9,\"digest\":\"sha256:00\"}}'\n"
+                             "exit\nfi\ncat '%s' >&4\n"
                              "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
                              "echo '{\"result\":{\"size_bytes\":%lld,\"digest\":\"sha256:00\","
                              "\"firmware\":\"bios\"}}'\n",
@@ -120,7 +127,9 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
                                   .data_image_min_gib = 20,
                                   .data_image_max_gib = 100,
                                   .import_max_bytes = 1ll << 40,
-                                  .import_max_ratio = 1000};
+                                  .import_max_ratio = 1000,
+                                  .export_keep_s = 3600,
+                                  .export_max_bytes = 1ll << 40};
     struct cloud *cloud;
 
     im_log_set_level(getenv("IMPRINT_DEBUG") ? IM_LOG_DEBUG : IM_LOG_ERROR);
@@ -285,6 +294,10 @@ struct image *rig_image_row(struct rig *rig, const char *id) {
     return row(rig, &image_type, id);
 }
 
+struct image_export *rig_export_row(struct rig *rig, const char *id) {
+    return row(rig, &image_export_type, id);
+}
+
 struct volume *rig_volume_row(struct rig *rig, const char *id) {
     return row(rig, &volume_type, id);
 }
@@ -395,6 +408,7 @@ static const struct {
     {"uploads whose image does not wait",
      "SELECT COUNT(*) FROM uploads WHERE image_id NOT IN"
      " (SELECT image_id FROM images WHERE status = 'pending')"},
+    {"exports that are being made", "SELECT COUNT(*) FROM image_exports WHERE status = 'pending'"},
     {"layers planned or given up", "SELECT COUNT(*) FROM layers WHERE state NOT IN"
                                    " ('head', 'frozen')"},
     {"instances without a head of their own",
@@ -545,6 +559,29 @@ static void compare_folder(struct rig *rig, const char *folder, const char *endi
         closedir(dir);
 }
 
+/* Files and rows of exports, each with the other. */
+static void compare_exports(struct rig *rig, struct im_str *text) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/exports", rig->folder);
+    IM_AUTO(im_strings_done) struct im_strings ids = {0};
+    DIR *dir = opendir(path);
+
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        IM_AUTO(image_export_free_auto) struct image_export *export = NULL;
+
+        if (entry->d_name[0] != '.' && (export = rig_export_row(rig, entry->d_name)) == NULL)
+            im_str_addf(text, "exports/%s stays; ", entry->d_name);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    rig_texts(rig, "SELECT export_id FROM image_exports WHERE status = 'available'", &ids);
+    for (size_t i = 0; i < ids.count; i++) {
+        IM_AUTO(free_auto) char *file = im_printf("%s/%s", path, ids.items[i]);
+
+        if (access(file, R_OK) < 0)
+            im_str_addf(text, "%s has no file; ", ids.items[i]);
+    }
+}
+
 char *rig_faults(struct rig *rig) {
     IM_AUTO(im_str_done) struct im_str text = {0};
     int64_t deadline = im_mono_ms() + RIG_WAIT_MS;
@@ -566,6 +603,7 @@ char *rig_faults(struct rig *rig) {
     compare_second(rig, &text);
     compare_machines(rig, &text);
     compare_disks(rig, &text);
+    compare_exports(rig, &text);
     compare_folder(rig, "seeds", ".iso", &text);
     compare_folder(rig, "console", ".log", &text);
     return im_str_take(&text);

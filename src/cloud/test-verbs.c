@@ -4,6 +4,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
 
 #define CALL(name)                                                                                 \
     static bool name(struct rig *rig, const struct caller *caller, const char *id,                 \
@@ -171,6 +174,15 @@ CALL(image_import) {
     if (!cloud_image_import(rig->cloud, caller, &args, image_id, ret_job_id, err))
         return false;
     im_strings_add(ret_made, image_id);
+    return true;
+}
+
+CALL(image_export) {
+    char export_id[IM_ID_MAX];
+
+    if (!cloud_image_export(rig->cloud, caller, id, "raw", export_id, ret_job_id, err))
+        return false;
+    im_strings_add(ret_made, export_id);
     return true;
 }
 
@@ -389,6 +401,15 @@ REACHED(image_ceased) {
     return rig_image_is(rig, id, IMAGE_CEASED);
 }
 
+REACHED(exported) {
+    IM_AUTO(image_export_free_auto) struct image_export *row = rig_export_row(rig, made);
+    IM_AUTO(free_auto) char *path = im_printf("%s/exports/%s", rig->folder, made);
+    struct stat st = {0};
+
+    return row != NULL && row->status == EXPORT_AVAILABLE && im_str_equal(row->image_id, id) &&
+           row->expire_time > im_now_s() && stat(path, &st) == 0 && st.st_size == row->size_bytes;
+}
+
 static bool volume_is(struct rig *rig, const char *id, enum volume_status status) {
     IM_AUTO(volume_free_auto) struct volume *volume = rig_volume_row(rig, id);
 
@@ -530,6 +551,7 @@ const struct rig_verb rig_verbs[] = {
     {"DeleteImages", ON_IMAGE, image_delete, image_deleted},
     {"DeleteImages at once", ON_IMAGE, image_cease, image_ceased},
     {"ImportImage", ON_NOTHING, image_import, image_made},
+    {"ExportImage", ON_IMAGE, image_export, exported},
     {"CreateVolumes", ON_NOTHING, volume_create, volume_made},
     {"AttachVolumes", ON_VOLUME, volume_attach, volume_attached},
     {"CloneInstances with a volume", ON_ATTACHED, clone_with_volume, cloned_with_volume},
@@ -664,6 +686,12 @@ static bool give_up(struct rig *rig, const char *id, char job_id[IM_JOB_ID_MAX],
     IM_AUTO(im_strings_done) struct im_strings made = {0};
     IM_AUTO(instance_free_auto) struct instance *instance = NULL;
 
+    if (im_starts_with(id, "exp-")) {
+        ONE(id);
+
+        job_id[0] = '\0';
+        return cloud_image_exports_delete(rig->cloud, &rig->admin, &ids, err);
+    }
     if (im_starts_with(id, "vol-"))
         return volume_delete_at_once(rig, &rig->admin, id, &made, job_id, err);
     if (im_starts_with(id, "ss-"))
@@ -680,7 +708,8 @@ void rig_discard(struct rig *rig, const char *id) {
     char job_id[IM_JOB_ID_MAX];
     struct im_err err = {0};
 
-    if (!im_str_empty(id) && strcmp(id, RIG_SYSTEM_IMAGE) != 0 && give_up(rig, id, job_id, &err))
+    if (!im_str_empty(id) && strcmp(id, RIG_SYSTEM_IMAGE) != 0 && give_up(rig, id, job_id, &err) &&
+        job_id[0] != '\0')
         (void) rig_done(rig, job_id);
 }
 
@@ -700,6 +729,7 @@ void rig_sweep(struct rig *rig) {
         "SELECT instance_id FROM instances WHERE status <> 'ceased'",
         "SELECT volume_id FROM volumes WHERE status NOT IN ('ceased', 'deleted')",
         "SELECT snapshot_id FROM snapshots WHERE status NOT IN ('ceased', 'deleted')",
+        "SELECT export_id FROM image_exports WHERE status = 'available'",
         "SELECT image_id FROM images WHERE status NOT IN ('ceased', 'deleted')"
         " AND owner <> 'system'",
     };

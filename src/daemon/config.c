@@ -131,6 +131,10 @@ static const struct config_key keys[] = {
          "of what comes in, and of the disk in it"),
     INT("import", "max_ratio", import_max_ratio, "1000", 1, 1000000, NULL,
         "how much larger compressed data may become"),
+    INT("export", "keep", export_keep_s, "86400", 60, 365 * DAY, "s",
+        "an export can be downloaded for so long"),
+    SIZE("export", "max_bytes", export_max_bytes, "100G", 0, 64 * TIB,
+         "of all exports together, which lie in state_dir; 0 = no limit"),
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
 

@@ -206,6 +206,8 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
         .import_proxy = config->import_proxy,
         .import_max_bytes = config->import_max_bytes,
         .import_max_ratio = config->import_max_ratio,
+        .export_keep_s = config->export_keep_s,
+        .export_max_bytes = config->export_max_bytes,
     };
     struct cloud *opened;
 

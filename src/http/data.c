@@ -22,9 +22,11 @@
 #define SILENCE_MS 10000 /* after which another request may take an upload over */
 
 bool exchange_authenticate(struct exchange *exchange, struct params *params, struct im_err *err) {
+    bool head = exchange->route == ROUTE_DOWNLOAD && strcmp(exchange->method, "HEAD") == 0;
     struct request request = {.http = exchange->http,
                               .cloud = exchange->http->cloud,
-                              .method = exchange->method,
+                              /* One URL to look at a file and to fetch it. */
+                              .method = head ? "GET" : exchange->method,
                               .path = exchange->path};
     size_t len = strlen(exchange->query);
     bool good = params_parse(&request.params, exchange->query, len, err) &&

@@ -2,6 +2,8 @@
 /* A cloud of a few things in memory. It checks nothing that http/ should have checked. */
 #include "fake-cloud.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -436,6 +438,55 @@ bool cloud_image_import(struct cloud *cloud, const struct caller *caller,
     fake.numbers[0] = args->force;
     strcpy(ret_image_id, "img-0a1b2c3d");
     return err->code == IM_OK;
+}
+
+bool cloud_image_export(struct cloud *cloud, const struct caller *caller, const char *image_id,
+                        const char *format, char ret_export_id[IM_ID_MAX],
+                        char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    (void) cloud, (void) caller;
+    if (!job("image_export", NULL, ret_job_id, err))
+        return false;
+    im_replace(&fake.texts[0], image_id);
+    im_replace(&fake.texts[1], format);
+    snprintf(ret_export_id, IM_ID_MAX, "exp-0a1b2c3d");
+    return true;
+}
+
+bool cloud_image_exports(struct cloud *cloud, const struct caller *caller, struct query *query,
+                         struct image_export_list *ret_list, struct im_err *err) {
+    (void) cloud, (void) caller;
+    *ret_list = (struct image_export_list){0};
+    fake.query = *query;
+    return verdict(err);
+}
+
+void image_export_list_done(struct image_export_list *list) { (void) list; }
+
+bool cloud_image_exports_delete(struct cloud *cloud, const struct caller *caller,
+                                const struct im_strings *ids, struct im_err *err) {
+    (void) cloud, (void) caller;
+    call("image_exports_delete", ids);
+    return verdict(err);
+}
+
+/* The file at fake.upload_path. */
+bool cloud_export_open(struct cloud *cloud, const struct caller *caller, const char *export_id,
+                       struct export_file *ret_file, struct im_err *err) {
+    struct stat st;
+
+    (void) cloud, (void) caller;
+    call("export_open", NULL);
+    if (!verdict(err))
+        return false;
+    if (strcmp(export_id, "exp-0a1b2c3d") != 0)
+        return im_fail(err, IM_NOT_FOUND, "export [%s] does not exist", export_id);
+    *ret_file = (struct export_file){.fd = open(fake.upload_path, O_RDONLY | O_CLOEXEC)};
+    if (ret_file->fd < 0 || fstat(ret_file->fd, &st) < 0)
+        return im_fail_sys(err, errno, "the file");
+    ret_file->size_bytes = (uint64_t) st.st_size;
+    snprintf(ret_file->digest, sizeof(ret_file->digest), "%064d", 7);
+    snprintf(ret_file->name, sizeof(ret_file->name), "img-0a1b2c3d.qcow2");
+    return true;
 }
 
 bool cloud_upload_begin(struct cloud *cloud, const struct caller *caller, const char *image_id,

@@ -126,6 +126,66 @@ static const struct http_param import_image_params[] = {
     {0},
 };
 
+static bool export_image(struct request *request, struct im_err *err) {
+    char export_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
+    const char *image_id = request_text(request, "image");
+
+    if (!cloud_image_export(request->cloud, &request->caller, image_id,
+                            request_text(request, "format"), export_id, job_id, err))
+        return false;
+    wire_text(&request->reply, "image_id", image_id);
+    wire_text(&request->reply, "export_id", export_id);
+    wire_text(&request->reply, "job_id", job_id);
+    return true;
+}
+
+static const struct http_param export_image_params[] = {
+    {"image", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, "the image"},
+    {"format", HTTP_WORD, 0, 0, 0, "qcow2 raw raw.zst vmdk", NULL,
+     "format of the file, qcow2 by default"},
+    {0},
+};
+
+static bool describe_exports(struct request *request, struct im_err *err) {
+    IM_AUTO(query_done) struct query query = {0};
+    IM_AUTO(image_export_list_done) struct image_export_list list = {0};
+
+    if (!request_query(request, &query, err) ||
+        !cloud_image_exports(request->cloud, &request->caller, &query, &list, err))
+        return false;
+    request_begin_set(request, list.total);
+    for (size_t i = 0; i < list.count; i++) {
+        wire_object_begin(&request->reply, NULL);
+        wire_fields(&request->reply, &image_export_type, list.items[i]);
+        wire_object_end(&request->reply);
+    }
+    wire_array_end(&request->reply);
+    return true;
+}
+
+static const struct http_param describe_exports_params[] = {
+    {"exports", HTTP_LIST, 0, 0, HTTP_ID_LIST_MAX, NULL, "export_id", "ids"},
+    {"images", HTTP_LIST, 0, 0, HTTP_ID_LIST_MAX, NULL, "image_id", "only those of these images"},
+    {"format", HTTP_LIST, 0, 0, 16, NULL, "format", "qcow2, raw, raw.zst or vmdk"},
+    {"status", HTTP_LIST, 0, 0, 16, NULL, "status", "pending or available"},
+    {0},
+};
+
+static bool delete_exports(struct request *request, struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings ids = {0};
+
+    request_list(request, "exports", &ids);
+    if (!cloud_image_exports_delete(request->cloud, &request->caller, &ids, err))
+        return false;
+    wire_strings(&request->reply, "exports", &ids);
+    return true;
+}
+
+static const struct http_param delete_exports_params[] = {
+    {"exports", HTTP_LIST, HTTP_REQUIRED, 0, HTTP_ID_LIST_MAX, NULL, NULL, "ids"},
+    {0},
+};
+
 static bool capture_instance(struct request *request, struct im_err *err) {
     char image_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
 
@@ -205,6 +265,12 @@ const struct http_action image_actions[] = {
      "lists images: one's own and those of the system; verbose=1 adds instance_ids"},
     {"ImportImage", import_image_params, 0, NULL, import_image,
      "ours: brings in a disk image from a URL, a path or an upload"},
+    {"ExportImage", export_image_params, 0, NULL, export_image,
+     "ours: makes a file of an image, to be downloaded from /data/exports/ID"},
+    {"DescribeImageExports", describe_exports_params, HTTP_CACHED, &image_export_type,
+     describe_exports, "ours: lists one's files of images"},
+    {"DeleteImageExports", delete_exports_params, 0, NULL, delete_exports,
+     "ours: gives files of images up before they expire"},
     {"CaptureInstance", capture_instance_params, 0, NULL, capture_instance,
      "makes an image of a stopped instance, in constant time"},
     {"CloneImages", clone_images_params, 0, NULL, clone_images,

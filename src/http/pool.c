@@ -31,6 +31,7 @@ static bool describe_usage(struct request *request, struct im_err *err) {
     wire_int(writer, "pool_total_bytes", report.pool_total_bytes);
     wire_int(writer, "pool_free_bytes", report.pool_free_bytes);
     wire_int(writer, "pool_used_bytes", report.pool_used_bytes);
+    wire_int(writer, "exports_bytes", report.exports_bytes);
     wire_int(writer, "total_count", (int64_t) report.count);
     wire_array_begin(writer, "usage_set");
     for (size_t i = 0; i < report.count; i++) {

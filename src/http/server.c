@@ -178,6 +178,8 @@ static enum route route_of(const struct exchange *exchange) {
                    : ROUTE_PAGE;
     if (im_starts_with(path, "/data/images/"))
         return ROUTE_DATA;
+    if (im_starts_with(path, "/data/exports/"))
+        return ROUTE_DOWNLOAD;
     if (im_starts_with(path, "/instances/"))
         return ROUTE_CONSOLE;
     return ROUTE_PAGE;
@@ -224,6 +226,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         return serve_api(exchange, bytes, len);
     case ROUTE_DATA:
         return data_serve(exchange, bytes, len);
+    case ROUTE_DOWNLOAD:
+        return download_serve(exchange, len);
     case ROUTE_CONSOLE:
         return console_serve(exchange, len);
     case ROUTE_PAGE:

@@ -416,6 +416,88 @@ static void test_upload(void) {
           "the file has what was sent");
 }
 
+/* --- Downloads ----------------------------------------------------------------------------------
+ */
+
+#define TAG "\"0000000000000000000000000000000000000000000000000000000000000007\""
+
+/* `headers` are whole lines. */
+static const char *fetch(const char *method, const char *id, const char *headers) {
+    IM_AUTO(free_auto) char *path = im_printf("/data/exports/%s", id);
+    IM_AUTO(free_auto) char *query = test_signed("GET", path, "", NULL, 0);
+    IM_AUTO(free_auto)
+    char *request = im_printf("%s %s?%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%s\r\n", method,
+                              path, query, headers);
+
+    return talk(request, strlen(request));
+}
+
+static bool got(const char *status, const char *body) {
+    const char *end = strstr(answer, "\r\n\r\n");
+
+    return strstr(answer, status) != NULL && end != NULL && strcmp(end + 4, body) == 0;
+}
+
+static void test_download(void) {
+    static const struct {
+        const char *headers, *status, *body, *range;
+    } rows[] = {
+        {"", "HTTP/1.1 200", "abcdefghij", NULL},
+        {"Range: bytes=0-\r\n", "HTTP/1.1 206", "abcdefghij", "Content-Range: bytes 0-9/10"},
+        {"Range: bytes=4-\r\n", "HTTP/1.1 206", "efghij", "Content-Range: bytes 4-9/10"},
+        {"Range: bytes=4-5\r\n", "HTTP/1.1 206", "ef", "Content-Range: bytes 4-5/10"},
+        {"Range: bytes=4-99\r\n", "HTTP/1.1 206", "efghij", "Content-Range: bytes 4-9/10"},
+        {"Range: bytes=-3\r\n", "HTTP/1.1 206", "hij", "Content-Range: bytes 7-9/10"},
+        {"Range: bytes=-99\r\n", "HTTP/1.1 206", "abcdefghij", "Content-Range: bytes 0-9/10"},
+        {"Range: bytes=10-\r\n", "HTTP/1.1 416", "", "Content-Range: bytes */10"},
+        {"Range: bytes=-0\r\n", "HTTP/1.1 416", "", "Content-Range: bytes */10"},
+        {"Range: bytes=5-4\r\n", "HTTP/1.1 200", "abcdefghij", NULL},
+        {"Range: bytes=1-2,4-5\r\n", "HTTP/1.1 200", "abcdefghij", NULL},
+        {"Range: bytes=x-\r\n", "HTTP/1.1 200", "abcdefghij", NULL},
+        {"Range: bytes=99999999999999999999-\r\n", "HTTP/1.1 200", "abcdefghij", NULL},
+        {"Range: bytes=+1-2\r\n", "HTTP/1.1 200", "abcdefghij", NULL},
+        {"Range: lines=1-2\r\n", "HTTP/1.1 200", "abcdefghij", NULL},
+        {"Range: bytes=4-\r\nIf-Range: " TAG "\r\n", "HTTP/1.1 206", "efghij",
+         "Content-Range: bytes 4-9/10"},
+        {"Range: bytes=4-\r\nIf-Range: \"other\"\r\n", "HTTP/1.1 200", "abcdefghij", NULL},
+        {"If-None-Match: " TAG "\r\n", "HTTP/1.1 304", "", NULL},
+        {"If-None-Match: \"other\"\r\n", "HTTP/1.1 200", "abcdefghij", NULL},
+    };
+    struct im_err failure = {0};
+
+    snprintf(fake.upload_path, sizeof(fake.upload_path), "%s/export", test_folder());
+    check(im_write_file(fake.upload_path, "abcdefghij", 10, 0600, &failure), "a file to fetch");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        fetch("GET", "exp-0a1b2c3d", rows[i].headers);
+        check(got(rows[i].status, rows[i].body) && strstr(answer, "ETag: " TAG) &&
+                  (rows[i].range == NULL ? strstr(answer, "Content-Range") == NULL
+                                         : strstr(answer, rows[i].range) != NULL),
+              "row %zu of ranges (%.*s)", i, (int) strcspn(answer, "\r"), answer);
+    }
+    fetch("HEAD", "exp-0a1b2c3d", "");
+    check(got("HTTP/1.1 200", "") && strstr(answer, "Content-Length: 10") &&
+              strstr(answer, "Accept-Ranges: bytes") &&
+              strstr(answer, "Repr-Digest: sha-256=:AAAA") &&
+              strstr(answer, "filename=\"img-0a1b2c3d.qcow2\""),
+          "HEAD under GET's signature tells length, digest and name");
+    fetch("GET", "exp-none", "");
+    check(strstr(answer, "HTTP/1.1 404") && test_ret_code(answer) == 2100, "an unknown one is 404");
+    fetch("GET", "a/../../b", "");
+    check(strstr(answer, "HTTP/1.1 404") != NULL, "so is what is no id");
+    fetch("PUT", "exp-0a1b2c3d", "Content-Length: 0\r\n");
+    check(strstr(answer, "HTTP/1.1 405") != NULL, "nothing is put there");
+    get("GET", "/data/exports/exp-0a1b2c3d", "x=1", "");
+    check(strstr(answer, "HTTP/1.1 200") != NULL, "other parameters are signed, too");
+    {
+        static const char bare[] = "GET /data/exports/exp-0a1b2c3d HTTP/1.1\r\nHost: x\r\n"
+                                   "Connection: close\r\n\r\n";
+
+        talk(bare, strlen(bare));
+        check(strstr(answer, "HTTP/1.1 400") && strstr(answer, "abcdefghij") == NULL,
+              "without a signature there is nothing");
+    }
+}
+
 static void test_bad_uploads(void) {
     static const char *const ranges[] = {
         "x",   "0-3",  "3-0/10", "0-10/10",  "-1-3/10", "0-3/0",
@@ -671,6 +753,7 @@ int main(void) {
     test_pages();
     test_upload();
     test_bad_uploads();
+    test_download();
     test_racing_uploads();
     test_frames();
     test_console();

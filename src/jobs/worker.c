@@ -21,7 +21,7 @@
 #include "wire/wire.h"
 
 enum {
-    FDS_MAX = 40,
+    FDS_MAX = 256,
     LINE_MAX_BYTES = 1 << 20,
     LOG_LINE_MAX = 1000,
     SILENCE_MS = 60000,

@@ -9,6 +9,7 @@ static const char *const image_status_words[] = {IMAGE_STATUS_TABLE(X) NULL};
 static const char *const instance_status_words[] = {INSTANCE_STATUS_TABLE(X) NULL};
 static const char *const volume_status_words[] = {VOLUME_STATUS_TABLE(X) NULL};
 static const char *const snapshot_status_words[] = {SNAPSHOT_STATUS_TABLE(X) NULL};
+static const char *const export_status_words[] = {EXPORT_STATUS_TABLE(X) NULL};
 static const char *const job_status_words[] = {JOB_STATUS_TABLE(X) NULL};
 static const char *const transition_words[] = {TRANSITION_TABLE(X) NULL};
 static const char *const layer_state_words[] = {LAYER_STATE_TABLE(X) NULL};
@@ -122,6 +123,23 @@ static const struct field image_fields[] = {
     TIME(image, status_time),
 };
 TYPE(image, "image", "images", "image_id", "image_name");
+
+static const struct field image_export_fields[] = {
+    TEXT(image_export, export_id, 0),
+    TEXT(image_export, image_id, 0),
+    TEXT(image_export, format, 0),
+    ENUM(image_export, status, 0, export_status_words),
+    INT(image_export, size_bytes, 0),
+    INT(image_export, disk_bytes, 0),
+    INT(image_export, stored_bytes, 0),
+    TEXT(image_export, digest, 0),
+    TEXT(image_export, owner, 0),
+    TEXT(image_export, job_id, 0),
+    TIME(image_export, create_time),
+    TIME(image_export, expire_time),
+    TEXT(image_export, layer_id, FIELD_PRIVATE),
+};
+TYPE(image_export, "image_export", "image_exports", "export_id", NULL);
 
 static const struct field instance_fields[] = {
     TEXT(instance, instance_id, 0),
@@ -324,6 +342,8 @@ const struct verb_rule image_rules[] = {
      "can not be used for a clone"},
     {"CloneImages", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED), TRANSITION_NONE,
      "can not be cloned"},
+    {"ExportImage", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED), TRANSITION_NONE,
+     "can not be exported"},
     {"DeleteImages", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED) | ON(IMAGE_SUSPENDED),
      TRANSITION_DELETING, "can not be deleted"},
     {"RecoverResources", ON(IMAGE_DELETED), TRANSITION_RECOVERING, "can not be recovered"},

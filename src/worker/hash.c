@@ -19,7 +19,7 @@
 #define QUEUE (BUFFERS + 2u) /* entries that wait */
 #define PIECE (256u << 10)
 
-enum kind { KIND_BUFFER, KIND_FILE, KIND_END };
+enum kind { KIND_BUFFER, KIND_ZEROS, KIND_FILE, KIND_END };
 struct entry {
     enum kind kind;
     int fd;
@@ -106,6 +106,15 @@ static bool add_file(struct hash *hash, const struct entry *file) {
     return fine;
 }
 
+static void add_hole(struct hash *hash, uint64_t len) {
+    while (len > 0 && !atomic_load(&hash->stopped)) {
+        size_t now = len < PIECE ? (size_t) len : PIECE;
+
+        (void) EVP_DigestUpdate(hash->context, zeros, now);
+        len -= now;
+    }
+}
+
 static struct entry next_entry(struct hash *hash) {
     struct entry entry;
 
@@ -136,6 +145,8 @@ static void *work(void *arg) {
 
         if (entry.kind == KIND_BUFFER)
             (void) EVP_DigestUpdate(hash->context, entry.bytes, (size_t) entry.len);
+        else if (entry.kind == KIND_ZEROS)
+            add_hole(hash, entry.len);
         else if (entry.kind == KIND_FILE && fine)
             fine = add_file(hash, &entry);
         drop_entry(hash, entry.kind);
@@ -210,6 +221,10 @@ void hash_push(struct hash *hash, size_t len) {
                               .bytes = hash->buffers + (size_t) hash->next * HASH_BUFFER_BYTES,
                               .len = len});
     hash->next = (hash->next + 1) % BUFFERS;
+}
+
+void hash_push_zeros(struct hash *hash, uint64_t len) {
+    push(hash, (struct entry){.kind = KIND_ZEROS, .len = len});
 }
 
 void hash_push_file(struct hash *hash, int fd, uint64_t len, uint64_t scale) {

@@ -16,6 +16,19 @@
 
 #define CPU_S 86400
 
+bool fasten_belts(const struct sandbox_policy *policy, struct im_err *err) {
+    struct sandbox_report report;
+    char text[1024];
+
+    if (!sandbox_enter(policy, &report, err))
+        return false;
+    (void) sandbox_report_text(&report, text, sizeof(text));
+    im_debug("worker", "sandbox: %s", text);
+    if (sandbox_report_weak(&report))
+        report_log("the sandbox is weak on this host: %s", text);
+    return true;
+}
+
 bool enter_sandbox(const struct request *request, struct im_err *err) {
     struct sandbox_policy policy = {.user = request->user,
                                     /* the image's tables take 8 bytes for each cluster */
@@ -23,16 +36,8 @@ bool enter_sandbox(const struct request *request, struct im_err *err) {
                                     .cpu_s = CPU_S,
                                     .file_bytes = request->max_bytes + request->max_bytes / 512 +
                                                   (64ull << 20)};
-    struct sandbox_report report;
-    char text[1024];
 
-    if (!sandbox_enter(&policy, &report, err))
-        return false;
-    (void) sandbox_report_text(&report, text, sizeof(text));
-    im_debug("worker", "sandbox: %s", text);
-    if (sandbox_report_weak(&report))
-        report_log("the sandbox is weak on this host: %s", text);
-    return true;
+    return fasten_belts(&policy, err);
 }
 
 static bool is_open(int fd, const char *what, struct im_err *err) {

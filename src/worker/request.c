@@ -64,6 +64,7 @@ bool request_parse(const char *text, size_t len, struct request *request, struct
     request->user = take_text(root, "user");
     request->scratch_dir = take_text(root, "scratch_dir");
     request->backing = take_text(root, "backing");
+    request->layers = take_text(root, "layers");
     request->allow_private = wire_get_int(root, "allow_private", 0) != 0;
     request->force = wire_get_int(root, "force", 0) != 0;
     return take_source(root, request, err) &&
@@ -80,5 +81,6 @@ void request_done(struct request *request) {
     free(request->user);
     free(request->scratch_dir);
     free(request->backing);
+    free(request->layers);
     *request = (struct request){0};
 }

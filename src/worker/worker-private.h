@@ -17,7 +17,7 @@
 
 struct request {
     bool from_url, allow_private, force;
-    char *url, *proxy, *format, *user, *scratch_dir, *backing;
+    char *url, *proxy, *format, *user, *scratch_dir, *backing, *layers;
     char digest[65]; /* hexadecimal, lower case; "" = none */
     uint64_t max_bytes, max_ratio, rate;
 };
@@ -47,6 +47,8 @@ IM_DEFINE_AUTO(struct hash *, hash_free)
 uint8_t *hash_claim(struct hash *hash);
 /* The first `len` bytes of the claimed buffer come next in the stream. */
 void hash_push(struct hash *hash, size_t len);
+/* So many zeros come next in the stream. */
+void hash_push_zeros(struct hash *hash, uint64_t len);
 /* The thread looks at the whole file by itself. It shows how far it is in bytes of `scale`. */
 void hash_push_file(struct hash *hash, int fd, uint64_t len, uint64_t scale);
 uint64_t hash_shown(struct hash *hash); /* UINT64_MAX if there is no file */
@@ -98,14 +100,48 @@ struct copy_result {
 bool copy_image(const struct request *request, int in, int out, int scratch,
                 struct copy_result *result, struct im_err *err);
 
+/* --- export: a chain of layers becomes one file ----------------------------------------------- */
+
+struct qcow2_chain;
+/* What goes out, as far as it is written. Formats that are written from the first byte to the last
+ * append; their digest is made beside it. */
+struct outlet {
+    int fd;
+    uint64_t size;     /* of the disk */
+    unsigned threads;  /* that compress */
+    uint64_t written;  /* bytes of the file so far, where it is appended to */
+    uint64_t data;     /* bytes of the disk that are not zeros, in whole clusters */
+    struct hash *hash; /* of the file */
+    uint8_t *buffer;   /* claimed from it */
+    size_t filled;
+};
+bool outlet_append(struct outlet *outlet, const void *bytes, size_t len, struct im_err *err);
+bool outlet_flush(struct outlet *outlet, struct im_err *err);
+
+/* The disk comes in windows of at most EXPORT_WINDOW bytes, in order, gaps are zeros; a window
+ * begins at a multiple of 64 KiB and ends at one, or at the end of the disk. */
+#define EXPORT_WINDOW (1u << 20)
+struct export_format {
+    const char *name;
+    bool (*begin)(struct outlet *outlet, void **ret_state, struct im_err *err);
+    bool (*window)(struct outlet *outlet, void *state, uint64_t offset, const uint8_t *bytes,
+                   size_t len, struct im_err *err);
+    bool (*end)(struct outlet *outlet, void *state, struct im_err *err);
+    void (*free)(void *state); /* NULL is fine */
+};
+extern const struct export_format export_raw, export_qcow2, export_zstd, export_vmdk;
+
 /* --- verbs ------------------------------------------------------------------------------------ */
 
 /* Fetches into descriptor 3 in a child of its own: the process that parses has no network. */
 bool fetch_in_child(const struct request *request, struct im_err *err);
-/* Fastens the belts for parsing and tells when they are few. */
+/* Fastens the belts and tells when they are few. */
+bool fasten_belts(const struct sandbox_policy *policy, struct im_err *err);
+/* The same with what parsing takes. */
 bool enter_sandbox(const struct request *request, struct im_err *err);
 bool verb_import(const struct request *request, struct im_err *err);
 bool verb_fold(const struct request *request, struct im_err *err);
 bool verb_probe(const struct request *request, struct im_err *err);
+bool verb_export(const struct request *request, struct im_err *err);
 
 #endif

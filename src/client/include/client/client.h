@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Speaks the HTTP API of imprintd: signed calls, uploads, the serial console, waiting for jobs.
+/* Speaks the HTTP API of imprintd: signed calls, uploads, downloads, the serial console, waiting
+ * for jobs.
  *
  * A client belongs to one thread. Texts that go in are borrowed for the call. What the server
  * refuses comes back as im_err with the server's message word for word; what kind of trouble it
@@ -76,6 +77,21 @@ typedef bool (*client_progress)(void *context, uint64_t done_bytes, uint64_t tot
  * ret_job_id (owned) is the import job that the server makes when all bytes are there. */
 bool client_upload(struct client *client, const char *image_id, int fd, client_progress progress,
                    void *context, char **ret_job_id, struct im_err *err) IM_MUST_CHECK;
+
+/* What DescribeImageExports tells of a file. Borrowed texts. */
+struct client_export {
+    const char *export_id;
+    const char *digest; /* SHA-256, hexadecimal, without "sha256:" */
+    uint64_t size_bytes;
+};
+/* GET /data/exports/{id} into the file behind `fd`, which goes on where it ends and, after a broken
+ * connection, from where it was; zeros become holes. In the end the digest of all of it is
+ * compared. A file that held something else before is begun anew; IM_BAD_IMAGE, and an empty file,
+ * when the digest is wrong all the same. */
+bool client_download(struct client *client, const struct client_export *file, int fd,
+                     client_progress progress, void *context, struct im_err *err) IM_MUST_CHECK;
+/* A URL under which any program gets the file for so long, at most a day. Owned. */
+char *client_export_url(struct client *client, const char *export_id, int64_t valid_s);
 
 /* How a job stands. Texts are valid during the callback only. Called ten times a second, also when
  * nothing is new. */

@@ -34,7 +34,7 @@ struct cloud_config {
     struct crypto_key *key;
 
     const char *zone_id;               /* "local1a" */
-    const char *state_dir;             /* absolute: uploads/, seeds/ are made in it */
+    const char *state_dir;             /* absolute: uploads/, exports/, seeds/ are made in it */
     const char *worker_program;        /* path of imprint-worker */
     const char *worker_user;           /* user the workers change to when started by root */
     const char *instance_name;         /* name of this imprintd among replicas */
@@ -66,6 +66,8 @@ struct cloud_config {
     const char *import_proxy;      /* for URLs; "" = none */
     int64_t import_max_bytes;      /* virtual size and received bytes */
     int64_t import_max_ratio;      /* decompressed : compressed */
+    int64_t export_keep_s;         /* how long an export can be downloaded */
+    int64_t export_max_bytes;      /* of all exports together; 0 = no limit */
 };
 
 /* Does the record know layers of this pool? Then an empty folder is none of it: for the daemon,
@@ -114,6 +116,15 @@ bool cloud_access_keys_delete(struct cloud *cloud, const struct caller *caller,
 /* --- Lists. `query` holds the conditions of the request; the cloud adds who may see what, and
  * leaves out ceased resources unless they are asked for by id or status. Results are freed with the
  * _done call. ---------------------------------------- */
+
+struct image_export_list {
+    struct image_export **items;
+    size_t count;
+    int64_t total;
+};
+bool cloud_image_exports(struct cloud *cloud, const struct caller *caller, struct query *query,
+                         struct image_export_list *ret_list, struct im_err *err) IM_MUST_CHECK;
+void image_export_list_done(struct image_export_list *list);
 
 struct image_list {
     struct image **items;
@@ -212,6 +223,25 @@ bool cloud_upload_begin(struct cloud *cloud, const struct caller *caller, const 
 bool cloud_upload_finish(struct cloud *cloud, const struct caller *caller, const char *image_id,
                          uint64_t total_bytes, char ret_job_id[IM_JOB_ID_MAX],
                          struct im_err *err) IM_MUST_CHECK;
+
+/* Makes a file of what the image holds, "qcow2" (NULL is that), "raw", "raw.zst" or "vmdk": a job.
+ * An export that the caller has already, or that is being made, is told again, with its job, which
+ * may be over, and stays for another full time. */
+bool cloud_image_export(struct cloud *cloud, const struct caller *caller, const char *image_id,
+                        const char *format, char ret_export_id[IM_ID_MAX],
+                        char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+/* The file, to be read: its content never changes. */
+struct export_file {
+    int fd; /* the caller's */
+    uint64_t size_bytes;
+    char digest[65];           /* SHA-256, hexadecimal */
+    char name[IM_ID_MAX + 16]; /* to save it under */
+};
+bool cloud_export_open(struct cloud *cloud, const struct caller *caller, const char *export_id,
+                       struct export_file *ret_file, struct im_err *err) IM_MUST_CHECK;
+/* Those that are ready; at once. */
+bool cloud_image_exports_delete(struct cloud *cloud, const struct caller *caller,
+                                const struct im_strings *ids, struct im_err *err) IM_MUST_CHECK;
 
 bool cloud_image_capture(struct cloud *cloud, const struct caller *caller, const char *instance_id,
                          const char *image_name, char ret_image_id[IM_ID_MAX],
@@ -537,13 +567,14 @@ bool cloud_pool_scrub(struct cloud *cloud, const struct caller *caller, int64_t 
  * reads from shared layers. */
 struct usage_line {
     char id[IM_ID_MAX];
-    const char *kind; /* "image", "instance", "volume", "snapshot", "pool" */
+    const char *kind; /* "image", "instance", "volume", "snapshot", "pool", "image_export" */
     int64_t virtual_bytes, own_bytes, shared_bytes;
 };
 struct usage_report {
     struct usage_line *lines;
     size_t count;
     int64_t pool_total_bytes, pool_free_bytes, pool_used_bytes;
+    int64_t exports_bytes; /* of the lines that are exports; not in the pool */
 };
 bool cloud_usage(struct cloud *cloud, const struct caller *caller, struct usage_report *ret_report,
                  struct im_err *err) IM_MUST_CHECK;

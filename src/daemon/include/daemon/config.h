@@ -30,6 +30,7 @@ struct config {
     int64_t volume_step_gib, detach_timeout_s, data_image_min_gib, data_image_max_gib;
     char *import_paths, *import_proxy;
     int64_t import_private_addresses, import_max_bytes, import_max_ratio;
+    int64_t export_keep_s, export_max_bytes;
 };
 
 enum config_type {

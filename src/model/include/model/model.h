@@ -48,6 +48,9 @@
     X(SUCCESSFUL, "successful")                                                                    \
     X(FAILED, "failed")                                                                            \
     X(PARTLY, "done with failure")
+#define EXPORT_STATUS_TABLE(X)                                                                     \
+    X(PENDING, "pending")                                                                          \
+    X(AVAILABLE, "available")
 /* What a resource is on its way to; clients treat a non-empty one as "wait". Terraform aborts on
  * words it does not know, so no new ones are invented here. */
 #define TRANSITION_TABLE(X)                                                                        \
@@ -97,6 +100,9 @@ enum volume_status { VOLUME_STATUS_TABLE(X) VOLUME_STATUSES };
 #undef X
 #define X(name, word) SNAPSHOT_##name,
 enum snapshot_status { SNAPSHOT_STATUS_TABLE(X) SNAPSHOT_STATUSES };
+#undef X
+#define X(name, word) EXPORT_##name,
+enum export_status { EXPORT_STATUS_TABLE(X) EXPORT_STATUSES };
 #undef X
 #define X(name, word) JOB_##name,
 enum job_status { JOB_STATUS_TABLE(X) JOB_STATUSES };
@@ -193,6 +199,21 @@ struct image {
     int64_t create_time, status_time;
 };
 extern const struct object_type image_type;
+
+/* Ours: a file made of an image for a user to download. The row goes with the file. */
+struct image_export {
+    char *export_id, *image_id;
+    char *format; /* "raw", "qcow2", "raw.zst" or "vmdk" */
+    enum export_status status;
+    int64_t size_bytes;   /* of the file; 0 while it is being made */
+    int64_t disk_bytes;   /* virtual size of the disk in it */
+    int64_t stored_bytes; /* what the file takes; while it is being made, what it may take */
+    char *digest;         /* "sha256:…" of the file */
+    char *owner, *job_id;
+    int64_t create_time, expire_time; /* when the file goes; 0 while it is being made */
+    char *layer_id;                   /* private */
+};
+extern const struct object_type image_export_type;
 
 struct instance {
     char *instance_id, *instance_name, *description;
@@ -321,6 +342,7 @@ MODEL_DEFINE_FREE(user)
 MODEL_DEFINE_FREE(access_key)
 MODEL_DEFINE_FREE(layer)
 MODEL_DEFINE_FREE(image)
+MODEL_DEFINE_FREE(image_export)
 MODEL_DEFINE_FREE(instance)
 MODEL_DEFINE_FREE(volume)
 MODEL_DEFINE_FREE(snapshot)

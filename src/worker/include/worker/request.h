@@ -6,6 +6,8 @@
  *     imprint-worker probe     descriptor 3: what came in
  *     imprint-worker fold      descriptor 3: an empty file, read-write; 4, 5 …: layers, read-only,
  *                              the uppermost first
+ *     imprint-worker export    descriptor 3: an empty file, read-write; 4, 5, …: the layers of a
+ *                              disk, read-only, the one that was written last first
  *
  * One JSON object on stdin, which may hold secrets (addresses with passwords), so they are in
  * neither argv nor environment. Every field may be left out; booleans may also be 0 and 1.
@@ -25,6 +27,8 @@
  *       "user": "",                who to become when started by root; "" or unknown = nobody
  *       "backing": "",             fold: the file that the lowest layer stands on; "" = none
  *       "rate": 0,                 fold: bytes of data a second, at most; 0 = 4 GiB
+ *       "layers": "qcow2 raw",     export: the formats of the descriptors from 4 on; then "format"
+ * is raw, qcow2, raw.zst or vmdk (streamOptimized), and max_bytes that of the file
  *       "scratch_dir": ""          a folder for an unnamed temporary file, needed only for
  * compressed files with something else than raw inside
  *     }
@@ -49,6 +53,10 @@
  * result
  * {"copied_bytes"}.
  *
+ * export answers {"size_bytes","stored_bytes","disk_bytes","data_bytes","digest"}: length of the
+ * durable file and what it takes on its file system, size of the disk and what of it is not zeros,
+ * and the file's digest. Layers name no backing files that would be looked at.
+ *
  * SIGTERM ends it at once: it makes no names in the file system, so nothing is left behind but what
  * the caller opened. A warning about a weak sandbox comes as a log message. */
 #ifndef WORKER_REQUEST_H
@@ -56,5 +64,6 @@
 
 enum { WORKER_FD_SOURCE = 3, WORKER_FD_IMAGE = 4 };
 enum { WORKER_FD_FOLDED = 3, WORKER_FD_LAYERS = 4, WORKER_LAYERS_MAX = 32 };
+enum { WORKER_FD_EXPORT = 3 };
 
 #endif
