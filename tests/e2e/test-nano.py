@@ -12,6 +12,8 @@ from world import GUESTS, Failed, Terminal, World, check, main, wait_for
 GIB = 1 << 30
 # Never looks at its power button: cli; hlt; jmp to the hlt.
 DEAF = b"\xfa\xf4\xeb\xfd"
+# Works as hard as it can: cli; jmp to itself.
+BUSY = b"\xfa\xeb\xfe"
 
 world = World(limits_stop_timeout=120)
 images = {}
@@ -142,6 +144,41 @@ def copies():
     check(world.pool_clean(), "the pool is clean after that, too", lambda: world.imprint("pool", "check"))
 
 
+def counts():
+    def series(instance, meter):
+        return [(row["time"], row["value"]) for row in world.json("instance", "monitor", instance, "-m", meter, "--since", "1h")]
+
+    def most(instance, meter):
+        return max([value for _, value in series(instance, meter)], default=0)
+
+    images["busy"] = world.do("image", "import", disk("busy.raw", BUSY), "--server-path", "--name", "busy")
+    world.kill(signal.SIGTERM)
+    world.configure(limits_stop_timeout=120, limits_monitor=1)
+    world.start()
+    idle, busy = run(images["deaf"]), run(images["busy"])
+    check(wait_for(lambda: most(busy, "cpu"), pause=0.5), "a guest that works is seen to",
+          lambda: world.imprint("instance", "monitor", busy))
+    check(wait_for(lambda: series(idle, "cpu"), pause=0.5) and most(idle, "cpu") < most(busy, "cpu"), "one that sleeps works less",
+          lambda: "%s %s" % (series(idle, "cpu"), series(busy, "cpu")))
+    check(0 < most(busy, "memory") <= 1000, "part of its memory is in use", series(busy, "memory"))
+    check(world.imprint("instance", "monitor", busy, "-m", "colour").status == 1, "what is no meter is refused")
+    world.do("instance", "stop", busy, "--force")
+    world.kill(signal.SIGTERM)
+    world.start()
+    before = series(busy, "cpu")
+    check(before and max(value for _, value in before) > 0, "what a machine used outlives a clean end",
+          before)
+    for _ in range(2):
+        world.kill(signal.SIGKILL)
+        world.start()
+    check(series(busy, "cpu") == before, "after kill -9, too", lambda: "%s %s" % (before, series(busy, "cpu")))
+    shown = world.imprint("instance", "monitor", busy)
+    check(shown.status == 0 and re.search(r"^cpu +\d+\.\d % .*[▁▂▃▄▅▆▇█]", shown.out, re.M) and
+          re.search(r"^disk-os written ", shown.out, re.M), "and drawn", shown)
+    world.do("instance", "terminate", idle, busy, "--now")
+    check(series(busy, "cpu") == [], "what has ceased used nothing")
+
+
 def stops():
     deaf = run(images["deaf"])
     pid = world.machine(deaf)
@@ -224,4 +261,4 @@ def leaves():
 
 
 world.start()
-main(imports, lives, copies, stops, outlives, leaves)
+main(imports, lives, copies, counts, stops, outlives, leaves)

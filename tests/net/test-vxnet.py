@@ -62,7 +62,7 @@ must("mount -t tmpfs -o mode=0755 none /run && mkdir /run/cgroup && mount --rbin
      "ip link add outside type veth peer name eth0 netns world && ip addr add 192.0.2.1/24 dev outside && "
      "ip link set outside up && ip -n world addr add 192.0.2.2/24 dev eth0 && ip -n world link set eth0 up")
 # Five addresses for machines are few enough to be used up.
-SETTINGS = {"net_subnet": "10.180.0.0/29", "http_address": "0.0.0.0"}
+SETTINGS = {"net_subnet": "10.180.0.0/29", "http_address": "0.0.0.0", "limits_monitor": 1}
 world = World(net_mode="auto", **SETTINGS)
 web = subprocess.Popen(["ip", "netns", "exec", "world", "busybox", "nc", "-ll", "-p", "80", "-e", "echo", "hello"])
 images, ids, ips = [], [], []
@@ -146,6 +146,24 @@ def talks():
           "instance ssh goes straight to the address", answer)
 
 
+def counts():
+    """What went through a card is in its series, in and out as the guest sees it, and what its system holds of its memory."""
+    if len(ips) < 2:
+        raise Failed("there are no two machines")
+    says(ips[0], "for i in 1 2 3 4 5 6 7 8 9 10; do ping -c 1 -W 5 -s 1400 %s; done" % ips[1], r"1 packets received")
+    card = "if-" + world.one("instance", ids[0])["vxnets"][0]["nic_id"]
+
+    def most():
+        found = {}
+        for row in world.json("instance", "monitor", ids[0], "--since", "1h"):
+            found[row["meter"]] = max(row["value"], found.get(row["meter"], 0))
+        return found
+    check(wait_for(lambda: min(most().get(card + way, 0) for way in (" in", " out")) > 0, pause=0.5),
+          "its card's bytes are counted, both ways", most)
+    found = most()
+    check(found.get("cpu", 0) > 0 and 0 < found.get("memory", 0) <= 1000, "and its CPU and memory", found)
+
+
 def survives():
     if len(ips) < 2:
         raise Failed("there are no two machines")
@@ -206,7 +224,7 @@ def ends():
 
 
 try:
-    main(starts, boots, talks, survives, user_mode, ends)
+    main(starts, boots, talks, counts, survives, user_mode, ends)
 finally:
     web.kill()
     if world.runs():
