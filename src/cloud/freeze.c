@@ -274,12 +274,10 @@ static bool commit_one(struct db_conn *conn, const struct frozen *item, struct i
                 : record_update_fields(conn, &volume_type, &volume, head_names, err));
 }
 
-/* Ends the locks that the verb put on the disk, and on the instance whose machine has it open. */
+/* Ends the locks that the verb put on the disk, and on the instance that has it, running or not. */
 static bool unlock_one(struct db_conn *conn, const struct frozen *item, struct im_err *err) {
-    return (item->kind == DISK_INSTANCE ? instance_unlock(conn, item->id, err)
-                                        : volume_unlock(conn, item->id, err)) &&
-           (item->machine[0] == '\0' || strcmp(item->machine, item->id) == 0 ||
-            instance_unlock(conn, item->machine, err));
+    return item->kind == DISK_INSTANCE ? instance_unlock(conn, item->id, err)
+                                       : volume_unlock_all(conn, item->id, err);
 }
 
 /* --- The steps -------------------------------------------------------------------------------- */

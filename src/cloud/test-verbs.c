@@ -560,11 +560,14 @@ const struct rig_verb rig_verbs[] = {
     {"ResizeVolumes while attached", ON_ATTACHED, volume_resize, volume_grown},
     {"CloneVolumes", ON_VOLUME, volume_clone, volume_cloned},
     {"CloneVolumes while attached", ON_ATTACHED, volume_clone, volume_cloned},
+    {"CloneVolumes of a stopped instance's", ON_ATTACHED_OFF, volume_clone, volume_cloned},
     {"DeleteVolumes", ON_VOLUME, volume_delete, volume_deleted},
     {"DeleteVolumes at once", ON_VOLUME, volume_delete_at_once, volume_ceased},
     {"CreateSnapshots of a stopped instance", ON_STOPPED, snapshot_create, point_taken},
     {"CreateSnapshots of a running instance", ON_RUNNING, snapshot_create, point_taken},
     {"CreateSnapshots of a volume", ON_VOLUME, snapshot_create, point_taken},
+    {"CreateSnapshots of a stopped instance's volume", ON_ATTACHED_OFF, snapshot_create,
+     point_taken},
     {"CreateSnapshots of a machine with its volume", ON_ATTACHED, snapshot_both, point_taken},
     {"ApplySnapshots to a running instance", ON_POINT, snapshot_apply, point_applied},
     {"ApplySnapshots to a volume", ON_VOLUME_POINT, snapshot_apply, point_applied},
@@ -644,13 +647,13 @@ static void subject_volume(struct rig *rig, const struct caller *caller, enum su
     char volume_id[IM_ID_MAX] = "", nothing[IM_ID_MAX];
 
     if (subject < ON_VOLUME_POINT)
-        rig_instance(rig, caller, RIG_SYSTEM_IMAGE, true, rig->companion);
+        rig_instance(rig, caller, RIG_SYSTEM_IMAGE, subject != ON_ATTACHED_OFF, rig->companion);
     if (subject == ON_POINT) {
         subject_made(rig, caller, rig->companion, snapshot_create, ret_id);
         return;
     }
     subject_made(rig, caller, NULL, volume_create, volume_id);
-    if (subject == ON_ATTACHED)
+    if (subject == ON_ATTACHED || subject == ON_ATTACHED_OFF)
         subject_made(rig, caller, volume_id, volume_attach, nothing);
     if (subject >= ON_VOLUME_POINT)
         subject_made(rig, caller, volume_id, snapshot_create, ret_id);

@@ -23,7 +23,6 @@ sudo tar -C / --one-file-system --exclude=./var/tmp/* --exclude=./tmp/* -cf - . 
 printf '%s / ext4 rw,noatime 0 1\\n' "$root" | sudo tee /mnt/etc/fstab
 printf 'GRUB_TIMEOUT=0\\nGRUB_CMDLINE_LINUX="console=tty0 console=ttyS0,115200"\\n' | sudo tee -a /mnt/etc/default/grub
 for d in dev proc sys run; do sudo mount --bind /$d /mnt/$d; done
-sudo chroot /mnt update-initramfs -u
 sudo chroot /mnt grub-install $disk
 sudo chroot /mnt update-grub
 for d in run sys proc dev; do sudo umount /mnt/$d; done
