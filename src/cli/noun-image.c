@@ -217,6 +217,83 @@ static bool capture(struct cli *cli, struct im_err *err) {
     return cli_finish_job(cli, doc, &ids, &image_listing, err);
 }
 
+/* --- Inspect ---------------------------------------------------------------------------------- */
+
+static void print_disk(const struct wire_value *report) {
+    bool bios = wire_get_int(report, "bios", 0) != 0, uefi = wire_get_int(report, "uefi", 0) != 0;
+    const struct wire_value *os = wire_get(report, "os");
+    const char *name = wire_get_text(os, "name", ""), *root = wire_get_text(os, "root", "");
+    char size[16];
+
+    printf("%s, partition table: %s, starts with: %s\n",
+           im_size_text((uint64_t) wire_get_int(report, "size_bytes", 0), size),
+           wire_get_text(report, "partition_table", "none"),
+           bios && uefi ? "BIOS and UEFI"
+           : bios       ? "BIOS"
+           : uefi       ? "UEFI"
+                        : "nothing");
+    if (name[0] != '\0')
+        printf("%s (%s) on %s\n", name, wire_get_text(os, "architecture", ""), root);
+}
+
+static void print_parts(const struct wire_value *report) {
+    const struct wire_value *parts = wire_get(report, "partitions");
+
+    for (size_t i = 0; i < wire_count(parts); i++) {
+        const struct wire_value *part = wire_at(parts, i);
+        char size[16];
+
+        printf("  %-16s %10s  %-16s %-12s %s\n", wire_get_text(part, "name", ""),
+               im_size_text((uint64_t) wire_get_int(part, "size_bytes", 0), size),
+               wire_get_text(part, "type", ""), wire_get_text(part, "filesystem", ""),
+               wire_get_text(part, "uuid", ""));
+    }
+}
+
+static void print_findings(const struct wire_value *report) {
+    const struct wire_value *findings = wire_get(report, "findings");
+
+    if (wire_count(findings) == 0)
+        printf("nothing is wrong with it\n");
+    for (size_t i = 0; i < wire_count(findings); i++) {
+        const struct wire_value *finding = wire_at(findings, i);
+        const char *hint = wire_get_text(finding, "hint", "");
+
+        printf("%s: %s [%s]\n", wire_get_text(finding, "severity", ""),
+               wire_get_text(finding, "text", ""), wire_get_text(finding, "code", ""));
+        if (hint[0] != '\0')
+            printf("    %s\n", hint);
+    }
+}
+
+static bool inspect(struct cli *cli, struct im_err *err) {
+    IM_AUTO(client_params_done) struct client_params params = {0};
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
+    const struct wire_value *report;
+
+    client_param(&params, "image", cli->args.items[0]);
+    if (!cli_call(cli, "InspectImage", &params, &doc, err))
+        return false;
+    report = wire_get(wire_root(doc), "inspection");
+    if (cli_flag(cli, "json") || cli->output == OUTPUT_JSON) {
+        IM_AUTO(free_auto) char *text = wire_dump(report, true);
+
+        printf("%s\n", text);
+    } else {
+        print_disk(report);
+        print_parts(report);
+        print_findings(report);
+    }
+    if (wire_get_int(report, "errors", 0) > 0)
+        cli->exit = CLI_FAILED;
+    return true;
+}
+
+static const struct option inspect_options[] = {
+    {"json", 0, NULL, NULL, "the report as JSON, as with -o json", NULL, 0, NULL},
+    {0},
+};
+
 static const struct option capture_options[] = {
     {"name", 'N', "NAME", NULL, "name of the image", "image_name", 0, NULL},
     {0},
@@ -320,6 +397,12 @@ const struct command image_commands[] = {
      "Makes an image of a stopped instance, at once whatever its size.", NULL,
      "imprint instance stop i-4kq0z8pw --wait\n"
      "imprint image capture i-4kq0z8pw --name web-v1 --wait"},
+    {"inspect", "IMAGE|SNAPSHOT", 1, 1, "@image", 0, inspect_options, inspect,
+     "Looks into the disk of an image or snapshot: partitions, file systems, boot loader, system.",
+     "Each thing that is wrong is told with its code and what to do. Exits with 1 when there is an "
+     "error: no machine would start from it, or data is lost.",
+     "imprint image inspect img-0a1b2c3d\n"
+     "imprint image inspect ss-8s3hc600 --json"},
     {"clone", "IMAGE", 1, 1, "@image", GROUP_WAIT, clone_options, clone,
      "Makes images of your own of an image.", NULL,
      "imprint image clone debian12x64 --name my-debian"},

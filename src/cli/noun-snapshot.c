@@ -132,12 +132,7 @@ static bool to_volume(struct cli *cli, struct im_err *err) {
 }
 
 static bool to_image(struct cli *cli, struct im_err *err) {
-    if (make(cli, "CaptureImageFromSnapshot", "image_id", &image_listing, err))
-        return true;
-    if (err->code == IM_BAD_MESSAGE && !cli_flag(cli, "base"))
-        cli_hint(cli, "imprint snapshot image %s --base IMAGE: an image of the same system",
-                 cli->args.items[0]);
-    return false;
+    return make(cli, "CaptureImageFromSnapshot", "image_id", &image_listing, err);
 }
 
 static bool recover(struct cli *cli, struct im_err *err) {
@@ -176,7 +171,9 @@ static const struct option volume_options[] = {
 static const struct option image_options[] = {
     {"name", 'N', "NAME", NULL, "name of the image", "image_name", 0, NULL},
     {"base", 'b', "IMAGE", "the one its instance was made from",
-     "an image whose platform, login user … the new one has", "base_image", 0, "@image"},
+     "an image whose platform, login user … the new one has where the disk does not tell",
+     "base_image", 0, "@image"},
+    {"force", 0, NULL, NULL, "take a volume's disk whatever is wrong with it", "force", 0, NULL},
     {"description", 0, "TEXT", NULL, "description", "description", 0, NULL},
     {0},
 };

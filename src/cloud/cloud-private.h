@@ -53,6 +53,7 @@ struct cloud {
     bool events_lost;
     struct im_strings machines_locked;
     pthread_cond_t machine_free;
+    unsigned looks;          /* into disks, on demand, at the moment */
     uint32_t address_cursor; /* where the search for a free address begins */
 
     /* Held while what was read of a layer is written down, never while it is read. */
@@ -599,6 +600,19 @@ struct image *image_from_disk(struct db_conn *conn, const char *image_id, const 
                               const char *firmware, struct im_err *err) IM_MUST_CHECK;
 /* For `undone` and for deleting at once: what the image holds is given up, and it is gone. */
 bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) IM_MUST_CHECK;
+
+/* --- inspect.c -------------------------------------------------------------------------------- */
+
+/* A worker looks at what a frozen layer and all below it hold. *ret_report is the caller's: JSON,
+ * see worker/request.h. */
+bool layer_inspect(struct cloud *cloud, const char *layer_id, const volatile bool *cancel,
+                   char **ret_report, struct im_err *err) IM_MUST_CHECK;
+/* Could it become an image? IM_WRONG_STATE with the first error found and what to do. */
+bool report_publishes(const struct wire_value *report, struct im_err *err) IM_MUST_CHECK;
+/* The image keeps the report, and has the facts that were found, but for those the user has given
+ * (an object of texts; NULL: none). */
+void image_take_report(struct image *image, const struct wire_value *report,
+                       const struct wire_value *given);
 
 /* --- The verbs' tables, gathered in cloud.c --------------------------------------------------- */
 

@@ -77,7 +77,20 @@ struct to_image {
     char job_id[IM_JOB_ID_MAX];
 };
 
-/* A system disk tells what it was made from; of a volume only its user knows. */
+/* What the disk of a volume tells is found out later; a base fills the gaps. */
+static struct image *unknown_facts(void) {
+    struct image *image = object_new(&image_type);
+
+    im_replace(&image->platform, "linux");
+    im_replace(&image->os_family, "linux");
+    im_replace(&image->processor_type, "64bit");
+    im_replace(&image->ui_type, "tui");
+    im_replace(&image->hypervisor, "kvm");
+    im_replace(&image->firmware, "bios");
+    image->f_resetpwd = 1;
+    return image;
+}
+
 static struct image *image_facts(struct to_image *to, struct db_conn *conn,
                                  const struct snapshot *snapshot, struct im_err *err) {
     struct image *base = NULL;
@@ -87,11 +100,7 @@ static struct image *image_facts(struct to_image *to, struct db_conn *conn,
     if (im_str_equal(snapshot->resource_type, "instance"))
         return image_from_disk(conn, snapshot->image_id, snapshot->platform, snapshot->firmware,
                                err);
-    im_fail(err, IM_BAD_MESSAGE,
-            "parameter [base_image] is missing; snapshot [%s] is of a volume, and the image "
-            "inherits from it what the disk does not tell",
-            snapshot->snapshot_id);
-    return NULL;
+    return unknown_facts();
 }
 
 static bool size_fits(const struct cloud *cloud, const struct snapshot *snapshot,
@@ -125,9 +134,21 @@ static bool add_image(struct to_image *to, struct db_conn *conn, const struct sn
     return record_insert(conn, &image_type, image, err);
 }
 
+/* An instance's disk has started already. */
+static char *image_data(const struct to_image *to, const struct snapshot *snapshot) {
+    struct wire_writer writer = {0};
+
+    wire_object_begin(&writer, NULL);
+    wire_int(&writer, "inspect", im_str_equal(snapshot->resource_type, "volume"));
+    wire_int(&writer, "force", to->args->force);
+    wire_object_end(&writer);
+    return im_str_take(&writer.text);
+}
+
 static bool image_body(struct db_conn *conn, void *arg, struct im_err *err) {
     struct to_image *to = arg;
     IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = NULL;
+    IM_AUTO(free_auto) char *data = NULL;
     struct job_order order = {.resource_id = to->image_id};
 
     if (!snapshot_load(conn, to->caller, to->args->snapshot_id, &snapshot, err) ||
@@ -137,6 +158,7 @@ static bool image_body(struct db_conn *conn, void *arg, struct im_err *err) {
         return im_fail(err, IM_BAD_MESSAGE,
                        "snapshot [%s] is of a volume, use CaptureImageFromSnapshot",
                        snapshot->snapshot_id);
+    order.data = data = image_data(to, snapshot);
     return size_fits(to->cloud, snapshot, err) && layer_usable(conn, snapshot->layer_id, err) &&
            add_image(to, conn, snapshot, err) &&
            jobs_add(to->cloud->jobs, conn, to->action, to->caller->user_id, "", &order, 1,
@@ -160,6 +182,54 @@ bool cloud_snapshot_image(struct cloud *cloud, const struct caller *caller,
            cloud_order(cloud, image_body, &to, to.job_id, ret_job_id, err);
 }
 
+static bool image_read(struct cloud *cloud, const char *image_id, struct image **ret_image,
+                       struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+
+    return conn != NULL && record_get(conn, &image_type, image_id, ret_image, err);
+}
+
+/* A job that an older imprintd left has no data. */
+static bool inspect_run(struct job_run *run, struct im_err *err) {
+    struct cloud *cloud = run->context;
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *wish = NULL;
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *report = NULL;
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    char *text = NULL;
+
+    if (im_str_empty(run->item->data))
+        return true;
+    wish = item_data(run, err);
+    if (wish == NULL)
+        return false;
+    if (wire_get_int(wire_root(wish), "inspect", 0) == 0)
+        return true;
+    if (!image_read(cloud, run->item->resource_id, &image, err))
+        return false;
+    if (!layer_inspect(cloud, image->layer_id, run->cancel, &text, err))
+        return im_within(err, "snapshot [%s]", image->source);
+    run->scratch = text;
+    report = wire_parse(text, strlen(text), err);
+    if (report == NULL)
+        return false;
+    return wire_get_int(wire_root(wish), "force", 0) != 0 ||
+           report_publishes(wire_root(report), err) ||
+           im_within(err, "snapshot [%s] can not be made an image", image->source);
+}
+
+static bool inspect_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *report = NULL;
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+
+    if (run->scratch == NULL)
+        return true;
+    report = wire_parse(run->scratch, strlen(run->scratch), err);
+    if (report == NULL || !record_get(conn, &image_type, run->item->resource_id, &image, err))
+        return false;
+    image_take_report(image, wire_root(report), NULL);
+    return record_update(conn, &image_type, image, err);
+}
+
 static bool publish_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
     return image_settle(conn, run->item->resource_id, IMAGE_AVAILABLE, err);
 }
@@ -170,14 +240,15 @@ static bool image_undone(struct job_run *run, struct db_conn *conn, const struct
     return image_gone(conn, run->item->resource_id, err);
 }
 
-static const struct job_step image_steps[] = {{"publish", NULL, publish_commit, NULL}};
+static const struct job_step image_steps[] = {{"inspect", inspect_run, inspect_commit, NULL},
+                                              {"publish", NULL, publish_commit, NULL}};
 const struct job_verb snapshot_image_verb = {.action = "CaptureImageFromSnapshot",
                                              .steps = image_steps,
-                                             .step_count = 1,
+                                             .step_count = 2,
                                              .undone = image_undone,
                                              .resumes = true};
 const struct job_verb snapshot_instance_image_verb = {.action = "CaptureInstanceFromSnapshot",
                                                       .steps = image_steps,
-                                                      .step_count = 1,
+                                                      .step_count = 2,
                                                       .undone = image_undone,
                                                       .resumes = true};

@@ -550,6 +550,88 @@ static void users_and_keys(void) {
     }
 }
 
+/* --- What is found on a disk ------------------------------------------------------------------ */
+
+static void make_image(const char *point, bool force, bool base, struct im_str *ret_sentence,
+                       char ret_image_id[IM_ID_MAX]) {
+    struct snapshot_image_args args = {
+        .snapshot_id = point, .force = force, .base_image = base ? RIG_SYSTEM_IMAGE : NULL};
+    IM_AUTO(job_free_auto) struct job *job = NULL;
+    JOB;
+
+    check_ok(cloud_snapshot_image(rig.cloud, &rig.alice, &args, ret_image_id, job_id, &err),
+             "an image of a data disk is ordered");
+    job = rig_job(&rig, job_id);
+    if (job != NULL && job->status != JOB_SUCCESSFUL)
+        im_str_add(ret_sentence, job->error_message);
+}
+
+#define REPORT(rest)                                                                               \
+    "{\"bios\":0,\"uefi\":1,\"os\":{\"platform\":\"linux\",\"os_family\":\"centos\","              \
+    "\"processor_type\":\"32bit\",\"default_user\":\"\"}," rest "}"
+#define GOOD REPORT("\"errors\":0,\"findings\":[]")
+#define BAD                                                                                        \
+    REPORT("\"errors\":1,\"findings\":[{\"code\":\"esp.fallback\",\"severity\":\"warning\","       \
+           "\"text\":\"no\"},{\"code\":\"boot.none\",\"severity\":\"error\",\"text\":"             \
+           "\"it starts nowhere\",\"hint\":\"run grub-install\"}]")
+
+static void looked_into(void) {
+    struct im_str sentence = {0};
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    IM_AUTO(image_free_auto) struct image *with_base = NULL;
+    IM_AUTO(image_free_auto) struct image *forced = NULL;
+    char point[IM_ID_MAX], id[IM_ID_MAX];
+    char *report = NULL;
+
+    rig_report(&rig, BAD);
+    rig_subject(&rig, &rig.alice, ON_VOLUME_POINT, point);
+    make_image(point, false, false, &sentence, id);
+    check(sentence.data != NULL && strstr(sentence.data, "it starts nowhere [boot.none]") &&
+              strstr(sentence.data, "run grub-install") && strstr(sentence.data, point),
+          "a disk with an error is refused: %s", sentence.data ? sentence.data : "");
+    check(rig_image_is(&rig, id, IMAGE_CEASED), "and the image is gone");
+    im_str_done(&sentence);
+    make_image(point, true, false, &sentence, id);
+    forced = rig_image_row(&rig, id);
+    check(forced && forced->status == IMAGE_AVAILABLE && strstr(forced->report, "starts nowhere"),
+          "unless forced; what was found stays with it");
+    rig_discard(&rig, id);
+    rig_report(&rig, GOOD);
+    make_image(point, false, false, &sentence, id);
+    image = rig_image_row(&rig, id);
+    check(image && im_str_equal(image->os_family, "centos") &&
+              im_str_equal(image->processor_type, "32bit") &&
+              im_str_equal(image->firmware, "uefi") && im_str_empty(image->default_user),
+          "without a base, all is as it was found");
+    check_err(cloud_inspect(rig.cloud, &rig.bob, id, &report, &err), IM_NOT_FOUND,
+              "bob does not look into it");
+    rig_report(&rig, BAD);
+    check_ok(cloud_inspect(rig.cloud, &rig.alice, id, &report, &err), "alice does");
+    image_free(image);
+    image = rig_image_row(&rig, id);
+    check(report && strstr(report, "boot.none") && image->status == IMAGE_AVAILABLE &&
+              strstr(image->report, "boot.none"),
+          "and the newest report stays");
+    free(report);
+    report = NULL;
+    check_ok(cloud_inspect(rig.cloud, &rig.alice, point, &report, &err), "a snapshot too");
+    free(report);
+    report = NULL;
+    check_err(cloud_inspect(rig.cloud, &rig.alice, "ss-00000000", &report, &err), IM_NOT_FOUND,
+              "not one that is not there");
+    rig_discard(&rig, id);
+    rig_report(&rig, GOOD);
+    make_image(point, false, true, &sentence, id);
+    with_base = rig_image_row(&rig, id);
+    check(with_base && im_str_equal(with_base->os_family, "centos") &&
+              im_str_equal(with_base->platform, "linux"),
+          "with a base, what was found outranks it");
+    rig_discard(&rig, id);
+    rig_sweep(&rig);
+    im_str_done(&sentence);
+    rig_check_clean(&rig, "after looks into disks");
+}
+
 /* --- Uploads -------------------------------------------------------------------------------- */
 
 static void upload(void) {
@@ -673,6 +755,7 @@ int main(void) {
     keypair_verbs();
     jobs_told();
     users_and_keys();
+    looked_into();
     upload();
     exports();
     rig_close(&rig);

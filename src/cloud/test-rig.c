@@ -26,11 +26,20 @@ static void need(bool fine, const struct im_err *err) {
 
 /* --- Opening -------------------------------------------------------------------------------- */
 
+void rig_report(struct rig *rig, const char *report) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/report", rig->folder);
+    IM_AUTO(free_auto) char *line = im_printf("{\"result\":%s}\n", report);
+    struct im_err err = {0};
+
+    need(im_write_file(path, line, strlen(line), 0644, &err), &err);
+}
+
 /* What imprint-worker would write, without looking at a byte. */
 static void write_worker(struct rig *rig) {
     IM_AUTO(free_auto) char *disk = im_printf("%s/disk.qcow2", rig->folder);
     IM_AUTO(free_auto)
     char *script = im_printf("#!/bin/sh\nread request\n"
+                             "[ $1 = inspect ] && exec cat '%s/report'\n"
                              "if [ $1 = export ]; then\n"
                              "echo \"$request\" | grep -q '\"layers\":\"qcow2' || exit 1\n"
                              "cat <&4 >&3\n"
@@ -41,13 +50,14 @@ static void write_worker(struct rig *rig) {
                              "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
                              "echo '{\"result\":{\"size_bytes\":%lld,\"digest\":\"sha256:00\","
                              "\"firmware\":\"bios\"}}'\n",
-                             disk, RIG_IMAGE_GIB * GIB);
+                             rig->folder, disk, RIG_IMAGE_GIB * GIB);
     struct im_err err = {0};
     IM_AUTO(fd_auto) int fd = -1;
 
     rig->worker = im_printf("%s/worker", rig->folder);
     if (access(rig->worker, X_OK) == 0)
         return;
+    rig_report(rig, "{\"errors\":0,\"bios\":1,\"uefi\":0}");
     fd = open(disk, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     need(fd >= 0 && qcow2_overlay_write(fd, NULL, NULL, (uint64_t) RIG_IMAGE_GIB << 30, &err) &&
              im_write_file(rig->worker, script, strlen(script), 0755, &err),

@@ -36,6 +36,9 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
 /* Leaves the cloud as a daemon does that is told to end. */
 void rig_close(struct rig *rig);
 
+/* What the worker tells of each disk it looks into from now on, JSON. */
+void rig_report(struct rig *rig, const char *report);
+
 /* A system image of RIG_IMAGE_GIB, or a private one of `owner`, without going through an import. */
 void rig_image(struct rig *rig, const char *image_id, const char *owner, bool public);
 /* Arguments of RunInstances with nothing given but what must be. */

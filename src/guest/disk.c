@@ -108,8 +108,7 @@ static bool read_gpt(const uint8_t *head, size_t len, uint64_t size, const uint8
     return true;
 }
 
-/* The four entries make sense, or are not a table at all (a boot sector has code there). */
-static bool mbr_plausible(const uint8_t *head) {
+bool guest_mbr_plausible(const uint8_t *head) {
     unsigned used = 0;
 
     for (unsigned i = 0; i < 4; i++) {
@@ -168,7 +167,7 @@ static bool look(const uint8_t *head, size_t len, uint64_t size, struct guest_di
 
     if (gpt)
         return read_gpt(head, len, size, gpt, sector, disk, start, err);
-    if (signature && mbr_plausible(head))
+    if (signature && guest_mbr_plausible(head))
         return read_mbr(head, size, disk, start, err);
     if (signature && !nothing(head, CODE_BYTES)) {
         start->bios = true;

@@ -38,6 +38,10 @@ bool guest_read_table(const struct guest_image *image, uint64_t offset, uint64_t
 bool guest_size_ok(const struct guest_image *image, const char *name, uint64_t size,
                    struct im_err *err) IM_MUST_CHECK;
 
+/* The four entries of a first sector make sense, or are not a table at all (a boot sector has code
+ * there). */
+bool guest_mbr_plausible(const uint8_t *head);
+
 /* A table of equally large blocks, as VDI, VHD and VHDX have it; entries say where a block lies in
  * the file, or one of the two below. */
 #define BLOCK_HOLE UINT64_MAX

@@ -13,7 +13,7 @@
 
 /* `instances`: those that any image of the page was used for. */
 static void write_image(struct wire_writer *writer, const struct image *image,
-                        const struct instance_list *instances) {
+                        const struct instance_list *instances, bool verbose) {
     wire_object_begin(writer, NULL);
     wire_fields(writer, &image_type, image);
     wire_raw(writer, "features_supported", FEATURES);
@@ -24,6 +24,8 @@ static void write_image(struct wire_writer *writer, const struct image *image,
     wire_array_end(writer);
     wire_text(writer, "agent_type", "");
     wire_raw(writer, "tags", "[]");
+    if (verbose)
+        wire_raw(writer, "inspection", im_str_empty(image->report) ? "null" : image->report);
     wire_object_end(writer);
 }
 
@@ -54,7 +56,8 @@ static bool describe_images(struct request *request, struct im_err *err) {
         return false;
     request_begin_set(request, list.total);
     for (size_t i = 0; i < list.count; i++)
-        write_image(&request->reply, list.items[i], &instances);
+        write_image(&request->reply, list.items[i], &instances,
+                    request_int(request, "verbose") > 0);
     wire_array_end(&request->reply);
     return true;
 }
@@ -260,9 +263,25 @@ static const struct http_param modify_image_params[] = {
     {0},
 };
 
+static bool inspect_image(struct request *request, struct im_err *err) {
+    const char *id = request_text(request, "image");
+    IM_AUTO(free_auto) char *report = NULL;
+
+    if (!cloud_inspect(request->cloud, &request->caller, id, &report, err))
+        return false;
+    wire_text(&request->reply, "image_id", id);
+    wire_raw(&request->reply, "inspection", report);
+    return true;
+}
+
+static const struct http_param inspect_image_params[] = {
+    {"image", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, "an image or a snapshot"},
+    {0},
+};
+
 const struct http_action image_actions[] = {
     {"DescribeImages", describe_images_params, HTTP_CACHED, &image_type, describe_images,
-     "lists images: one's own and those of the system; verbose=1 adds instance_ids"},
+     "lists images: one's own and those of the system; verbose=1 adds instance_ids and inspection"},
     {"ImportImage", import_image_params, 0, NULL, import_image,
      "ours: brings in a disk image from a URL, a path or an upload"},
     {"ExportImage", export_image_params, 0, NULL, export_image,
@@ -271,6 +290,8 @@ const struct http_action image_actions[] = {
      describe_exports, "ours: lists one's files of images"},
     {"DeleteImageExports", delete_exports_params, 0, NULL, delete_exports,
      "ours: gives files of images up before they expire"},
+    {"InspectImage", inspect_image_params, 0, NULL, inspect_image,
+     "ours: looks into the disk of an image or snapshot, and says what is wrong with it"},
     {"CaptureInstance", capture_instance_params, 0, NULL, capture_instance,
      "makes an image of a stopped instance, in constant time"},
     {"CloneImages", clone_images_params, 0, NULL, clone_images,

@@ -173,7 +173,8 @@ static bool capture(struct request *request, bool instance_only, struct im_err *
                                        .image_name = request_text(request, "image_name"),
                                        .description = request_text(request, "description"),
                                        .base_image = request_text(request, "base_image"),
-                                       .instance_only = instance_only};
+                                       .instance_only = instance_only,
+                                       .force = request_flag(request, "force")};
     char image_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
 
     if (!cloud_snapshot_image(request->cloud, &request->caller, &args, image_id, job_id, err))
@@ -202,7 +203,9 @@ static const struct http_param capture_image_params[] = {
     {"image_name", HTTP_TEXT, 0, 0, NAME_MAX_BYTES, NULL, NULL, "name of the new image"},
     {"description", HTTP_TEXT, 0, 0, TEXT_MAX_BYTES, NULL, NULL, "description"},
     {"base_image", HTTP_TEXT, 0, 1, 63, NULL, NULL,
-     "the image whose platform, login user … the new one has; needed for a volume"},
+     "the image whose platform, login user … the new one has where the disk does not tell"},
+    {"force", HTTP_BOOL, 0, 0, 1, NULL, NULL,
+     "ours: 1 takes a volume's disk whatever was found on it"},
     {0},
 };
 

@@ -119,6 +119,7 @@ static const struct field image_fields[] = {
     INT(image, size_bytes, 0),
     INT(image, damaged, 0),
     TEXT(image, layer_id, FIELD_PRIVATE),
+    TEXT(image, report, FIELD_PRIVATE),
     TIME(image, create_time),
     TIME(image, status_time),
 };

@@ -66,8 +66,8 @@ bool outlet_append(struct outlet *outlet, const void *bytes, size_t len, struct 
 
 /* --- The chain -------------------------------------------------------------------------------- */
 
-/* Descriptors from WORKER_FD_LAYERS on, the head first; `layers` has the format of each. */
-static bool chain_open(const char *layers, struct qcow2_chain **ret_chain, struct im_err *err) {
+bool layers_open(const char *layers, int first_fd, struct qcow2_chain **ret_chain,
+                 struct im_err *err) {
     IM_AUTO(im_strings_done) struct im_strings words = {0};
     IM_AUTO(free_auto) struct qcow2_layer *list = NULL;
 
@@ -76,7 +76,7 @@ static bool chain_open(const char *layers, struct qcow2_chain **ret_chain, struc
         return im_fail(err, IM_BAD_MESSAGE, "the request names no layers");
     list = im_alloc(words.count * sizeof(*list));
     for (size_t i = 0; i < words.count; i++) {
-        int fd = WORKER_FD_LAYERS + (int) i;
+        int fd = first_fd + (int) i;
         struct stat st;
 
         if (strcmp(words.items[i], "qcow2") != 0 && strcmp(words.items[i], "raw") != 0)
@@ -214,7 +214,8 @@ bool verb_export(const struct request *request, struct im_err *err) {
     struct outlet outlet = {.fd = WORKER_FD_EXPORT, .threads = threads_here()};
     char digest[65];
 
-    if (!format || !fasten_belts(&policy, err) || !chain_open(request->layers, &chain, err))
+    if (!format || !fasten_belts(&policy, err) ||
+        !layers_open(request->layers, WORKER_FD_LAYERS, &chain, err))
         return false;
     outlet.size = qcow2_chain_size(chain);
     outlet.hash = hash = hash_new(err);

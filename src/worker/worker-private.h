@@ -9,6 +9,8 @@
 
 #include "base/auto.h"
 #include "base/err.h"
+#include "guest/inspect.h"
+#include "qcow2/chain.h"
 #include "sandbox/sandbox.h"
 #include "wire/wire.h"
 #include "worker/request.h"
@@ -131,6 +133,11 @@ struct export_format {
 };
 extern const struct export_format export_raw, export_qcow2, export_zstd, export_vmdk;
 
+/* Opens the chain at the descriptors from first_fd on, the head first; `layers` has the format of
+ * each: "qcow2 raw". */
+bool layers_open(const char *layers, int first_fd, struct qcow2_chain **ret_chain,
+                 struct im_err *err);
+
 /* --- verbs ------------------------------------------------------------------------------------ */
 
 /* Fetches into descriptor 3 in a child of its own: the process that parses has no network. */
@@ -143,5 +150,13 @@ bool verb_import(const struct request *request, struct im_err *err);
 bool verb_fold(const struct request *request, struct im_err *err);
 bool verb_probe(const struct request *request, struct im_err *err);
 bool verb_export(const struct request *request, struct im_err *err);
+bool verb_inspect(const struct request *request, struct im_err *err);
+
+/* --- inspect.c -------------------------------------------------------------------------------- */
+
+bool inspect_chain(struct qcow2_chain *chain, struct guest_inspection **ret_found,
+                   struct im_err *err);
+void write_report(struct wire_writer *writer, const char *key,
+                  const struct guest_inspection *found);
 
 #endif

@@ -234,12 +234,18 @@ def data_image():
     with Shell(world, machine) as shell:
         wait_for(lambda: disk in seen(shell))
         shell("dd if=/dev/vda of=/dev/vdc bs=1M count=48 conv=fsync 2>/dev/null")
+    empty = create(1, 20)[0]
+    nothing = world.do("snapshot", "create", empty)
+    refused = world.imprint("snapshot", "image", nothing, "--wait")
+    check(refused.status == 1 and "disk.empty" in refused.err, "an empty volume is not made an image", refused)
+    found = world.imprint("image", "inspect", nothing)
+    check(found.status == 1 and "write a system onto the disk first" in found.out, "and what is missing is told", found)
     point = world.do("snapshot", "create", disk)
-    unnamed = world.imprint("snapshot", "image", point)
-    check(unnamed.status == 1 and "base" in unnamed.err, "what its base is must be told", unnamed)
     made = world.do("snapshot", "image", point, "--base", image, "--name", "by hand")
     again = world.run(made, "--cpu", "1", "--memory", "128")
     check(boot(world, again).get("disk") == 20 << 21, "an image of a volume boots")
+    found = world.imprint("image", "inspect", made)
+    check(found.status == 0 and "starts with: BIOS" in found.out, "and nothing was wrong with its disk", found)
     world.do("instance", "terminate", again, "--now")
 
 

@@ -445,11 +445,13 @@ bool cloud_snapshot_volume(struct cloud *cloud, const struct caller *caller,
                            const char *snapshot_id, const char *volume_name,
                            char ret_volume_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
                            struct im_err *err) IM_MUST_CHECK;
-/* An image of what it holds. base_image: whose facts (platform, login user …) it inherits; needed
- * for a volume's. */
+/* An image of what it holds. base_image: whose facts (platform, login user …) it inherits where the
+ * disk of a volume does not tell them. A volume's disk is looked into first: IM_WRONG_STATE, in the
+ * job, when no machine could start from it. */
 struct snapshot_image_args {
     const char *snapshot_id, *image_name, *description, *base_image;
     bool instance_only; /* CaptureInstanceFromSnapshot */
+    bool force;         /* whatever is found on the disk */
 };
 bool cloud_snapshot_image(struct cloud *cloud, const struct caller *caller,
                           const struct snapshot_image_args *args, char ret_image_id[IM_ID_MAX],
@@ -480,6 +482,11 @@ struct copy_list {
 bool cloud_copies(struct cloud *cloud, const struct caller *caller, struct copy_list *ret_list,
                   struct im_err *err) IM_MUST_CHECK;
 void copy_list_done(struct copy_list *list);
+/* Looks into the disk of an image or snapshot now. *ret_report is the caller's: JSON, as
+ * worker/request.h has it; it stays with an image of one's own. Takes some ten milliseconds to
+ * start the worker. IM_BUSY while others are looked into. */
+bool cloud_inspect(struct cloud *cloud, const struct caller *caller, const char *id,
+                   char **ret_report, struct im_err *err) IM_MUST_CHECK;
 
 /* --- The recycle bin -------------------------------------------------------------------------- */
 

@@ -196,6 +196,7 @@ struct image {
     int64_t size_bytes; /* ours: virtual size to the byte */
     int64_t damaged;    /* ours: 1: a layer that it needs is lost or has rotted */
     char *layer_id;     /* private */
+    char *report;       /* private: what was found on its disk, JSON; NULL = not looked at */
     int64_t create_time, status_time;
 };
 extern const struct object_type image_type;

@@ -8,6 +8,7 @@
  *                              the uppermost first
  *     imprint-worker export    descriptor 3: an empty file, read-write; 4, 5, …: the layers of a
  *                              disk, read-only, the one that was written last first
+ *     imprint-worker inspect   descriptors 3, 4 …: the layers of a disk, head first
  *
  * One JSON object on stdin, which may hold secrets (addresses with passwords), so they are in
  * neither argv nor environment. Every field may be left out; booleans may also be 0 and 1.
@@ -27,10 +28,10 @@
  *       "user": "",                who to become when started by root; "" or unknown = nobody
  *       "backing": "",             fold: the file that the lowest layer stands on; "" = none
  *       "rate": 0,                 fold: bytes of data a second, at most; 0 = 4 GiB
- *       "layers": "qcow2 raw",     export: the formats of the descriptors from 4 on; then "format"
- * is raw, qcow2, raw.zst or vmdk (streamOptimized), and max_bytes that of the file
- *       "scratch_dir": ""          a folder for an unnamed temporary file, needed only for
- * compressed files with something else than raw inside
+ *       "layers": "qcow2 raw",     inspect: the formats of the descriptors from 3 on; export: of
+ * those from 4 on; then "format" is raw, qcow2, raw.zst or vmdk (streamOptimized), and max_bytes
+ * that of the file "scratch_dir": ""          a folder for an unnamed temporary file, needed only
+ * for compressed files with something else than raw inside
  *     }
  *
  * Answers are messages of wire_worker_*() on stdout, one a line; the last one is result or error,
@@ -56,6 +57,10 @@
  * export answers {"size_bytes","stored_bytes","disk_bytes","data_bytes","digest"}: length of the
  * durable file and what it takes on its file system, size of the disk and what of it is not zeros,
  * and the file's digest. Layers name no backing files that would be looked at.
+ *
+ * inspect answers with its report: {"size_bytes","partition_table","bios","uefi","os":{…},"errors",
+ * "warnings","findings":[{"code","severity","text","hint"}],"partitions":[…]}; import has the same
+ * in "report".
  *
  * SIGTERM ends it at once: it makes no names in the file system, so nothing is left behind but what
  * the caller opened. A warning about a weak sandbox comes as a log message. */

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looking into disks: a worker reads the layers of one, and its report stays with the image. */
+#include <string.h>
+#include <unistd.h>
+
+#include "cloud-private.h"
+#include "jobs/worker.h"
+
+enum {
+    LAYERS_MAX = 256, /* as many descriptors as a worker is given */
+    TRIES = 5,        /* a layer may be merged away under our eyes */
+    LOOKS_MAX = 2,    /* on demand, at once: each takes a thread of the server */
+    SILENCE_MS = 60 * 1000
+};
+
+/* --- The layers ------------------------------------------------------------------------------- */
+
+struct files {
+    int fds[LAYERS_MAX];
+    size_t count;
+    struct im_strings formats;
+};
+
+static void files_close(struct files *files) {
+    for (size_t i = 0; i < files->count; i++)
+        close(files->fds[i]);
+    im_strings_done(&files->formats);
+    *files = (struct files){.count = 0};
+}
+
+static bool open_layer(struct storage_pool *pool, const char *name, struct files *files,
+                       struct im_err *err) {
+    struct storage_source source = {0};
+
+    if (!storage_attach_info(pool, name, &source, err))
+        return false;
+    im_strings_add(&files->formats, source.format);
+    storage_source_done(&source);
+    if (!storage_read(pool, name, &files->fds[files->count], NULL, err))
+        return false;
+    files->count++;
+    return true;
+}
+
+static bool open_chain(struct cloud *cloud, const char *layer_id, struct files *files,
+                       struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    struct layer **layers = NULL;
+    size_t count = 0;
+    bool opened = true;
+
+    if (conn == NULL || !layer_chain(conn, layer_id, &layers, &count, err))
+        return false;
+    if (count > LAYERS_MAX)
+        opened = im_fail(err, IM_UNSUPPORTED, "the disk has %zu layers; %d can be looked through",
+                         count, LAYERS_MAX);
+    for (size_t i = 0; opened && i < count; i++)
+        opened = open_layer(cloud->config.pool, layers[i]->name, files, err);
+    record_list_free(&layer_type, (void **) layers, count);
+    return opened;
+}
+
+/* A layer that was merged with its parent shows the same under its name as both did, so whatever
+ * can be opened is right; only one that is gone already asks for another try. */
+static bool open_files(struct cloud *cloud, const char *layer_id, struct files *files,
+                       struct im_err *err) {
+    for (int i = 1;; i++) {
+        if (open_chain(cloud, layer_id, files, err))
+            return true;
+        files_close(files);
+        if (err->code != IM_NOT_FOUND || i == TRIES)
+            return false;
+        *err = (struct im_err){0};
+    }
+}
+
+static char *worker_request(const struct cloud *cloud, const struct files *files) {
+    IM_AUTO(free_auto) char *formats = im_strings_join(&files->formats, " ");
+    struct wire_writer writer = {0};
+
+    wire_object_begin(&writer, NULL);
+    wire_text(&writer, "layers", formats);
+    wire_text(&writer, "user", cloud->config.worker_user);
+    wire_object_end(&writer);
+    return im_str_take(&writer.text);
+}
+
+bool layer_inspect(struct cloud *cloud, const char *layer_id, const volatile bool *cancel,
+                   char **ret_report, struct im_err *err) {
+    struct files files = {.count = 0};
+    IM_AUTO(free_auto) char *request = NULL;
+    bool looked;
+
+    if (!open_files(cloud, layer_id, &files, err))
+        return false;
+    request = worker_request(cloud, &files);
+    looked = worker_run(&(struct worker_call){.program = cloud->config.worker_program,
+                                              .verb = "inspect",
+                                              .request = request,
+                                              .fds = files.fds,
+                                              .fd_count = files.count,
+                                              .cancel = cancel,
+                                              .silence_ms = SILENCE_MS},
+                        ret_report, err);
+    files_close(&files);
+    return looked;
+}
+
+/* --- The report ------------------------------------------------------------------------------- */
+
+bool report_publishes(const struct wire_value *report, struct im_err *err) {
+    const struct wire_value *findings = wire_get(report, "findings"), *first = NULL;
+    const char *hint;
+
+    if (wire_get_int(report, "errors", 0) == 0)
+        return true;
+    for (size_t i = 0; first == NULL && i < wire_count(findings); i++)
+        if (im_str_equal(wire_get_text(wire_at(findings, i), "severity", ""), "error"))
+            first = wire_at(findings, i);
+    hint = wire_get_text(first, "hint", "");
+    return im_fail(err, IM_WRONG_STATE, "%s [%s]: %s%sforce=1 takes it all the same",
+                   wire_get_text(first, "text", "something is wrong with the disk"),
+                   wire_get_text(first, "code", "unknown"), hint, hint[0] != '\0' ? "; " : "");
+}
+
+static void fill(char **slot, const struct wire_value *os, const char *key, bool fill_anew) {
+    const char *found = wire_get_text(os, key, "");
+
+    if (found[0] != '\0' && (fill_anew || im_str_empty(*slot)))
+        im_replace(slot, found);
+}
+
+void image_take_report(struct image *image, const struct wire_value *report,
+                       const struct wire_value *given) {
+    const struct wire_value *os = wire_get(report, "os");
+    bool bios = wire_get_int(report, "bios", 0) != 0, uefi = wire_get_int(report, "uefi", 0) != 0;
+    static const char *const keys[] = {"platform", "os_family", "processor_type", "default_user"};
+    char **const slots[] = {&image->platform, &image->os_family, &image->processor_type,
+                            &image->default_user};
+
+    free(image->report);
+    image->report = wire_dump(report, false);
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        fill(slots[i], os, keys[i], im_str_empty(wire_get_text(given, keys[i], "")));
+    if (bios != uefi && im_str_empty(wire_get_text(given, "firmware", "")))
+        im_replace(&image->firmware, uefi ? "uefi" : "bios");
+}
+
+/* --- On demand -------------------------------------------------------------------------------- */
+
+struct demand {
+    const struct caller *caller;
+    const char *id;
+    char layer_id[IM_ID_MAX];
+    bool is_image, keeps; /* the report is written to the caller's own image */
+};
+
+static bool find_layer(struct cloud *cloud, struct demand *demand, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = NULL;
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    struct im_err denied = {0};
+    const char *layer_id;
+    bool available;
+
+    if (conn == NULL)
+        return false;
+    demand->is_image = !im_starts_with(demand->id, "ss-");
+    if (demand->is_image ? !image_load(conn, demand->caller, demand->id, &image, err)
+                         : !snapshot_load(conn, demand->caller, demand->id, &snapshot, err))
+        return false;
+    available =
+        image != NULL ? image->status == IMAGE_AVAILABLE : snapshot->status == SNAPSHOT_AVAILABLE;
+    layer_id = image != NULL ? image->layer_id : snapshot->layer_id;
+    if (!available || im_str_empty(layer_id))
+        return im_fail(err, IM_WRONG_STATE, "%s [%s] is not available, can not be inspected",
+                       image != NULL ? "image" : "snapshot", demand->id);
+    demand->keeps = image != NULL && image_owned(demand->caller, image, &denied);
+    snprintf(demand->layer_id, sizeof(demand->layer_id), "%s", layer_id);
+    return layer_usable(conn, layer_id, err);
+}
+
+struct keep {
+    const char *image_id;
+    char *report;
+};
+
+static bool keep_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    const struct keep *keep = arg;
+    struct image image = {.image_id = (char *) keep->image_id, .report = keep->report};
+
+    return record_update_fields(conn, &image_type, &image, (const char *const[]){"report", NULL},
+                                err);
+}
+
+/* Fails with IM_BUSY rather than let looks take all the server's threads. */
+static bool enter(struct cloud *cloud, struct im_err *err) {
+    bool entered;
+
+    pthread_mutex_lock(&cloud->lock);
+    entered = cloud->looks < LOOKS_MAX;
+    cloud->looks += entered ? 1 : 0;
+    pthread_mutex_unlock(&cloud->lock);
+    return entered ||
+           im_fail(err, IM_BUSY, "other disks are being inspected, try again in a moment");
+}
+
+static void leave(struct cloud *cloud) {
+    pthread_mutex_lock(&cloud->lock);
+    cloud->looks--;
+    pthread_mutex_unlock(&cloud->lock);
+}
+
+bool cloud_inspect(struct cloud *cloud, const struct caller *caller, const char *id,
+                   char **ret_report, struct im_err *err) {
+    struct demand demand = {.caller = caller, .id = id};
+    IM_AUTO(free_auto) char *report = NULL;
+    struct keep keep = {.image_id = id};
+    bool looked;
+
+    if (im_str_empty(id))
+        return im_fail(err, IM_BAD_MESSAGE, "parameter [image] is missing");
+    if (!find_layer(cloud, &demand, err) || !enter(cloud, err))
+        return false;
+    looked = layer_inspect(cloud, demand.layer_id, NULL, &report, err);
+    leave(cloud);
+    if (!looked)
+        return im_within(err, "%s [%s]", demand.is_image ? "image" : "snapshot", id);
+    keep.report = report;
+    if (demand.keeps && !cloud_transact(cloud, keep_body, &keep, err))
+        return false;
+    *ret_report = im_steal(&report);
+    return true;
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* File systems and other inhabitants of partitions, by their superblocks. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "inspect-private.h"
+
+#define HEAD_BYTES (68u << 10) /* the farthest superblock here, btrfs', ends at 68 KiB */
+
+/* What a superblock tells; `size` 0 = it does not. */
+struct facts {
+    const char *type;
+    uint64_t size;
+    bool dirty, damaged;
+};
+struct kind {
+    const char *type, *magic;
+    size_t at, len;
+    void (*take)(const uint8_t *head, struct guest_part *part, struct facts *facts);
+};
+
+/* --- Each one's own words --------------------------------------------------------------------- */
+
+static uint64_t limited(uint64_t count, uint64_t each) {
+    uint64_t bytes;
+
+    return __builtin_mul_overflow(count, each, &bytes) ? UINT64_MAX : bytes;
+}
+
+static void take_ext(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    enum { RECOVER = 0x4, EXTENTS = 0x40, WIDE = 0x80, JOURNAL = 0x4, ERRORS = 0x2 };
+    const uint8_t *super = head + 1024;
+    uint32_t incompat = le32(super + 96), log = le32(super + 24);
+    uint64_t blocks = le32(super + 4);
+
+    if (incompat & WIDE)
+        blocks |= (uint64_t) le32(super + 0x150) << 32;
+    facts->type = incompat & (EXTENTS | WIDE)  ? "ext4"
+                  : le32(super + 92) & JOURNAL ? "ext3"
+                                               : "ext2";
+    facts->size = limited(blocks, 1024ull << (log & 15));
+    facts->dirty = incompat & RECOVER;
+    facts->damaged = (le16(super + 58) & ERRORS) || log > 6;
+    text_take(part->label, sizeof(part->label), super + 120, 16);
+    uuid_text(part->uuid, super + 104, false);
+}
+
+static void take_xfs(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    facts->size = limited(be64(head + 8), be32(head + 4));
+    text_take(part->label, sizeof(part->label), head + 108, 12);
+    uuid_text(part->uuid, head + 32, false);
+}
+
+/* It may have several devices: this one's share counts. */
+static void take_btrfs(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    const uint8_t *super = head + 65536;
+
+    facts->size = le64(super + 201 + 8);
+    text_take(part->label, sizeof(part->label), super + 299, 255);
+    uuid_text(part->uuid, super + 32, false);
+}
+
+static void take_fat(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    bool wide = memcmp(head + 82, "FAT32", 5) == 0;
+    const uint8_t *serial = head + (wide ? 67 : 39);
+    uint32_t sectors = le16(head + 19) ? le16(head + 19) : le32(head + 32);
+
+    facts->size = (uint64_t) sectors * le16(head + 11);
+    text_take(part->label, sizeof(part->label), serial + 4, 11);
+    if (strcmp(part->label, "NO NAME") == 0)
+        part->label[0] = '\0';
+    snprintf(part->uuid, sizeof(part->uuid), "%02X%02X-%02X%02X", serial[3], serial[2], serial[1],
+             serial[0]);
+}
+
+static void take_ntfs(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    facts->size = limited(le64(head + 40), le16(head + 11));
+    snprintf(part->uuid, sizeof(part->uuid), "%016" PRIX64, le64(head + 72));
+}
+
+static void take_swap(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    facts->size = ((uint64_t) le32(head + 1028) + 1) * 4096;
+    text_take(part->label, sizeof(part->label), head + 1024 + 28, 16);
+    uuid_text(part->uuid, head + 1024 + 12, false);
+}
+
+static void take_luks(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    (void) facts;
+    text_take(part->uuid, sizeof(part->uuid), head + 168, 36);
+}
+
+static const struct kind kinds[] = {
+    {"LVM2_member", "LVM2 001", 512 + 24, 8, NULL},
+    {"LVM2_member", "LVM2 001", 24, 8, NULL},
+    {"crypto_LUKS", "LUKS\xba\xbe", 0, 6, take_luks},
+    {"linux_raid_member", "\xfc\x4e\x2b\xa9", 4096, 4, NULL},
+    {"linux_raid_member", "\xfc\x4e\x2b\xa9", 0, 4, NULL},
+    {"xfs", "XFSB", 0, 4, take_xfs},
+    {"ntfs", "NTFS    ", 3, 8, take_ntfs},
+    {"btrfs", "_BHRfS_M", 65536 + 64, 8, take_btrfs},
+    {"swap", "SWAPSPACE2", 4086, 10, take_swap},
+    {"ext", "\x53\xef", 1024 + 56, 2, take_ext},
+    {"f2fs", "\x10\x20\xf5\xf2", 1024, 4, NULL},
+    {"ufs", "\x19\x01\x54\x19", 65536 + 1372, 4, NULL},
+    {"ufs", "\x54\x19\x01\x00", 8192 + 1372, 4, NULL},
+    {"iso9660", "CD001", 32769, 5, NULL},
+    {"vfat", "FAT32   ", 82, 8, take_fat},
+    {"vfat", "FAT1", 54, 4, take_fat},
+};
+
+/* --- Looking ---------------------------------------------------------------------------------- */
+
+static void tell(const struct span *span, const struct guest_part *part,
+                 const struct facts *facts) {
+    char has[16], wants[16];
+
+    if (facts->size > span->len)
+        look_found(span->look, GUEST_FOUND_FS_BEYOND,
+                   "the %s file system on %s is %s large, but there are only %s", part->filesystem,
+                   part->name, im_size_text(facts->size, wants), im_size_text(span->len, has));
+    if (facts->damaged)
+        look_found(span->look, GUEST_FOUND_FS_DAMAGED,
+                   "the %s file system on %s is marked as damaged", part->filesystem, part->name);
+    if (facts->dirty)
+        look_found(span->look, GUEST_FOUND_FS_DIRTY,
+                   "the %s file system on %s was in use when the disk was backed up",
+                   part->filesystem, part->name);
+    if (strcmp(part->filesystem, "crypto_LUKS") == 0)
+        look_found(span->look, GUEST_FOUND_FS_ENCRYPTED,
+                   "%s is encrypted: what is in it cannot be looked at", part->name);
+}
+
+void filesystem_look(const struct span *span, struct guest_part *part) {
+    size_t len = span->len < HEAD_BYTES ? (size_t) span->len : HEAD_BYTES;
+    IM_AUTO(free_auto) uint8_t *head = im_alloc(HEAD_BYTES);
+
+    if (!span_read(span, 0, head, len))
+        return;
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        const struct kind *kind = &kinds[i];
+        struct facts facts = {.type = kind->type};
+
+        if (memcmp(head + kind->at, kind->magic, kind->len) != 0)
+            continue;
+        if (kind->take != NULL)
+            kind->take(head, part, &facts);
+        snprintf(part->filesystem, sizeof(part->filesystem), "%s", facts.type);
+        tell(span, part, &facts);
+        return;
+    }
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is on a disk, and what is wrong with it: partition tables, boot code, file systems, logical
+ * volumes, and the system on its root file system. Read only, by our own readers; nothing is
+ * mounted.
+ *
+ * Whatever the bytes say, a look ends soon: it reads at most GUEST_LOOK_BYTES, follows every chain
+ * only so far, and keeps at most so many partitions and findings. Texts that come from the disk are
+ * cut short and have their control characters replaced. An object belongs to one thread. */
+#ifndef GUEST_INSPECT_H
+#define GUEST_INSPECT_H
+
+#include "guest/image.h"
+
+#define GUEST_LOOK_BYTES (64u << 20)
+
+/* The disk. `read` fails only when the host cannot read: the range is always inside. */
+struct guest_source {
+    bool (*read)(void *arg, uint64_t offset, void *bytes, size_t len, struct im_err *err);
+    void *arg;
+    uint64_t size_bytes;
+};
+
+enum guest_severity {
+    GUEST_INFO,
+    GUEST_WARNING,
+    GUEST_ERROR, /* it will not start, or loses data */
+    GUEST_SEVERITIES
+};
+const char *guest_severity_name(enum guest_severity severity); /* "info", "warning", "error" */
+
+/* What can be found. The codes are for programs and stay as they are. */
+/* clang-format off */
+#define GUEST_FINDING_TABLE(X)                                                                     \
+    X(DISK_EMPTY, "disk.empty", ERROR, "write a system onto the disk first")                       \
+    X(DISK_NO_TABLE, "disk.no_table", INFO, "")                                                    \
+    X(LOOK_ENDED, "look.ended", WARNING,                                                           \
+      "the disk asks for unusually much reading; check it with its own tools")                     \
+    X(MBR_ENTRY, "mbr.entry", WARNING, "write the partition table anew with sfdisk")               \
+    X(MBR_CHAIN, "mbr.chain", ERROR, "write the partition table anew with sfdisk")                 \
+    X(GPT_DAMAGED, "gpt.damaged", ERROR, "write the partition table anew with sgdisk or gdisk")    \
+    X(GPT_PRIMARY, "gpt.primary", ERROR, "restore it from its backup: sgdisk --load-backup or "    \
+      "the recovery menu of gdisk")                                                                \
+    X(GPT_BACKUP, "gpt.backup", WARNING, "write the backup anew: sgdisk --move-second-header")     \
+    X(GPT_MISPLACED, "gpt.misplaced", INFO, "move it: sfdisk --relocate gpt-bak-std")              \
+    X(PART_BEYOND, "partition.beyond", ERROR,                                                      \
+      "the disk was cut short: copy it again, whole, or make the volume larger")                   \
+    X(PART_OVERLAP, "partition.overlap", ERROR, "write the partition table anew")                  \
+    X(PART_EMPTY, "partition.none", ERROR, "make partitions, or write a whole disk image")         \
+    X(BOOT_NONE, "boot.none", ERROR,                                                               \
+      "install a boot loader (grub-install), or copy the first sectors of the disk as well")       \
+    X(BOOT_CORE, "boot.core", ERROR, "run grub-install again")                                     \
+    X(BOOT_ACTIVE, "boot.active", WARNING,                                                         \
+      "mark the boot partition: sfdisk --activate DISK NUMBER")                                    \
+    X(BOOT_BIOS_PARTITION, "boot.bios_partition", WARNING,                                         \
+      "make a BIOS boot partition of 1 MiB and run grub-install again")                            \
+    X(ESP_UNREADABLE, "esp.unreadable", ERROR, "make it anew with mkfs.fat and run grub-install")  \
+    X(ESP_EMPTY, "esp.empty", ERROR, "install a boot loader: grub-install --removable")            \
+    X(ESP_FALLBACK, "esp.fallback", WARNING,                                                       \
+      "a new machine's firmware knows only /EFI/BOOT/BOOTX64.EFI: grub-install --removable")       \
+    X(FS_BEYOND, "filesystem.beyond", ERROR,                                                       \
+      "the disk was cut short, or the partition made smaller: copy it again, whole")               \
+    X(FS_DIRTY, "filesystem.dirty", WARNING,                                                       \
+      "unmount it or shut the machine down before the backup; its journal is replayed at start")   \
+    X(FS_DAMAGED, "filesystem.damaged", WARNING, "check it with fsck")                             \
+    X(FS_FULL, "filesystem.full", WARNING, "free some space, or grow it")                          \
+    X(FS_ENCRYPTED, "filesystem.encrypted", INFO, "")                                              \
+    X(LVM_DAMAGED, "lvm.damaged", ERROR, "restore it: vgcfgrestore")                               \
+    X(LVM_MISSING, "lvm.missing", ERROR,                                                           \
+      "move everything onto this disk (pvmove, vgreduce) and back it up again")                    \
+    X(LVM_SEGMENT, "lvm.segment", INFO, "")                                                        \
+    X(ROOT_NONE, "root.none", INFO, "")                                                            \
+    X(FSTAB_UNKNOWN, "fstab.unknown", WARNING, "correct the line, or give it the option nofail")   \
+    X(FSTAB_ROOT, "fstab.root", ERROR, "name the file system by the UUID that blkid shows")        \
+    X(FSTAB_NAME, "fstab.name", WARNING, "name the file system by the UUID that blkid shows")      \
+    X(ID_MACHINE, "identity.machine", WARNING,                                                     \
+      "empty /etc/machine-id, so that each machine gets its own")                                  \
+    X(ID_SSH, "identity.ssh", WARNING,                                                             \
+      "remove /etc/ssh/ssh_host_*, so that each machine makes its own")                            \
+    X(ID_NET, "identity.net", WARNING, "remove /etc/udev/rules.d/70-persistent-net.rules")         \
+    X(NO_CLOUD_INIT, "os.no_cloud_init", INFO,                                                     \
+      "install cloud-init for keys, passwords and growth at first start")
+/* clang-format on */
+
+enum guest_found {
+#define X(name, code, severity, hint) GUEST_FOUND_##name,
+    GUEST_FINDING_TABLE(X)
+#undef X
+        GUEST_FOUND_KINDS
+};
+
+struct guest_finding {
+    const char *code, *hint; /* literals; the hint is "" where there is nothing to do */
+    enum guest_severity severity;
+    char *text; /* a sentence, as those of errors */
+};
+
+struct guest_part {
+    unsigned number;      /* 0: the whole disk, or a logical volume */
+    uint64_t offset, len; /* bytes of the disk; a logical volume has no one offset */
+    char name[80];        /* "/dev/vda1" as a guest would say, "vg/lv" */
+    char type[24];        /* what the table calls it: "linux", "esp", "0x83" …; "" = unknown */
+    char filesystem[16];  /* "ext4", "xfs", "LVM2_member" …; "" = none that we know */
+    char label[64], uuid[40];
+    char partuuid[40];
+    bool active;
+};
+
+struct guest_os {
+    char id[32], name[96], version[32], hostname[80]; /* "" where not found */
+    char root[80];                                    /* name of the part it lies on */
+    char user[40];                                    /* who logs in, by cloud-init */
+    char processor[8];                                /* "64bit", "32bit" */
+    char architecture[16];                            /* "x86_64", "aarch64" … */
+    char platform[12];                                /* "linux", "windows", "bsd" */
+};
+
+struct guest_inspection {
+    uint64_t size_bytes;
+    enum guest_table table;
+    bool bios, uefi;          /* there is what such a firmware starts */
+    struct guest_part *parts; /* the partitions, then the logical volumes */
+    size_t part_count, part_capacity;
+    struct guest_finding *findings;
+    size_t finding_count, finding_capacity;
+    unsigned counts[GUEST_SEVERITIES];
+    struct guest_os os;
+    uint64_t read_bytes;
+};
+
+/* Fails only with what `read` failed with. */
+bool guest_inspect(const struct guest_source *source, struct guest_inspection **ret_inspection,
+                   struct im_err *err) IM_MUST_CHECK;
+void guest_inspection_free(struct guest_inspection *inspection); /* NULL is fine */
+IM_DEFINE_AUTO(struct guest_inspection *, guest_inspection_free)
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of a look share. */
+#ifndef INSPECT_PRIVATE_H
+#define INSPECT_PRIVATE_H
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "guest-private.h"
+#include "guest/inspect.h"
+
+#define SECTOR 512u
+#define PARTS_MAX 128u
+#define FINDINGS_MAX 64u
+#define STRIPES_MAX 16u
+
+struct look {
+    const struct guest_source *source;
+    struct guest_inspection *found;
+    uint64_t reads_left;
+    struct im_err trouble; /* the host could not read */
+};
+
+/* Some bytes of the disk in a row, though not always in one place. */
+struct piece {
+    uint64_t at, len; /* within the span */
+    uint64_t stripe;  /* bytes before the next area's turn; 0 = one area */
+    unsigned areas;
+    uint64_t area[STRIPES_MAX]; /* where they begin on the disk */
+};
+struct span {
+    struct look *look;
+    uint64_t len;
+    const struct piece *pieces; /* without a gap, in order; NULL: `offset` is where it begins */
+    size_t piece_count;
+    uint64_t offset;
+};
+/* False beyond the span or the disk, when too much was read already, and when the host cannot read:
+ * then look->trouble says so. */
+bool span_read(const struct span *span, uint64_t at, void *bytes, size_t len);
+struct span span_of(struct look *look, uint64_t offset, uint64_t len);
+
+void look_found(struct look *look, enum guest_found kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Room for one more; NULL when there are too many. */
+struct guest_part *look_part(struct look *look);
+/* Text of the disk as it may be shown: up to a NUL or `len`, without blanks at its end. */
+void text_take(char *out, size_t size, const void *bytes, size_t len);
+/* 16 bytes as a UUID is written; `mixed`: the first three groups are little-endian, as in GPT. */
+void uuid_text(char out[40], const uint8_t *bytes, bool mixed);
+bool only_zeros(const uint8_t *bytes, size_t len);
+
+/* --- table.c ---------------------------------------------------------------------------------- */
+
+/* Fills table and parts. `first` is the first sector. */
+void table_read(struct look *look, const uint8_t *first);
+/* How GPT and MBR call the partitions that matter here. */
+#define TYPE_ESP "esp"
+#define TYPE_BIOS "bios-boot"
+
+/* --- boot.c ----------------------------------------------------------------------------------- */
+
+void boot_check(struct look *look, const uint8_t *first);
+
+/* --- fat.c ------------------------------------------------------------------------------------ */
+
+enum fat_answer { FAT_UNREADABLE, FAT_NOTHING, FAT_VENDOR, FAT_FALLBACK };
+/* What a UEFI firmware finds there. */
+enum fat_answer fat_loader(const struct span *span);
+
+/* --- filesystem.c ----------------------------------------------------------------------------- */
+
+/* Recognises what is on the span and fills the part's fields; tells of what is wrong with it. */
+void filesystem_look(const struct span *span, struct guest_part *part);
+
+#endif

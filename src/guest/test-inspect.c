@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Looks at disks that the usual tools made, at each defect one by one, and at disks that mean
+ * harm. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "base/spawn.h"
+#include "base/str.h"
+#include "guest/inspect.h"
+#include "harness/test.h"
+
+#define MIB (1ull << 20)
+#define SECTOR 512u
+
+/* --- Disks in memory -------------------------------------------------------------------------- */
+
+struct disk {
+    uint8_t *bytes;
+    uint64_t len;
+};
+
+static bool read_disk(void *arg, uint64_t offset, void *bytes, size_t len, struct im_err *err) {
+    const struct disk *disk = arg;
+
+    (void) err;
+    memcpy(bytes, disk->bytes + offset, len); /* beyond it, the sanitizer tells */
+    return true;
+}
+
+static struct guest_inspection *look(struct disk *disk) {
+    struct guest_source source = {read_disk, disk, disk->len};
+    struct guest_inspection *found = NULL;
+    struct im_err err = {0};
+
+    if (!guest_inspect(&source, &found, &err))
+        check(false, "%s", err.text);
+    return found;
+}
+
+/* What `script` makes of the file "$D"; the mapping is private, so that it can be spoiled. */
+static struct disk make_disk(const char *script) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/disk", test_folder());
+    IM_AUTO(free_auto)
+    char *text = im_printf("set -e; exec >/dev/null; cd '%s'; D='%s'; rm -f $D; %s", test_folder(),
+                           path, script);
+    struct disk disk = {0};
+    struct im_err err = {0};
+    IM_AUTO(fd_auto) int fd = -1;
+    struct stat st = {0};
+
+    if (!im_run((const char *const[]){"sh", "-c", text, NULL}, NULL, 120000, NULL, &err)) {
+        check(false, "%s: %s", script, err.text);
+        return disk;
+    }
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return disk;
+    disk.len = (uint64_t) st.st_size;
+    disk.bytes = mmap(NULL, disk.len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    return disk;
+}
+
+static void drop_disk(struct disk *disk) { (void) munmap(disk->bytes, disk->len); }
+
+static char *codes_of(const struct guest_inspection *found) {
+    struct im_str text = {0};
+
+    for (size_t i = 0; i < found->finding_count; i++)
+        im_str_addf(&text, "%s%s", i ? " " : "", found->findings[i].code);
+    return im_str_take(&text);
+}
+
+static char *filesystems_of(const struct guest_inspection *found) {
+    struct im_str text = {0};
+
+    for (size_t i = 0; i < found->part_count; i++)
+        im_str_addf(&text, "%s%s", i ? " " : "",
+                    found->parts[i].filesystem[0] ? found->parts[i].filesystem : "-");
+    return im_str_take(&text);
+}
+
+/* --- One by one ------------------------------------------------------------------------------- */
+
+/* Boot code as GRUB's: its first sector, and the one that it points to. */
+#define GRUB_AT(sector)                                                                            \
+    "printf 'GRUB ' | dd of=$D bs=1 seek=384 conv=notrunc 2>/dev/null; "                           \
+    "printf '\\" sector "' | dd of=$D bs=1 seek=92 conv=notrunc 2>/dev/null; "                     \
+    "printf '\\125\\252' | dd of=$D bs=1 seek=510 conv=notrunc 2>/dev/null; "
+#define CORE(sector) "printf core | dd of=$D bs=512 seek=" sector " conv=notrunc 2>/dev/null; "
+#define MBR_LINUX                                                                                  \
+    "truncate -s 64M $D; printf 'label: dos\\n2048,,83,*\\n' | sfdisk -q $D; "                     \
+    "truncate -s 63M part; "
+#define PUT_PART "dd if=part of=$D bs=1M seek=1 conv=notrunc,sparse 2>/dev/null; rm part; "
+#define CODE "printf '\\372\\353' | dd of=$D conv=notrunc 2>/dev/null; "
+#define GPT_ESP                                                                                    \
+    "truncate -s 64M $D; sgdisk -n 1::+40M -t 1:ef00 -n 2:: $D; "                                  \
+    "mformat -i $D@@1M -F -T 81920 ::; "
+
+static const struct {
+    const char *name, *script, *codes, *filesystems;
+    enum guest_table table;
+    bool bios, uefi;
+} cases[] = {
+    {"nothing", "truncate -s 64M $D", "disk.empty", "-", GUEST_TABLE_NONE, false, false},
+    {"MBR and boot code", MBR_LINUX CODE, "", "-", GUEST_TABLE_MBR, true, false},
+    {"MBR without boot code", MBR_LINUX, "boot.none", "-", GUEST_TABLE_MBR, false, false},
+    {"MBR without an active partition",
+     "truncate -s 64M $D; printf 'label: dos\\n2048,,83\\n' | sfdisk -q $D; " CODE, "boot.active",
+     "-", GUEST_TABLE_MBR, true, false},
+    {"MBR with GRUB", MBR_LINUX GRUB_AT("001") CORE("1"), "", "-", GUEST_TABLE_MBR, true, false},
+    {"GRUB without its core", MBR_LINUX GRUB_AT("001"), "boot.core", "-", GUEST_TABLE_MBR, false,
+     false},
+    {"GPT with GRUB in its own partition",
+     "truncate -s 64M $D; sgdisk -n 1::+1M -t 1:ef02 -n 2:: $D; " GRUB_AT("042") CORE("34")
+         CORE("2048"),
+     "", "- -", GUEST_TABLE_GPT, true, false},
+    {"GPT with GRUB between partitions",
+     "truncate -s 64M $D; sgdisk -n 1:: $D; " GRUB_AT("042") CORE("34"), "boot.bios_partition", "-",
+     GUEST_TABLE_GPT, true, false},
+    {"GPT and UEFI",
+     GPT_ESP "mmd -i $D@@1M ::/EFI ::/EFI/BOOT; echo x >x; mcopy -i $D@@1M x "
+             "::/EFI/BOOT/BOOTX64.EFI",
+     "", "vfat -", GUEST_TABLE_GPT, false, true},
+    {"UEFI, in a vendor's folder only",
+     GPT_ESP "mmd -i $D@@1M ::/EFI ::/EFI/debian; echo x >x; mcopy -i $D@@1M x "
+             "::/EFI/debian/grubx64.efi",
+     "esp.fallback", "vfat -", GUEST_TABLE_GPT, false, true},
+    {"UEFI without a loader", GPT_ESP, "esp.empty", "vfat -", GUEST_TABLE_GPT, false, false},
+    {"UEFI with an empty loader",
+     GPT_ESP "mmd -i $D@@1M ::/EFI ::/EFI/BOOT; : >x; mcopy -i $D@@1M x ::/EFI/BOOT/BOOTX64.EFI",
+     "esp.empty", "vfat -", GUEST_TABLE_GPT, false, false},
+    {"UEFI without a file system", "truncate -s 64M $D; sgdisk -n 1:: -t 1:ef00 $D",
+     "esp.unreadable", "-", GUEST_TABLE_GPT, false, false},
+    {"UEFI with FAT 16, MBR",
+     "truncate -s 64M $D; printf 'label: dos\\n2048,,ef\\n' | sfdisk -q $D; "
+     "mkfs.fat -F 16 --offset 2048 $D 64512; mmd -i $D@@1M ::/EFI ::/EFI/BOOT; echo x >x; "
+     "mcopy -i $D@@1M x ::/EFI/BOOT/BOOTX64.EFI",
+     "", "vfat", GUEST_TABLE_MBR, false, true},
+    {"UEFI with FAT 12",
+     "truncate -s 64M $D; sgdisk -n 1::+4M -t 1:ef00 $D; mkfs.fat -F 12 --offset 2048 $D 4096; "
+     "mmd -i $D@@1M ::/EFI ::/EFI/BOOT; echo x >x; mcopy -i $D@@1M x ::/EFI/BOOT/BOOTX64.EFI",
+     "", "vfat", GUEST_TABLE_GPT, false, true},
+    {"GPT cut short", GPT_ESP CODE "truncate -s 50M $D", "gpt.backup partition.beyond", "vfat -",
+     GUEST_TABLE_GPT, true, false},
+    {"GPT on a disk that grew", GPT_ESP CODE "truncate -s 80M $D", "gpt.misplaced", "vfat -",
+     GUEST_TABLE_GPT, true, false},
+    {"GPT without its beginning",
+     GPT_ESP CODE "dd if=/dev/zero of=$D bs=512 seek=1 count=33 conv=notrunc 2>/dev/null",
+     "gpt.primary", "vfat -", GUEST_TABLE_GPT, true, false},
+    {"GPT with a wrong checksum in its backup",
+     GPT_ESP CODE "printf x | dd of=$D bs=512 seek=131040 conv=notrunc 2>/dev/null", "gpt.backup",
+     "vfat -", GUEST_TABLE_GPT, true, false},
+    {"GPT damaged on both ends",
+     GPT_ESP CODE "for s in 3 131040; do printf x | dd of=$D bs=512 seek=$s conv=notrunc "
+                  "2>/dev/null; done",
+     "gpt.damaged", "", GUEST_TABLE_GPT, true, false},
+    {"MBR with logical partitions",
+     "truncate -s 64M $D; printf 'label: dos\\n2048,8192,83,*\\n,,5\\n,8192,83\\n,8192,82\\n' | "
+     "sfdisk -q $D; " CODE,
+     "", "- - -", GUEST_TABLE_MBR, true, false},
+    {"MBR cut short", MBR_LINUX CODE "truncate -s 40M $D", "partition.beyond", "-", GUEST_TABLE_MBR,
+     true, false},
+    {"a bare ext4", "truncate -s 64M $D; mkfs.ext4 -qF $D", "boot.none", "ext4", GUEST_TABLE_NONE,
+     false, false},
+    {"a bare FAT, whose code only complains", "truncate -s 64M $D; mkfs.fat $D", "boot.none",
+     "vfat", GUEST_TABLE_NONE, false, false},
+    {"a boot sector without partitions",
+     "truncate -s 64M $D; printf '\\125\\252' | dd of=$D bs=1 seek=510 conv=notrunc "
+     "2>/dev/null; " CODE,
+     "disk.no_table", "-", GUEST_TABLE_NONE, true, false},
+    {"ext2", MBR_LINUX CODE "mkfs.ext2 -qF part; " PUT_PART, "", "ext2", GUEST_TABLE_MBR, true,
+     false},
+    {"ext3", MBR_LINUX CODE "mkfs.ext3 -qF part; " PUT_PART, "", "ext3", GUEST_TABLE_MBR, true,
+     false},
+    {"xfs",
+     "truncate -s 320M $D; printf 'label: dos\\n2048,,83,*\\n' | sfdisk -q $D; " CODE
+     "truncate -s 319M part; mkfs.xfs -q -L root part; " PUT_PART,
+     "", "xfs", GUEST_TABLE_MBR, true, false},
+    {"btrfs",
+     "truncate -s 160M $D; printf 'label: dos\\n2048,,83,*\\n' | sfdisk -q $D; " CODE
+     "truncate -s 159M part; mkfs.btrfs -q part; " PUT_PART,
+     "", "btrfs", GUEST_TABLE_MBR, true, false},
+    {"ntfs", MBR_LINUX CODE "mkfs.ntfs -qF part 2>/dev/null; " PUT_PART, "", "ntfs",
+     GUEST_TABLE_MBR, true, false},
+    {"swap", MBR_LINUX CODE "mkswap part 2>/dev/null; " PUT_PART, "", "swap", GUEST_TABLE_MBR, true,
+     false},
+    {"a file system larger than its partition",
+     MBR_LINUX CODE "truncate -s 90M part; mkfs.ext4 -qF part; truncate -s 63M part; " PUT_PART,
+     "filesystem.beyond", "ext4", GUEST_TABLE_MBR, true, false},
+    {"a file system in use",
+     MBR_LINUX CODE "mkfs.ext4 -qF part; debugfs -w -R 'feature needs_recovery' part "
+                    "2>/dev/null; " PUT_PART,
+     "filesystem.dirty", "ext4", GUEST_TABLE_MBR, true, false},
+};
+
+static void test_cases(void) {
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct disk disk = make_disk(cases[i].script);
+        struct guest_inspection *found;
+
+        if (disk.bytes == NULL)
+            continue;
+        found = look(&disk);
+        if (found != NULL) {
+            IM_AUTO(free_auto) char *codes = codes_of(found);
+            IM_AUTO(free_auto) char *filesystems = filesystems_of(found);
+
+            check(strcmp(codes, cases[i].codes) == 0, "%s: finds [%s]", cases[i].name, codes);
+            check(strcmp(filesystems, cases[i].filesystems) == 0, "%s: has [%s]", cases[i].name,
+                  filesystems);
+            check(found->table == cases[i].table && found->bios == cases[i].bios &&
+                      found->uefi == cases[i].uefi,
+                  "%s: table %s, %s %s", cases[i].name, guest_table_name(found->table),
+                  found->bios ? "BIOS" : "-", found->uefi ? "UEFI" : "-");
+        }
+        guest_inspection_free(found);
+        drop_disk(&disk);
+    }
+}
+
+/* --- Disks that mean harm --------------------------------------------------------------------- */
+
+static void put32(uint8_t *at, uint32_t value) {
+    for (int i = 0; i < 4; i++)
+        at[i] = (uint8_t) (value >> 8 * i);
+}
+
+static void put64(uint8_t *at, uint64_t value) {
+    put32(at, (uint32_t) value);
+    put32(at + 4, (uint32_t) (value >> 32));
+}
+
+static void expect(struct disk *disk, const char *code, const char *name) {
+    IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = look(disk);
+    IM_AUTO(free_auto) char *codes = found ? codes_of(found) : im_strdup("");
+
+    check(strstr(codes, code) != NULL, "%s: [%s]", name, codes);
+    check(found != NULL && found->read_bytes <= GUEST_LOOK_BYTES, "%s: not too much is read", name);
+}
+
+static void gpt_header(uint8_t *header, uint64_t at, uint32_t count, uint32_t each) {
+    memset(header, 0, SECTOR);
+    memcpy(header, "EFI PART\0\0\1\0", 12);
+    put32(header + 12, 92);
+    put64(header + 24, at);
+    put64(header + 32, 1);
+    put64(header + 72, 2);
+    put32(header + 80, count);
+    put32(header + 84, each);
+    put32(header + 16, (uint32_t) crc32(0, header, 92));
+}
+
+static void test_hostile_gpt(void) {
+    struct disk disk = {im_alloc(8 * MIB), 8 * MIB};
+    static const uint32_t forms[][2] = {{UINT32_MAX, 128},
+                                        {UINT32_MAX, UINT32_MAX - 7},
+                                        {1, UINT32_MAX - 7},
+                                        {0x2000000, 0x80000000},
+                                        {0, 128},
+                                        {128, 0}};
+
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        gpt_header(disk.bytes + SECTOR, 1, forms[i][0], forms[i][1]);
+        gpt_header(disk.bytes + disk.len - SECTOR, disk.len / SECTOR - 1, forms[i][0], forms[i][1]);
+        expect(&disk, "gpt.damaged", "GPT with an impossible number of entries");
+    }
+    free(disk.bytes);
+}
+
+static void entry(uint8_t *at, uint8_t type, uint32_t first, uint32_t count) {
+    at[4] = type;
+    put32(at + 8, first);
+    put32(at + 12, count);
+}
+
+static void sign(uint8_t *sector) {
+    sector[510] = 0x55;
+    sector[511] = 0xaa;
+}
+
+static void test_hostile_mbr(void) {
+    struct disk disk = {im_alloc(8 * MIB), 8 * MIB};
+    uint8_t *one = disk.bytes + 100 * SECTOR, *two = disk.bytes + 200 * SECTOR;
+
+    sign(disk.bytes);
+    entry(disk.bytes + 446, 5, 100, 8000);
+    sign(one);
+    entry(one + 446, 0x83, 1, 50);
+    entry(one + 462, 5, 100, 100);
+    sign(two);
+    entry(two + 446, 0x83, 1, 50);
+    entry(two + 462, 5, 100, 100); /* itself again */
+    expect(&disk, "mbr.chain", "a ring of logical partitions");
+    entry(two + 462, 5, UINT32_MAX, 100);
+    expect(&disk, "mbr.chain", "logical partitions that lead beyond the disk");
+    for (uint32_t i = 0; i < 200; i++) {
+        uint8_t *each = disk.bytes + (100 + 4 * i) * SECTOR;
+
+        memset(each, 0, SECTOR);
+        sign(each);
+        entry(each + 446, 0x83, 1, 2);
+        entry(each + 462, 5, 4 * (i + 1), 4);
+    }
+    expect(&disk, "mbr.chain", "too many logical partitions");
+    entry(disk.bytes + 446, 0x83, 2048, 4096);
+    entry(disk.bytes + 462, 0x83, 6143, 4096);
+    expect(&disk, "partition.overlap", "two partitions that share a sector");
+    entry(disk.bytes + 446, 0x83, UINT32_MAX, UINT32_MAX);
+    expect(&disk, "partition.beyond", "a partition of the largest numbers");
+    free(disk.bytes);
+}
+
+static uint32_t chance(uint32_t *seed) {
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+/* Bytes of what is looked at are turned over, a few at a time; the sanitizers are the judges. */
+static void spoil(const char *script, const uint64_t *areas, size_t area_count, unsigned rounds,
+                  const char *name) {
+    struct disk disk = make_disk(script);
+    uint32_t seed = 1;
+    bool bounded = true;
+
+    for (unsigned round = 0; disk.bytes != NULL && round < rounds; round++) {
+        uint64_t spots[8];
+        uint8_t old[8];
+        size_t count = 1 + chance(&seed) % 8;
+        IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
+
+        for (size_t i = 0; i < count; i++) {
+            spots[i] = areas[chance(&seed) % area_count] + chance(&seed) % 1024;
+            old[i] = disk.bytes[spots[i]];
+            disk.bytes[spots[i]] = (uint8_t) (chance(&seed) % 4 == 0 ? 0xff : chance(&seed));
+        }
+        found = look(&disk);
+        bounded = bounded && found != NULL && found->read_bytes <= GUEST_LOOK_BYTES;
+        for (size_t i = count; i-- > 0;)
+            disk.bytes[spots[i]] = old[i];
+    }
+    check(disk.bytes != NULL && bounded, "%s, spoiled %u times", name, rounds);
+    drop_disk(&disk);
+}
+
+static void test_spoiled(void) {
+    static const uint64_t tables[] = {0, 512, 1024, MIB, MIB + 512, 64 * MIB - 1024};
+    static const uint64_t chain[] = {0, 10240 * SECTOR, 20480 * SECTOR};
+    static const uint64_t fat[] = {MIB, MIB + 16384, MIB + 655360, MIB + 656384, MIB + 672768};
+
+    spoil(GPT_ESP "mmd -i $D@@1M ::/EFI ::/EFI/BOOT; echo x >x; mcopy -i $D@@1M x "
+                  "::/EFI/BOOT/BOOTX64.EFI",
+          tables, 6, 1500, "GPT");
+    spoil(GPT_ESP "mmd -i $D@@1M ::/EFI ::/EFI/BOOT; echo x >x; mcopy -i $D@@1M x "
+                  "::/EFI/BOOT/BOOTX64.EFI",
+          fat, 5, 1500, "FAT");
+    spoil("truncate -s 64M $D; printf 'label: dos\\n2048,8192,83,*\\n10240,,5\\n12288,8192,83\\n,"
+          "8192,82\\n' | sfdisk -q $D; " CODE,
+          chain, 3, 1500, "MBR");
+}
+
+static void test_noise(void) {
+    struct disk disk = {im_alloc(MIB), MIB};
+    uint32_t seed = 7;
+
+    for (uint64_t i = 0; i < disk.len; i++)
+        disk.bytes[i] = (uint8_t) chance(&seed);
+    expect(&disk, "boot.none", "noise");
+    sign(disk.bytes);
+    expect(&disk, "", "noise with a signature");
+    disk.len = 100;
+    expect(&disk, "disk.empty", "not one sector");
+    free(disk.bytes);
+}
+
+int main(void) {
+    test_cases();
+    test_hostile_gpt();
+    test_hostile_mbr();
+    test_noise();
+    test_spoiled();
+    return test_end();
+}
