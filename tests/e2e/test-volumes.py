@@ -237,7 +237,7 @@ def data_image():
     empty = create(1, 20)[0]
     nothing = world.do("snapshot", "create", empty)
     refused = world.imprint("snapshot", "image", nothing, "--wait")
-    check(refused.status == 1 and "disk.empty" in refused.err, "an empty volume is not made an image", refused)
+    check(refused.status == 5 and "disk.empty" in refused.err, "an empty volume is not made an image", refused)
     found = world.imprint("image", "inspect", nothing)
     check(found.status == 1 and "write a system onto the disk first" in found.out, "and what is missing is told", found)
     point = world.do("snapshot", "create", disk)
