@@ -663,10 +663,10 @@ bool scrub_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 void scrub_stop(struct cloud *cloud);
 /* Does it say that the bytes are gone, not that they cannot be had right now? */
 bool trouble_is_rot(const struct im_err *trouble);
-/* snapshot-restore.c: the layer from the second pool into the first, in the place of what has its
- * name, its digest checked. Claimed by the caller, who gives cancel, progress and rate. */
-bool layer_bring(struct cloud *cloud, struct storage_pool *second, const struct layer_copy *copy,
-                 struct stream *stream, struct im_err *err) IM_MUST_CHECK;
+/* snapshot-restore.c: the bytes of a layer from the second pool, their digest checked; the caller
+ * has claimed it, gives cancel, progress and rate, and ends what storage_put_begin began. */
+bool layer_fetch(struct cloud *cloud, struct storage_pool *second, const struct layer_copy *copy,
+                 struct stream *stream, int *ret_fd, struct im_err *err) IM_MUST_CHECK;
 
 /* --- background.c ----------------------------------------------------------------------------- */
 

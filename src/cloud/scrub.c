@@ -58,12 +58,14 @@ static bool repair_from(struct cloud *cloud, struct storage_pool *second, const 
     struct layer_copy copy;
     struct repair repair = {cloud, layer->layer_id, &copy};
     struct stream stream = {.cancel = cancel};
+    IM_AUTO(fd_auto) int fd = -1;
     bool brought;
 
     if (!layer_copy_get(second, layer->name, &copy, err) || !copy_fits(cloud, layer, &copy, err) ||
         !layer_claim(cloud, layer->name, cancel, err))
         return false;
-    brought = layer_bring(cloud, second, &copy, &stream, err);
+    brought = layer_fetch(cloud, second, &copy, &stream, &fd, err) &&
+              storage_put_end(cloud->config.pool, copy.name, copy.parent, fd, err);
     layer_release(cloud, layer->name);
     return brought && cloud_transact(cloud, repaired_body, &repair, err);
 }

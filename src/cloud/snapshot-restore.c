@@ -341,75 +341,8 @@ static bool plan_commit(struct job_run *run, struct db_conn *conn, struct im_err
     return true;
 }
 
-/* --- Step 2: bytes ---------------------------------------------------------------------------- */
-
-struct bring {
-    struct job_run *run;
-    struct cloud *cloud;
-    struct storage_pool *second;
-    int64_t done, total;
-};
-
-static void tell_progress(void *arg, uint64_t bytes) {
-    struct bring *bring = arg;
-
-    jobs_progress(bring->run, bring->done + (int64_t) bytes, bring->total);
-}
-
-/* What a job that was interrupted has brought already, or what was thought to be damaged and is
- * not. */
-static bool is_there(struct bring *bring, const struct layer_copy *copy) {
-    IM_AUTO(fd_auto) int in = -1;
-    struct stream stream = {.out = -1, .name = copy->name, .cancel = bring->run->cancel};
-    char digest[DIGEST_TEXT], parent[STORAGE_NAME_MAX];
-    struct im_err err = {0};
-
-    if (!storage_read(bring->cloud->config.pool, copy->name, &in, parent, &err) ||
-        strcmp(parent, copy->parent) != 0)
-        return false;
-    stream.in = in;
-    return stream_run(&stream, digest, &err) && strcmp(digest, copy->digest) == 0;
-}
-
-bool layer_bring(struct cloud *cloud, struct storage_pool *second, const struct layer_copy *copy,
-                 struct stream *stream, struct im_err *err) {
-    IM_AUTO(fd_auto) int in = -1;
-    IM_AUTO(fd_auto) int out = -1;
-    struct storage_pool *pool = cloud->config.pool;
-    char digest[DIGEST_TEXT];
-    struct im_err undone = {0};
-    bool put;
-
-    if (!storage_read(second, copy->name, &in, NULL, err))
-        return im_within(err, "second pool");
-    if (!storage_put_begin(pool, copy->name, &out, err))
-        return false;
-    stream->in = in;
-    stream->out = out;
-    stream->name = copy->name;
-    put = stream_run(stream, digest, err) &&
-          (strcmp(digest, copy->digest) == 0 ||
-           im_fail(err, IM_BAD_IMAGE,
-                   "the copy of layer %s in the second pool is damaged: its bytes were %.24s…, "
-                   "they are %.24s…",
-                   copy->name, copy->digest, digest)) &&
-          storage_put_end(pool, copy->name, copy->parent, out, err);
-    if (!put && !storage_put_undo(pool, copy->name, &undone))
-        im_warn("cloud", "%s", undone.text);
-    return put;
-}
-
-static bool bring_layer(struct bring *bring, const struct layer_copy *copy, struct im_err *err) {
-    struct stream stream = {.cancel = bring->run->cancel, .progress = tell_progress, .arg = bring};
-    bool brought;
-
-    if (!layer_claim(bring->cloud, copy->name, bring->run->cancel, err))
-        return false;
-    brought = is_there(bring, copy) || layer_bring(bring->cloud, bring->second, copy, &stream, err);
-    layer_release(bring->cloud, copy->name);
-    bring->done += copy->file_bytes;
-    return brought;
-}
+/* --- Rows of what was brought ------------------------------------------------------------------
+ */
 
 /* Calls `what` for each layer of the plan, root first. */
 static bool each_layer(struct job_run *run,
@@ -425,30 +358,6 @@ static bool each_layer(struct job_run *run,
             return false;
     }
     return data != NULL;
-}
-
-static bool add_bytes(void *arg, const struct layer_copy *copy, struct im_err *err) {
-    (void) err;
-    ((struct bring *) arg)->total += copy->file_bytes;
-    return true;
-}
-
-static bool bring_one(void *arg, const struct layer_copy *copy, struct im_err *err) {
-    return bring_layer(arg, copy, err);
-}
-
-static bool bring_run(struct job_run *run, struct im_err *err) {
-    IM_AUTO(storage_close_auto) struct storage_pool *second = NULL;
-    struct bring bring = {.run = run, .cloud = run->context};
-    bool brought;
-
-    if (!each_layer(run, add_bytes, &bring, err) || !second_open(bring.cloud, &second, err) ||
-        !second_enter(bring.cloud, run->cancel, err))
-        return false;
-    bring.second = second;
-    brought = each_layer(run, bring_one, &bring, err);
-    second_leave(bring.cloud, second, false);
-    return brought;
 }
 
 /* What stands on it is as much deeper or less deep. */
@@ -490,6 +399,165 @@ static bool settle_layer(void *arg, const struct layer_copy *copy, struct im_err
     row->state = LAYER_FROZEN;
     row->checked_time = im_now_s();
     return record_update(settle->conn, &layer_type, row, err);
+}
+
+/* --- Step 2: bytes ---------------------------------------------------------------------------- */
+
+struct bring {
+    struct job_run *run;
+    struct cloud *cloud;
+    struct storage_pool *second;
+    int64_t done, total;
+};
+
+static void tell_progress(void *arg, uint64_t bytes) {
+    struct bring *bring = arg;
+
+    jobs_progress(bring->run, bring->done + (int64_t) bytes, bring->total);
+}
+
+/* What a job that was interrupted has brought already, or what was thought to be damaged and is
+ * not. */
+static bool is_there(struct bring *bring, const struct layer_copy *copy) {
+    IM_AUTO(fd_auto) int in = -1;
+    struct stream stream = {.out = -1, .name = copy->name, .cancel = bring->run->cancel};
+    char digest[DIGEST_TEXT], parent[STORAGE_NAME_MAX];
+    struct im_err err = {0};
+
+    if (!storage_read(bring->cloud->config.pool, copy->name, &in, parent, &err) ||
+        strcmp(parent, copy->parent) != 0)
+        return false;
+    stream.in = in;
+    return stream_run(&stream, digest, &err) && strcmp(digest, copy->digest) == 0;
+}
+
+bool layer_fetch(struct cloud *cloud, struct storage_pool *second, const struct layer_copy *copy,
+                 struct stream *stream, int *ret_fd, struct im_err *err) {
+    IM_AUTO(fd_auto) int in = -1;
+    IM_AUTO(fd_auto) int out = -1;
+    char digest[DIGEST_TEXT];
+    struct im_err undone = {0};
+
+    if (!storage_read(second, copy->name, &in, NULL, err))
+        return im_within(err, "second pool");
+    if (!storage_put_begin(cloud->config.pool, copy->name, &out, err))
+        return false;
+    stream->in = in;
+    stream->out = out;
+    stream->name = copy->name;
+    if (stream_run(stream, digest, err) &&
+        (strcmp(digest, copy->digest) == 0 ||
+         im_fail(err, IM_BAD_IMAGE,
+                 "the copy of layer %s in the second pool is damaged: its bytes were %.24s…, they "
+                 "are %.24s…",
+                 copy->name, copy->digest, digest))) {
+        *ret_fd = im_steal_fd(&out);
+        return true;
+    }
+    if (!storage_put_undo(cloud->config.pool, copy->name, &undone))
+        im_warn("cloud", "%s", undone.text);
+    return false;
+}
+
+/* Rows of the layers up to the one at hand. */
+struct upto {
+    struct cloud *cloud;
+    struct job_run *run;
+    const struct layer_copy *last;
+    struct settle settle;
+    bool past;
+};
+
+static bool settle_upto(void *arg, const struct layer_copy *copy, struct im_err *err) {
+    struct upto *upto = arg;
+
+    if (upto->past)
+        return true;
+    upto->past = strcmp(copy->name, upto->last->name) == 0;
+    return settle_layer(&upto->settle, copy, err);
+}
+
+static bool upto_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct upto *upto = arg;
+
+    upto->settle = (struct settle){.cloud = upto->cloud, .conn = conn};
+    upto->past = false;
+    return each_layer(upto->run, settle_upto, upto, err);
+}
+
+/* A layer that the record has on another parent: file and row change at once, as who reads the
+ * graph puts the files together by it. */
+static bool exchange(struct bring *bring, const struct layer_copy *copy, int fd,
+                     struct im_err *err) {
+    struct upto upto = {.cloud = bring->cloud, .run = bring->run, .last = copy};
+
+    return storage_put_end(bring->cloud->config.pool, copy->name, copy->parent, fd, err) &&
+           cloud_transact(bring->cloud, upto_body, &upto, err);
+}
+
+/* Is it known, on another parent? */
+static bool moves(struct cloud *cloud, const struct layer_copy *copy, bool *ret_moves,
+                  struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(layer_free_auto) struct layer *row = NULL;
+    IM_AUTO(layer_free_auto) struct layer *parent = NULL;
+
+    if (conn == NULL || !row_by_name(cloud, conn, copy->name, &row, err) ||
+        (row != NULL && row->parent_id != NULL &&
+         !record_get(conn, &layer_type, row->parent_id, &parent, err)))
+        return false;
+    *ret_moves = row != NULL && row->state == LAYER_FROZEN &&
+                 strcmp(parent ? parent->name : "", copy->parent) != 0;
+    return true;
+}
+
+static bool bring_claimed(struct bring *bring, const struct layer_copy *copy, struct im_err *err) {
+    struct stream stream = {.cancel = bring->run->cancel, .progress = tell_progress, .arg = bring};
+    IM_AUTO(fd_auto) int fd = -1;
+    bool other = false;
+
+    if (is_there(bring, copy))
+        return true;
+    if (!moves(bring->cloud, copy, &other, err) ||
+        !layer_fetch(bring->cloud, bring->second, copy, &stream, &fd, err))
+        return false;
+    return other ? exchange(bring, copy, fd, err)
+                 : storage_put_end(bring->cloud->config.pool, copy->name, copy->parent, fd, err);
+}
+
+static bool bring_layer(struct bring *bring, const struct layer_copy *copy, struct im_err *err) {
+    bool brought;
+
+    if (!layer_claim(bring->cloud, copy->name, bring->run->cancel, err))
+        return false;
+    brought = bring_claimed(bring, copy, err);
+    layer_release(bring->cloud, copy->name);
+    bring->done += copy->file_bytes;
+    return brought;
+}
+
+static bool add_bytes(void *arg, const struct layer_copy *copy, struct im_err *err) {
+    (void) err;
+    ((struct bring *) arg)->total += copy->file_bytes;
+    return true;
+}
+
+static bool bring_one(void *arg, const struct layer_copy *copy, struct im_err *err) {
+    return bring_layer(arg, copy, err);
+}
+
+static bool bring_run(struct job_run *run, struct im_err *err) {
+    IM_AUTO(storage_close_auto) struct storage_pool *second = NULL;
+    struct bring bring = {.run = run, .cloud = run->context};
+    bool brought;
+
+    if (!each_layer(run, add_bytes, &bring, err) || !second_open(bring.cloud, &second, err) ||
+        !second_enter(bring.cloud, run->cancel, err))
+        return false;
+    bring.second = second;
+    brought = each_layer(run, bring_one, &bring, err);
+    second_leave(bring.cloud, second, false);
+    return brought;
 }
 
 static bool each_point(struct job_run *run, struct db_conn *conn,
