@@ -203,8 +203,8 @@ const struct command pool_commands[] = {
      "imprint pool check"},
     {"scrub", "", 0, 0, NULL, GROUP_WAIT, scrub_options, pool_scrub,
      "Reads all frozen layers and compares them with their digests (administrators only).",
-     "What has rotted is named and put right where the second pool has a good copy. imprintd does "
-     "the same by itself, slowly.",
+     "What has rotted is named and put right where the second pool has a good copy; copies there "
+     "are read, too. imprintd does the same by itself, slowly.",
      "imprint pool scrub --rate 200M --wait"},
     {"usage", "", 0, 0, NULL, 0, cli_no_options, pool_usage, "Shows what takes the space.",
      "For each image and instance: the size that it sees, the bytes that it alone holds, and those "

@@ -269,6 +269,7 @@ struct layer_copy {
     int64_t size_bytes, file_bytes, create_time; /* virtual, and of the file */
     char digest[DIGEST_TEXT];                    /* of the file */
     char source_digest[DIGEST_TEXT];             /* of what an import came from; "" = none */
+    bool damaged;                                /* its bytes were not what they should be */
 };
 bool layer_copy_get(struct storage_pool *pool, const char *name, struct layer_copy *ret_copy,
                     struct im_err *err) IM_MUST_CHECK;
@@ -281,6 +282,10 @@ void layer_copy_write(struct wire_writer *writer, const struct layer_copy *copy)
  * with their notes. */
 bool layer_copies_load(struct storage_pool *pool, const char *tip, struct layer_copy **ret_copies,
                        size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
+/* None of them is known to be damaged. */
+bool layer_copies_whole(const struct layer_copy *copies, size_t count,
+                        struct im_err *err) IM_MUST_CHECK;
+/* Both, for a layer that another copy is to stand on. */
 bool layer_copy_whole(struct storage_pool *pool, const char *name);
 /* A snapshot's note: written last, it says that its layers are all there. */
 bool snapshot_copy_put(struct storage_pool *pool, const struct snapshot *snapshot, const char *tip,
@@ -663,6 +668,10 @@ bool scrub_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 void scrub_stop(struct cloud *cloud);
 /* Does it say that the bytes are gone, not that they cannot be had right now? */
 bool trouble_is_rot(const struct im_err *trouble);
+/* scrub-copies.c: reads all layers of the second pool; names of those that have rotted. The caller
+ * gives cancel and rate. */
+bool copies_scrub(struct cloud *cloud, struct stream *stream, struct im_strings *bad,
+                  struct im_err *err) IM_MUST_CHECK;
 /* snapshot-restore.c: the bytes of a layer from the second pool, their digest checked; the caller
  * has claimed it, gives cancel, progress and rate, and ends what storage_put_begin began. */
 bool layer_fetch(struct cloud *cloud, struct storage_pool *second, const struct layer_copy *copy,

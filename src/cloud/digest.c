@@ -178,6 +178,7 @@ struct judgement {
     const char *layer_id, *digest;
     const struct im_err *trouble;
     enum verdict verdict;
+    bool news; /* it was not known to be damaged before */
     char why[320];
 };
 
@@ -195,8 +196,9 @@ static bool judge_row(struct db_conn *conn, struct judgement *judgement, struct 
                  "its bytes have changed: they were %.24s…, they are %.24s… (%s)",
                  layer->file_digest, judgement->digest, time);
     judgement->verdict = judgement->why[0] != '\0' ? VERDICT_BAD : VERDICT_GOOD;
+    judgement->news = !was_damaged;
     if (judgement->verdict == VERDICT_BAD)
-        return damage_set(conn, layer->layer_id, judgement->why, err);
+        return was_damaged || damage_set(conn, layer->layer_id, judgement->why, err);
     im_replace(&layer->file_digest, judgement->digest);
     layer->checked_time = im_now_s();
     if (was_damaged && !damage_set(conn, layer->layer_id, "", err))
@@ -235,7 +237,7 @@ bool reading_judge(struct cloud *cloud, const char *layer_id, const struct readi
     pthread_mutex_unlock(&cloud->digest_lock);
     if (!judged)
         return false;
-    if (judgement.verdict == VERDICT_BAD)
+    if (judgement.verdict == VERDICT_BAD && judgement.news)
         im_error("scrub", "layer %s is damaged: %s", layer_id, judgement.why);
     *ret_verdict = judgement.verdict;
     return true;

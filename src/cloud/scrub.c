@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "cloud-private.h"
 
-enum { CANDIDATES = 64, IDLE_MS = 10000, SKIP_MS = 600000, NAMED_MAX = 5 };
+enum { CANDIDATES = 64, IDLE_MS = 10000, SKIP_MS = 3600000, NAMED_MAX = 5 };
 
 /* --- Putting right ---------------------------------------------------------------------------- */
 
@@ -79,7 +79,8 @@ static bool repair(struct cloud *cloud, const struct layer *layer, const volatil
     if (im_str_empty(cloud->config.second_uri))
         return false;
     if (!second_open(cloud, &second, &err) || !second_enter(cloud, cancel, &err)) {
-        im_error("scrub", "layer %s stays damaged: %s", layer->layer_id, err.text);
+        if (im_str_empty(layer->damage))
+            im_error("scrub", "layer %s stays damaged: %s", layer->layer_id, err.text);
         return false;
     }
     repaired = repair_from(cloud, second, layer, cancel, &err);
@@ -89,7 +90,7 @@ static bool repair(struct cloud *cloud, const struct layer *layer, const volatil
                 "layer %s was put right from the second pool; machines that had it open read the "
                 "old file until they are started again",
                 layer->layer_id);
-    else
+    else if (im_str_empty(layer->damage)) /* else it has been said */
         im_error("scrub", "layer %s stays damaged: %s", layer->layer_id, err.text);
     return repaired;
 }
@@ -135,12 +136,13 @@ static bool scrub_layer(struct cloud *cloud, const struct layer *layer, struct s
 /* --- By itself -------------------------------------------------------------------------------- */
 
 #define DUE                                                                                        \
-    "SELECT layer_id FROM layers WHERE pool = $1 AND state = 'frozen' AND COALESCE(damage, '') ="  \
-    " '' AND (COALESCE(file_digest, '') = '' OR checked_time < $2)"                                \
+    "SELECT layer_id FROM layers WHERE pool = $1 AND state = 'frozen'"                             \
+    " AND (COALESCE(file_digest, '') = '' OR checked_time < $2 OR damage <> '')"                   \
     " ORDER BY CASE WHEN COALESCE(file_digest, '') = '' THEN 0 ELSE 1 END, checked_time, layer_id" \
     " LIMIT $3"
 
-/* The layer whose turn it is; NULL if none is. */
+/* The layer whose turn it is; NULL if none is. Damaged ones are tried again now and then: their
+ * files, or the second pool, may be there again. */
 static bool next_due(struct cloud *cloud, const struct im_strings *skipped,
                      struct layer **ret_layer, struct im_err *err) {
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
@@ -348,8 +350,30 @@ static bool scrub_next(struct scrub *scrub, const struct layer *layer, struct im
     return true;
 }
 
+static bool scrub_copies(struct scrub *scrub, struct im_strings *bad, struct im_err *err) {
+    struct stream stream = {.rate_bytes = scrub->rate_bytes, .cancel = scrub->run->cancel};
+
+    return copies_scrub(scrub->cloud, &stream, bad, err);
+}
+
+static bool tell_damage(struct scrub *scrub, const struct im_strings *copies, struct im_err *err) {
+    if (scrub->damaged > 0)
+        return im_fail(err, IM_BAD_IMAGE,
+                       "%" PRId64 " of %" PRId64 " layers are damaged: %s%s; 'imprint pool check' "
+                       "says how",
+                       scrub->damaged, scrub->read, scrub->names.data,
+                       scrub->damaged > NAMED_MAX ? " and others" : "");
+    if (copies->count > 0)
+        return im_fail(err, IM_BAD_IMAGE,
+                       "%zu layer%s damaged in the second pool, %s first; copy the snapshots again "
+                       "that 'imprint snapshot copies' calls not whole",
+                       copies->count, copies->count == 1 ? " is" : "s are", copies->items[0]);
+    return true;
+}
+
 static bool scrub_run(struct job_run *run, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    IM_AUTO(im_strings_done) struct im_strings copies = {0};
     struct scrub scrub = {.run = run, .cloud = run->context};
     struct layer **layers = NULL;
     size_t count = 0;
@@ -368,12 +392,7 @@ static bool scrub_run(struct job_run *run, struct im_err *err) {
     }
     for (size_t i = 0; i < count && fine; i++)
         fine = scrub_next(&scrub, layers[i], err);
-    if (fine && scrub.damaged > 0)
-        fine = im_fail(err, IM_BAD_IMAGE,
-                       "%" PRId64 " of %" PRId64 " layers are damaged: %s%s; 'imprint pool check' "
-                       "says how",
-                       scrub.damaged, scrub.read, scrub.names.data,
-                       scrub.damaged > NAMED_MAX ? " and others" : "");
+    fine = fine && scrub_copies(&scrub, &copies, err) && tell_damage(&scrub, &copies, err);
     im_str_done(&scrub.names);
     record_list_free(&layer_type, (void **) layers, count);
     return fine;

@@ -183,7 +183,8 @@ bool layer_copy_parse(const struct wire_value *root, struct layer_copy *ret_copy
     const char *source = wire_get_text(root, "digest", "");
     struct layer_copy copy = {.size_bytes = wire_get_int(root, "size_bytes", -1),
                               .file_bytes = wire_get_int(root, "file_bytes", -1),
-                              .create_time = wire_get_int(root, "create_time", 0)};
+                              .create_time = wire_get_int(root, "create_time", 0),
+                              .damaged = wire_get_int(root, "damaged", 0) != 0};
 
     if (!layer_name_fits(name) || (parent[0] != '\0' && !layer_name_fits(parent)) ||
         strcmp(name, parent) == 0)
@@ -210,6 +211,7 @@ void layer_copy_write(struct wire_writer *writer, const struct layer_copy *copy)
     wire_text(writer, "file_digest", copy->digest);
     wire_text(writer, "digest", copy->source_digest);
     wire_int(writer, "create_time", copy->create_time);
+    wire_int(writer, "damaged", copy->damaged);
 }
 
 bool layer_copy_get(struct storage_pool *pool, const char *name, struct layer_copy *ret_copy,
@@ -264,12 +266,20 @@ bool layer_copies_load(struct storage_pool *pool, const char *tip, struct layer_
     return true;
 }
 
+bool layer_copies_whole(const struct layer_copy *copies, size_t count, struct im_err *err) {
+    for (size_t i = 0; i < count; i++)
+        if (copies[i].damaged)
+            return im_fail(err, IM_BAD_IMAGE, "the copy of layer %s is damaged", copies[i].name);
+    return true;
+}
+
 bool layer_copy_whole(struct storage_pool *pool, const char *name) {
     IM_AUTO(free_auto) struct layer_copy *copies = NULL;
     struct im_err err = {0};
     size_t count;
 
-    return layer_copies_load(pool, name, &copies, &count, &err);
+    return layer_copies_load(pool, name, &copies, &count, &err) &&
+           layer_copies_whole(copies, count, &err);
 }
 
 /* --- Notes of snapshots ----------------------------------------------------------------------- */

@@ -424,7 +424,8 @@ static bool view_copy(struct storage_pool *second, const struct caller *caller, 
         snapshot_free(view.snapshot);
         return false;
     } else {
-        view.whole = layer_copies_load(second, tip, &copies, &count, &trouble);
+        view.whole = layer_copies_load(second, tip, &copies, &count, &trouble) &&
+                     layer_copies_whole(copies, count, &trouble);
     }
     for (size_t i = 0; i < count; i++)
         view.file_bytes += copies[i].file_bytes;

@@ -490,9 +490,13 @@ static bool upto_body(struct db_conn *conn, void *arg, struct im_err *err) {
 static bool exchange(struct bring *bring, const struct layer_copy *copy, int fd,
                      struct im_err *err) {
     struct upto upto = {.cloud = bring->cloud, .run = bring->run, .last = copy};
+    bool exchanged;
 
-    return storage_put_end(bring->cloud->config.pool, copy->name, copy->parent, fd, err) &&
-           cloud_transact(bring->cloud, upto_body, &upto, err);
+    pthread_rwlock_wrlock(&bring->cloud->chains);
+    exchanged = storage_put_end(bring->cloud->config.pool, copy->name, copy->parent, fd, err) &&
+                cloud_transact(bring->cloud, upto_body, &upto, err);
+    pthread_rwlock_unlock(&bring->cloud->chains);
+    return exchanged;
 }
 
 /* Is it known, on another parent? */

@@ -328,6 +328,7 @@ static void rot_is_put_right(void) {
     IM_AUTO(free_auto) char *there = NULL;
     IM_AUTO(free_auto) char *first = NULL;
     IM_AUTO(free_auto) char *second = NULL;
+    IM_AUTO(free_auto) char *third = NULL;
 
     open_rig("repair");
     make_volume(volume);
@@ -347,6 +348,12 @@ static void rot_is_put_right(void) {
     check(flip(there, 8192) && done(&rig.alice, cloud_snapshots_restore, point) &&
               !damaged(point) && same_bytes(here, there),
           "a good one is");
+    check(flip(there, 8192), "a bit of the copy turns over");
+    third = scrub();
+    check(strstr(third, "second pool") != NULL && strstr(third, layer) != NULL && !damaged(point),
+          "the scrub names the copy: %s", third);
+    check(done(&rig.alice, cloud_snapshots_copy, point) && same_bytes(here, there),
+          "the next copy renews it");
     rig_check_clean(&rig, "repair");
     rig_close(&rig);
 }

@@ -43,7 +43,7 @@ settle() { # until no job is pending or working
 }
 sums() { (cd "$1/layers" && sha256sum -- *.qcow2); }
 
-printf '[storage]\nsecond = local:%s\n[virt]\nuri = memory:\n[net]\nmode = user\n[http]\nport = 0\n' "$second" \
+printf '[storage]\nsecond = local:%s\nscrub_rate = 0\n[virt]\nuri = memory:\n[net]\nmode = user\n[http]\nport = 0\n' "$second" \
     >"$state/imprintd.conf"
 mkdir "$state/elsewhere"
 run user add ann --admin && run key add ann; check $? "an administrator"
