@@ -85,13 +85,14 @@ void monitor_ripe(struct monitor_set *set, int64_t now_s, bool all, struct monit
  */
 
 struct monitor {
-    pthread_mutex_t lock; /* of stop and open */
+    pthread_mutex_t lock; /* of stop, open and writing */
     pthread_cond_t wake;
     pthread_t thread;
     bool runs, stop;
-    struct monitor_set open; /* buckets that are not over */
-    bool blind;              /* the hypervisor did not answer; this and below are the thread's */
-    int64_t swept;           /* hour in which old rows were dropped */
+    struct monitor_set open;    /* buckets that are not over */
+    struct monitor_set writing; /* those that are, until their rows are written */
+    bool blind;                 /* the hypervisor did not answer; this and below are the thread's */
+    int64_t swept;              /* hour in which old rows were dropped */
 };
 /* Adds what the row of this grain and start holds; nothing when there is none. */
 bool monitor_block_load(struct db_conn *conn, const char *id, int64_t step, int64_t start,

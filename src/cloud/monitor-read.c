@@ -99,50 +99,88 @@ static bool read_rows(struct db_conn *conn, struct asked_list *list, const char 
     }
 }
 
-/* What was counted since the last row was written: 0 is returned when that is nothing, else where
- * its bucket begins. */
-static int64_t open_bucket(struct cloud *cloud, const char *id, struct monitor_block *now) {
+/* What was counted of a resource and is in no row yet: 0 is returned when that is nothing, else
+ * where its bucket begins. */
+static int64_t bucket_of(struct monitor *monitor, const struct monitor_set *set, const char *id,
+                         struct monitor_block *now) {
     const struct monitored *item;
     int64_t bucket = 0;
 
-    pthread_mutex_lock(&cloud->monitor->lock);
-    item = monitor_set_find(&cloud->monitor->open, id);
+    pthread_mutex_lock(&monitor->lock);
+    item = monitor_set_find(set, id);
     for (size_t i = 0; item != NULL && i < item->gauge_count; i++) {
         bucket = item->bucket;
         monitor_block_set(now, item->gauges[i].meter, 0, gauge_value(&item->gauges[i]));
     }
-    pthread_mutex_unlock(&cloud->monitor->lock);
+    pthread_mutex_unlock(&monitor->lock);
     return bucket;
 }
 
-/* The open bucket goes where it will be written: beside the rest of its row, so that the step of
- * the coarse grain has the mean that it would have then. */
-static bool read_open(struct cloud *cloud, struct db_conn *conn, struct asked_list *list,
-                      const char *id, struct im_err *err) {
-    IM_AUTO(monitor_block_done) struct monitor_block now = {0}, fine = {0};
-    int64_t bucket = open_bucket(cloud, id, &now);
+/* A bucket goes where it will be written: beside the rest of its row, so that the step of the
+ * coarse grain has the mean that it would have then. */
+static void put_bucket(struct asked_list *list, const char *id, int64_t bucket,
+                       const struct monitor_block *now, struct monitor_block *fine) {
     int64_t row = bucket - bucket % MONITOR_FINE_BLOCK_S;
     size_t slot = (size_t) ((bucket - row) / MONITOR_FINE_S);
 
-    if (bucket == 0)
-        return true;
-    if (!monitor_block_load(conn, id, MONITOR_FINE_S, row, &fine, err))
-        return false;
-    for (size_t i = 0; i < now.count; i++)
-        monitor_block_put(&fine, now.items[i].meter, slot, now.items[i].slots[0]);
+    for (size_t i = 0; i < now->count; i++)
+        monitor_block_put(fine, now->items[i].meter, slot, now->items[i].slots[0]);
     for (size_t i = 0; i < list->count; i++) {
         struct asked *asked = &list->items[i];
         const struct series *series =
-            strcmp(asked->id, id) == 0 ? monitor_block_find(&fine, asked->meter) : NULL;
+            strcmp(asked->id, id) == 0 ? monitor_block_find(fine, asked->meter) : NULL;
         struct monitor_value mean;
 
-        if (series == NULL || monitor_block_find(&now, asked->meter) == NULL)
+        if (series == NULL || monitor_block_find(now, asked->meter) == NULL)
             continue;
         mean = monitor_mean(series->slots, series->count);
         put_step(list, asked, list->grain == MONITOR_FINE_S ? bucket : row,
                  list->grain == MONITOR_FINE_S ? &series->slots[slot] : &mean);
     }
+}
+
+/* Of one resource: the bucket that is being written, and the one that is open. */
+struct pending {
+    int64_t buckets[2];
+    struct monitor_block now[2];
+};
+
+static void pending_done(struct pending *pending) {
+    monitor_block_done(&pending->now[0]);
+    monitor_block_done(&pending->now[1]);
+}
+
+static bool put_pending(struct db_conn *conn, struct asked_list *list, const char *id,
+                        const struct pending *pending, struct im_err *err) {
+    IM_AUTO(monitor_block_done) struct monitor_block fine = {0};
+    int64_t loaded = -1;
+
+    for (size_t i = 0; i < 2; i++) {
+        int64_t row = pending->buckets[i] - pending->buckets[i] % MONITOR_FINE_BLOCK_S;
+
+        if (pending->buckets[i] == 0)
+            continue;
+        if (row != loaded) {
+            monitor_block_done(&fine);
+            if (!monitor_block_load(conn, id, MONITOR_FINE_S, row, &fine, err))
+                return false;
+        }
+        loaded = row;
+        put_bucket(list, id, pending->buckets[i], &pending->now[i], &fine);
+    }
     return true;
+}
+
+/* What is pending is looked at first: it may be in a row by the time that rows are read, and then
+ * does no harm, but is never in neither. */
+static bool read_one(struct cloud *cloud, struct db_conn *conn, struct asked_list *list,
+                     const char *id, struct im_err *err) {
+    IM_AUTO(pending_done) struct pending pending = {0};
+    struct monitor *monitor = cloud->monitor;
+
+    pending.buckets[1] = bucket_of(monitor, &monitor->open, id, &pending.now[1]);
+    pending.buckets[0] = bucket_of(monitor, &monitor->writing, id, &pending.now[0]);
+    return read_rows(conn, list, id, err) && put_pending(conn, list, id, &pending, err);
 }
 
 /* Steps of the kept grain become those of the view. */
@@ -167,8 +205,7 @@ static bool read_all(struct cloud *cloud, struct db_conn *conn, struct asked_lis
 
         if (list->items[i].read)
             continue;
-        if (list->end > list->start &&
-            (!read_rows(conn, list, id, err) || !read_open(cloud, conn, list, id, err)))
+        if (list->end > list->start && !read_one(cloud, conn, list, id, err))
             return false;
         for (size_t j = i; j < list->count; j++)
             if (strcmp(list->items[j].id, id) == 0) {

@@ -128,20 +128,23 @@ static void see(struct monitor *monitor, bool seen, const struct im_err *err) {
 }
 
 void monitor_round(struct cloud *cloud, int64_t now_s, int64_t mono_ms, bool last) {
-    IM_AUTO(monitor_set_done) struct monitor_set done = {0};
+    struct monitor *monitor = cloud->monitor;
     struct virt_stats *stats = NULL;
     struct im_err err = {0};
     size_t count = 0;
 
     if (!last)
-        see(cloud->monitor, virt_stats(cloud->config.virt, &stats, &count, &err), &err);
-    pthread_mutex_lock(&cloud->monitor->lock);
-    monitor_take(&cloud->monitor->open, stats, count, now_s, mono_ms);
-    monitor_ripe(&cloud->monitor->open, now_s, last, &done);
-    pthread_mutex_unlock(&cloud->monitor->lock);
+        see(monitor, virt_stats(cloud->config.virt, &stats, &count, &err), &err);
+    pthread_mutex_lock(&monitor->lock);
+    monitor_take(&monitor->open, stats, count, now_s, mono_ms);
+    monitor_ripe(&monitor->open, now_s, last, &monitor->writing);
+    pthread_mutex_unlock(&monitor->lock);
     virt_stats_free(stats, count);
-    write_done(cloud, &done);
-    if (!last && now_s / SWEEP_S != cloud->monitor->swept)
+    write_done(cloud, &monitor->writing);
+    pthread_mutex_lock(&monitor->lock);
+    monitor_set_done(&monitor->writing);
+    pthread_mutex_unlock(&monitor->lock);
+    if (!last && now_s / SWEEP_S != monitor->swept)
         sweep(cloud, now_s);
 }
 

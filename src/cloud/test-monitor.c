@@ -168,6 +168,12 @@ static void test_open_step(const char *id, int64_t now) {
     view = series_of(&rig.alice, id, "memory", 7200, now, now + 7200);
     check(view.meters[0].count == 1 && view.meters[0].values[0].a == 350,
           "the mean of 3 times 250 and 650 is 350, not %d", (int) view.meters[0].values[0].a);
+    monitor_view_done(&view);
+    monitor_ripe(&rig.cloud->monitor->open, now + 960, true, &rig.cloud->monitor->writing);
+    view = series_of(&rig.alice, id, "memory", 300, now, now + 1200);
+    check(known(&view) == 4 && view.meters[0].values[3].a == 650,
+          "a step is told while its row is being written");
+    monitor_set_done(&rig.cloud->monitor->writing);
 }
 
 /* A hypervisor that does not answer is a hole, and no error to anybody. */
