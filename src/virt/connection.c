@@ -310,6 +310,7 @@ struct virt_driver *lv_open(const struct virt_config *config, virt_event *event,
     pthread_cond_init(&driver->wake, NULL);
     pthread_mutex_init(&driver->stats_lock, NULL);
     pthread_mutex_init(&driver->console_lock, NULL);
+    pthread_mutex_init(&driver->trust_lock, NULL);
     if (pthread_create(&driver->keeper, NULL, keep_logs, driver) != 0)
         abort();
     if (embed && !lv_embed_prepare(driver, config->run_as, err))
@@ -345,6 +346,8 @@ void lv_close(struct virt_driver *driver) {
     lv_stats_free(driver->stats);
     pthread_mutex_destroy(&driver->stats_lock);
     pthread_mutex_destroy(&driver->console_lock);
+    pthread_mutex_destroy(&driver->trust_lock);
+    im_strings_done(&driver->trusted);
     pthread_cond_destroy(&driver->wake);
     free(driver->uri);
     free(driver->state_dir);

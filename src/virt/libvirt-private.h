@@ -55,6 +55,9 @@ struct virt_driver {
 
     pthread_mutex_t console_lock;
     struct lv_console *consoles;
+
+    pthread_mutex_t trust_lock;
+    struct im_strings trusted; /* machines of which libvirt is known to know where they write */
 };
 
 /* A connection that is alive, with a reference of the caller's. */

@@ -42,40 +42,57 @@ static bool was_starting(const char *path) {
            strstr(status, "reason='starting up'") != NULL;
 }
 
-/* Whether the process is this root's QEMU for this machine. */
-static bool is_qemu_of(const char *pid, const char *root, const char *name) {
+/* Whether the process is a QEMU with an argument that begins with one text, and one that has the
+ * other in it. */
+static bool is_qemu_with(const char *pid, const char *begins, const char *has) {
     IM_AUTO(free_auto) char *path = im_printf("/proc/%s/cmdline", pid);
-    IM_AUTO(free_auto) char *guest = im_printf("guest=%s,", name);
-    IM_AUTO(free_auto) char *folder = im_printf("%s/lib/qemu/domain-", root);
     IM_AUTO(free_auto) char *text = NULL;
     struct im_err gone = {0};
-    bool named = false, rooted = false;
+    bool found = false, had = false;
     size_t len = 0;
 
     if (!im_read_file(path, ARGUMENTS_MAX, &text, &len, &gone) ||
         strstr(text, "qemu-system-") == NULL)
         return false;
     for (size_t i = 0; i < len; i += strlen(text + i) + 1) {
-        named = named || im_starts_with(text + i, guest);
-        rooted = rooted || strstr(text + i, folder) != NULL;
+        found = found || im_starts_with(text + i, begins);
+        had = had || strstr(text + i, has) != NULL;
     }
-    return named && rooted;
+    return found && had;
 }
 
-/* Kills whatever QEMU of that machine there is; how many there were. */
-static unsigned kill_qemu(const char *root, const char *name) {
+/* Kills all of those; how many there were. */
+static unsigned kill_all(const char *begins, const char *has) {
     DIR *dir = opendir("/proc");
     struct dirent *entry;
     unsigned count = 0;
 
     while (dir != NULL && (entry = readdir(dir)) != NULL)
-        if (isdigit((unsigned char) entry->d_name[0]) && is_qemu_of(entry->d_name, root, name)) {
+        if (isdigit((unsigned char) entry->d_name[0]) && is_qemu_with(entry->d_name, begins, has)) {
             kill((pid_t) atol(entry->d_name), SIGKILL);
             count++;
         }
     if (dir != NULL)
         closedir(dir);
     return count;
+}
+
+/* Whatever QEMU of that machine there is. */
+static unsigned kill_qemu(const char *root, const char *name) {
+    IM_AUTO(free_auto) char *guest = im_printf("guest=%s,", name);
+    IM_AUTO(free_auto) char *folder = im_printf("%s/lib/qemu/domain-", root);
+
+    return kill_all(guest, folder);
+}
+
+/* libvirt asks each QEMU there is what it can do, once per root; one that was being asked when its
+ * owner was killed waits for more questions for ever. */
+static void kill_asked(const char *root) {
+    IM_AUTO(free_auto) char *socket = im_printf("unix:%s/lib/qemu/qmp-", root);
+    unsigned count = kill_all(socket, socket);
+
+    if (count > 0)
+        im_info("virt", "%u QEMU that were only being asked what they can do: ended", count);
 }
 
 static void take_back(struct virt_driver *driver, const char *root, const char *status,
@@ -120,9 +137,12 @@ static bool in_use(const char *root) {
 
 void lv_embed_recover(struct virt_driver *driver, const char *root) {
     IM_AUTO(free_auto) char *folder = im_printf("%s/run/qemu", root);
-    DIR *dir = in_use(root) ? NULL : opendir(folder);
+    bool ours = !in_use(root);
+    DIR *dir = ours ? opendir(folder) : NULL;
     struct dirent *entry;
 
+    if (ours)
+        kill_asked(root);
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
         IM_AUTO(free_auto) char *path = im_printf("%s/%s", folder, entry->d_name);
 

@@ -15,7 +15,7 @@
 
 IM_DEFINE_AUTO(json_t *, json_decref)
 
-enum { NODE_TRIES = 16 };
+enum { NODE_TRIES = 16, TRUSTED_MAX = 1000 };
 
 static bool run_query(struct lv_call *call, struct im_err *err) {
     if (virDomainQemuMonitorCommand(call->domain, call->text, &call->out,
@@ -144,25 +144,59 @@ static bool switch_once_more(struct virt_driver *driver, const char *name, const
     }
 }
 
-/* The heads that are switched to were all taken at once, so one of them tells for all. */
-static bool switch_known(struct virt_driver *driver, const char *name, const char *xml,
-                         const char *snapshot, const char *path, struct im_err *err) {
-    IM_AUTO(im_strings_done) struct im_strings before = {0}, after = {0};
-    struct im_err failed = {0}, unanswered = {0};
+/* QEMU's answers grow with the square of the chain's length, so it is asked once for each machine:
+ * after that, libvirt has seen all that we do, until something fails. */
+static bool is_trusted(struct virt_driver *driver, const char *name) {
+    bool trusted;
+
+    pthread_mutex_lock(&driver->trust_lock);
+    trusted = im_strings_has(&driver->trusted, name);
+    pthread_mutex_unlock(&driver->trust_lock);
+    return trusted;
+}
+
+static void trust(struct virt_driver *driver, const char *name, bool trusted) {
+    pthread_mutex_lock(&driver->trust_lock);
+    if (!trusted || driver->trusted.count == TRUSTED_MAX)
+        im_strings_done(&driver->trusted);
+    if (trusted && !im_strings_has(&driver->trusted, name))
+        im_strings_add(&driver->trusted, name);
+    pthread_mutex_unlock(&driver->trust_lock);
+}
+
+/* Whether libvirt knows where the machine writes; *ret_done: that is where it is to write. The
+ * heads that are switched to were all taken at once, so one of them tells for all. */
+static bool look_first(struct virt_driver *driver, const char *name, const char *xml,
+                       const char *path, bool *ret_done, struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings before = {0};
 
     if (!heads(driver, name, &before, err))
         return false;
-    if (im_strings_has(&before, path)) {
+    *ret_done = im_strings_has(&before, path);
+    if (*ret_done)
         im_warn("virt", "%s was switched when its owner was killed; libvirt does not know", name);
+    return *ret_done || knows_all(xml, &before) ||
+           im_fail(err, IM_WRONG_STATE,
+                   "machine %s writes elsewhere than libvirt knows, since imprintd was killed "
+                   "while it was switched; restart it first",
+                   name);
+}
+
+static bool switch_known(struct virt_driver *driver, const char *name, const char *xml,
+                         const char *snapshot, const char *path, struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings after = {0};
+    struct im_err failed = {0}, unanswered = {0};
+    bool done = false;
+
+    if (!is_trusted(driver, name) && !look_first(driver, name, xml, path, &done, err))
+        return false;
+    if (done)
+        return true;
+    if (switch_once_more(driver, name, snapshot, &failed)) {
+        trust(driver, name, true);
         return true;
     }
-    if (!knows_all(xml, &before))
-        return im_fail(err, IM_WRONG_STATE,
-                       "machine %s writes elsewhere than libvirt knows, since imprintd was killed "
-                       "while it was switched; restart it first",
-                       name);
-    if (switch_once_more(driver, name, snapshot, &failed))
-        return true;
+    trust(driver, name, false);
     /* Who takes an error for "not switched" removes the file that the machine writes to. */
     if (heads(driver, name, &after, &unanswered) && im_strings_has(&after, path))
         return true;

@@ -126,10 +126,14 @@ static bool has_status(const char *root, const char *name) {
     return access(path, F_OK) == 0;
 }
 
-/* A process that looks like QEMU of that machine and root until its standard input ends. */
+/* A process that looks like QEMU of that machine and root until its standard input ends; without a
+ * name like one that is asked what it can do. */
 static pid_t pose(const char *root, const char *name, int input) {
-    IM_AUTO(free_auto) char *guest = im_printf("guest=%s,debug-threads=on", name);
-    IM_AUTO(free_auto) char *socket = im_printf("path=%s/lib/qemu/domain-1/monitor.sock", root);
+    IM_AUTO(free_auto)
+    char *guest = name ? im_printf("guest=%s,debug-threads=on", name) : im_strdup("-qmp");
+    IM_AUTO(free_auto)
+    char *socket = name ? im_printf("path=%s/lib/qemu/domain-1/monitor.sock", root)
+                        : im_printf("unix:%s/lib/qemu/qmp-V8TDZ3/qmp.monitor", root);
     IM_AUTO(free_auto) char *path = NULL;
     pid_t pid = fork();
 
@@ -156,7 +160,7 @@ static void test_recover(const char *folder) {
     IM_AUTO(free_auto) char *run = im_printf("%s/run/qemu", root);
     struct virt_driver driver = {0};
     int status = 0, input[2] = {-1, -1};
-    pid_t half, full;
+    pid_t half, full, asked;
 
     check_ok(im_make_dirs(run, 0755, &err), "a folder with statuses");
     check(write_status(root, "i-half", "state='paused' reason='starting up'") &&
@@ -166,7 +170,10 @@ static void test_recover(const char *folder) {
     check(pipe2(input, O_CLOEXEC) == 0, "with processes");
     half = pose(root, "i-half", input[0]);
     full = pose(root, "i-full", input[0]);
+    asked = pose(root, NULL, input[0]);
     lv_embed_recover(&driver, root);
+    check(waitpid(asked, &status, 0) == asked && WIFSIGNALED(status),
+          "a QEMU that was only being asked is killed");
     check(!has_status(root, "i-half"), "one that was about to start is forgotten");
     check(waitpid(half, &status, 0) == half && WIFSIGNALED(status), "and its QEMU killed");
     check(driver.taken_back.count == 1 && im_strings_has(&driver.taken_back, "i-half"),
