@@ -16,7 +16,7 @@
 #include "jobs/worker.h"
 
 enum {
-    ROUND_S = 30,
+    ROUND_S = 10,
     LEAVE_S = 3600,          /* what failed is left alone for so long */
     FREE_PART = 10,          /* a tenth of the pool stays free for the machines */
     SILENCE_MS = 300 * 1000, /* a disk may take its time to write what it was given */
@@ -332,25 +332,26 @@ bool fold_run(struct cloud *cloud, const struct fold_plan *plan, struct im_err *
 
 /* --- The thread ------------------------------------------------------------------------------- */
 
-/* Folds what there is to fold; `leave` gets what failed. */
-static void fold_round(struct cloud *cloud, struct im_strings *leave) {
+/* Folds what there is to fold, until nothing is left; `leave` gets what failed. */
+static bool fold_round(struct cloud *cloud, struct im_strings *leave) {
     while (!cloud->fold_cancel) {
         IM_AUTO(fold_plan_done) struct fold_plan plan = {0};
         struct im_err err = {0};
 
         if (!fold_settle(cloud, &err) || !fold_plan_next(cloud, leave, &plan, &err)) {
             im_warn("cloud", "chains are shortened later: %s", err.text);
-            return;
+            return false;
         }
         if (plan.count == 0)
-            return;
+            return true;
         if (!fold_run(cloud, &plan, &err)) {
             if (err.code == IM_CANCELLED)
-                return;
+                return false;
             im_warn("cloud", "its chain stays as it is for now: %s", err.text);
             im_strings_add(leave, plan.layers[0]->layer_id);
         }
     }
+    return false;
 }
 
 static bool wait_round(struct cloud *cloud) {
@@ -371,12 +372,17 @@ static void *thread_main(void *arg) {
     IM_AUTO(im_strings_done) struct im_strings leave = {0};
     struct cloud *cloud = arg;
     int64_t again_ms = im_mono_ms() + LEAVE_S * 1000;
+    uint64_t seen = 0;
 
     while (wait_round(cloud)) {
-        fold_round(cloud, &leave);
+        uint64_t now = db_generation(cloud->config.db);
+
+        /* In a record that has not changed there is nothing new to find. */
+        if (now == 0 || now != seen)
+            seen = fold_round(cloud, &leave) ? now : 0;
         if (im_mono_ms() >= again_ms) {
             im_strings_done(&leave);
-            leave = (struct im_strings){0};
+            seen = 0;
             again_ms = im_mono_ms() + LEAVE_S * 1000;
         }
     }

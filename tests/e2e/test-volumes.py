@@ -227,6 +227,48 @@ def chain():
     note("bytes of the pool before, with the chain, after: %d %d %d" % (empty, full, used_bytes()))
 
 
+def merged():
+    """Layers in the middle of a running machine's chain are merged while it writes; the disk goes on, and is opened anew."""
+    disk = create(1, 10)[0]
+    world.do("volume", "attach", disk, "-i", machine)
+    layers = lambda: sorted(os.listdir(os.path.join(world.pool, "layers")))
+    number = lambda shell: (counted(shell("blocks check /dev/vdc"), ["/dev/vdc"]) or [0])[0]
+    with Shell(world, machine) as shell:
+        wait_for(lambda: disk in seen(shell))
+        shell("(blocks write /dev/vdc >/dev/null 2>&1 &)")
+        points = []
+        for _ in range(4):
+            reached = number(shell)
+            wait_for(lambda: number(shell) > reached, pause=0.5)
+            points.append(world.do("snapshot", "create", disk))
+        pid, before = world.machine(machine), layers()
+        world.do("snapshot", "delete", points[1], points[2], "--alone")
+        check(wait_for(lambda: len(layers()) == len(before) - 2 and not any(name.endswith(".part") for name in layers()), pause=0.5),
+              "two layers of a disk in use are merged into the next", lambda: (before, layers(), tail(world.log)))
+        check(world.pool_clean(), "record and pool agree", lambda: world.imprint("pool", "check"))
+        reached = number(shell)
+        check(reached > 0 and wait_for(lambda: number(shell) > reached, pause=0.5), "the guest writes on, and its disk is whole",
+              lambda: shell("blocks check /dev/vdc"))
+        check(world.machine(machine) == pid, "in the same machine")
+        points.append(world.do("snapshot", "create", disk))
+        reached = number(shell)
+        check(reached > 0, "which is switched over once more")
+        world.do("volume", "detach", disk)
+        world.do("volume", "attach", disk, "-i", machine)
+        wait_for(lambda: disk in seen(shell))
+        check(number(shell) >= reached, "the disk, opened anew, is whole", lambda: shell("blocks check /dev/vdc"))
+        world.do("volume", "detach", disk)
+        for point in (points[0], points[3], points[4]):
+            volume = world.do("snapshot", "volume", point)
+            world.do("volume", "attach", volume, "-i", machine)
+            wait_for(lambda: volume in seen(shell))
+            check(number(shell) > 0, "a point beside the merged layers is whole", lambda: shell("blocks check /dev/vdc"))
+            world.do("volume", "detach", volume)
+            world.do("volume", "delete", volume, "--now")
+    world.do("snapshot", "delete", points[0], "--now")
+    world.do("volume", "delete", disk, "--now")
+
+
 def data_image():
     """A system written onto a volume in a guest, backed up, becomes an image that boots."""
     disk = create(1, 20)[0]
@@ -263,5 +305,5 @@ def leaves():
 
 
 world.start()
-parts = OPTIONS.get("parts", "hot many instant data_image").split()
+parts = OPTIONS.get("parts", "hot many instant merged data_image").split()
 main(prepares, *[globals()[part] for part in parts], leaves)
