@@ -127,6 +127,18 @@ static const struct option scrub_options[] = {
     {0},
 };
 
+static bool pool_pause(struct cli *cli, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
+
+    return cli_call(cli, "PauseMerging", NULL, &doc, err);
+}
+
+static bool pool_resume(struct cli *cli, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
+
+    return cli_call(cli, "ResumeMerging", NULL, &doc, err);
+}
+
 static bool pool_check(struct cli *cli, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
     const struct wire_value *root;
@@ -154,6 +166,8 @@ static bool pool_check(struct cli *cli, struct im_err *err) {
                     (long long) wire_get_int(root, "busy", 0));
         if (!cli->quiet)
             tell_reading(cli, root);
+        if (!cli->quiet && im_str_equal(wire_get_text(root, "merging", ""), "paused"))
+            fprintf(cli->out, "layers are not merged: paused\n");
     }
     if (!clean)
         cli->exit = CLI_FAILED;
@@ -201,6 +215,17 @@ const struct command pool_commands[] = {
      "has not (missing), what differs (wrong), and what has rotted or is lost (damaged). Ends with "
      "1 unless all is clean.",
      "imprint pool check"},
+    {"pause", "", 0, 0, NULL, 0, cli_no_options, pool_pause,
+     "Pauses the merging of layers (administrators only).",
+     "What is under way ends without effect. It lasts until imprint pool resume, also when "
+     "imprintd "
+     "is started again.",
+     "imprint pool pause"},
+    {"resume", "", 0, 0, NULL, 0, cli_no_options, pool_resume,
+     "Merges layers again (administrators only).",
+     "Layers that nothing needs but the one above them are merged into it, and long chains are "
+     "shortened, at the pace of [storage] merge_rate in imprintd.conf.",
+     "imprint pool resume"},
     {"scrub", "", 0, 0, NULL, GROUP_WAIT, scrub_options, pool_scrub,
      "Reads all frozen layers and compares them with their digests (administrators only).",
      "What has rotted is named and put right where the second pool has a good copy; copies there "

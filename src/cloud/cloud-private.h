@@ -76,7 +76,7 @@ struct cloud {
     pthread_rwlock_t chains; /* see chains_hold */
     pthread_t folder;
     pthread_cond_t fold_wake; /* with `lock` */
-    bool folder_runs;
+    bool folder_runs, fold_paused;
     volatile bool fold_cancel; /* ends the fold under way; none begins */
 };
 
@@ -337,6 +337,8 @@ bool fold_settle(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 /* Is its file being replaced? */
 bool fold_busy(struct db_conn *conn, const char *layer_id, bool *ret_busy,
                struct im_err *err) IM_MUST_CHECK;
+/* "on", "paused" or "off". */
+const char *fold_mode(struct cloud *cloud);
 bool fold_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 void fold_stop(struct cloud *cloud);
 

@@ -6,8 +6,10 @@
  *
  * The new file shows the same, through the layers below as through those it makes needless, so
  * either side of the last arrow is right; who has the old file open goes on reading that. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
@@ -389,11 +391,54 @@ static void *thread_main(void *arg) {
     return NULL;
 }
 
+/* --- Pausing ---------------------------------------------------------------------------------- */
+
+/* A file, so that it lasts. */
+static char *pause_path(const struct cloud *cloud) {
+    return im_printf("%s/merging-paused", cloud->config.state_dir);
+}
+
+static void set_paused(struct cloud *cloud, bool paused) {
+    pthread_mutex_lock(&cloud->lock);
+    cloud->fold_paused = paused;
+    cloud->fold_cancel = paused || cloud->stop;
+    pthread_cond_broadcast(&cloud->fold_wake);
+    pthread_mutex_unlock(&cloud->lock);
+}
+
+bool cloud_merging_pause(struct cloud *cloud, const struct caller *caller, bool pause,
+                         struct im_err *err) {
+    static const char text[] = "Layers are not merged while this file is here.\n";
+    IM_AUTO(free_auto) char *path = pause_path(cloud);
+
+    if (!caller->admin)
+        return im_fail(err, IM_DENIED, "only an administrator pauses the merging of layers");
+    if (pause ? !im_write_file(path, text, strlen(text), 0644, err)
+              : unlink(path) < 0 && errno != ENOENT &&
+                    !im_fail_sys(err, errno, "%s cannot be removed", path))
+        return false;
+    set_paused(cloud, pause);
+    return true;
+}
+
+const char *fold_mode(struct cloud *cloud) {
+    bool paused;
+
+    pthread_mutex_lock(&cloud->lock);
+    paused = cloud->fold_paused;
+    pthread_mutex_unlock(&cloud->lock);
+    return cloud->config.merge_rate == 0 ? "off" : paused ? "paused" : "on";
+}
+
+/* --- Start and stop --------------------------------------------------------------------------- */
+
 bool fold_start(struct cloud *cloud, struct im_err *err) {
+    IM_AUTO(free_auto) char *path = pause_path(cloud);
     int rc;
 
     if (cloud->config.merge_rate == 0)
         return true;
+    set_paused(cloud, access(path, F_OK) == 0);
     rc = pthread_create(&cloud->folder, NULL, thread_main, cloud);
     if (rc != 0)
         return im_fail_sys(err, rc, "cannot start the thread that shortens chains");

@@ -151,6 +151,7 @@ bool cloud_pool_check(struct cloud *cloud, const struct caller *caller,
     }
     for (size_t i = 0; i < sides.layer_count; i++)
         note_check(sides.layers[i], &report);
+    report.merging = fold_mode(cloud);
     *ret_report = report;
     return true;
 }

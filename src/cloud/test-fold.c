@@ -510,16 +510,32 @@ static void held_chains_stay(void) {
     line_drop(&line);
 }
 
-/* By itself, as in imprintd. */
+static void wake(void) {
+    pthread_mutex_lock(&rig.cloud->lock);
+    pthread_cond_signal(&rig.cloud->fold_wake);
+    pthread_mutex_unlock(&rig.cloud->lock);
+}
+
+/* By itself, as in imprintd, but not while it is paused. */
 static void thread_folds(void) {
     int64_t deadline = im_mono_ms() + RIG_WAIT_MS;
     struct line line;
 
     check(line_make(&line) && line_thin(&line), "layers to fold");
+    check_err(cloud_merging_pause(rig.cloud, &rig.alice, true, &err), IM_DENIED,
+              "not anybody pauses");
+    check_ok(cloud_merging_pause(rig.cloud, &rig.admin, true, &err), "an administrator does");
     rig.cloud->config.merge_rate = 1 << 30;
     check_ok(fold_start(rig.cloud, &err), "the thread starts");
+    for (int i = 0; i < 20; i++) {
+        wake();
+        im_sleep_ms(10);
+    }
+    check(DEEPEST == 4 && strcmp(fold_mode(rig.cloud), "paused") == 0, "it is still paused");
+    check_ok(cloud_merging_pause(rig.cloud, &rig.admin, false, &err), "it is resumed");
+    check_ok(cloud_merging_pause(rig.cloud, &rig.admin, false, &err), "twice");
     while (DEEPEST > 2 && im_mono_ms() < deadline) {
-        pthread_cond_signal(&rig.cloud->fold_wake);
+        wake();
         im_sleep_ms(10);
     }
     check(line_same(&line), "the disk holds the same");

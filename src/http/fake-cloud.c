@@ -374,7 +374,7 @@ bool cloud_user_list(struct cloud *cloud, struct user ***ret_users, size_t *ret_
 bool cloud_pool_check(struct cloud *cloud, const struct caller *caller,
                       struct pool_report *ret_report, struct im_err *err) {
     (void) cloud, (void) caller;
-    *ret_report = (struct pool_report){.layers = 2};
+    *ret_report = (struct pool_report){.layers = 2, .merging = "on"};
     im_strings_add(&ret_report->orphans, "file x belongs to no layer");
     return verdict(err);
 }
@@ -904,6 +904,12 @@ void copy_list_done(struct copy_list *list) {
     for (size_t i = 0; i < list->count; i++)
         snapshot_free(list->items[i].snapshot);
     free(list->items);
+}
+
+bool cloud_merging_pause(struct cloud *cloud, const struct caller *caller, bool pause,
+                         struct im_err *err) {
+    (void) cloud, (void) caller, (void) pause;
+    return verdict(err);
 }
 
 bool cloud_pool_scrub(struct cloud *cloud, const struct caller *caller, int64_t rate_bytes,

@@ -19,6 +19,7 @@ static bool check_pool(struct request *request, struct im_err *err) {
     wire_strings(&request->reply, "damaged", &report.damaged);
     wire_int(&request->reply, "unread", report.unread);
     wire_time(&request->reply, "oldest_check", report.oldest_check);
+    wire_text(&request->reply, "merging", report.merging);
     return true;
 }
 
@@ -63,6 +64,14 @@ static bool scrub_pool(struct request *request, struct im_err *err) {
     return true;
 }
 
+static bool pause_merging(struct request *request, struct im_err *err) {
+    return cloud_merging_pause(request->cloud, &request->caller, true, err);
+}
+
+static bool resume_merging(struct request *request, struct im_err *err) {
+    return cloud_merging_pause(request->cloud, &request->caller, false, err);
+}
+
 static const struct http_param scrub_params[] = {
     {"rate", HTTP_INT, 0, 0, INT64_C(1) << 40, NULL, NULL,
      "bytes that are read a second; 0 as fast as it goes, by default as configured"},
@@ -73,6 +82,10 @@ static const struct http_param none[] = {{0}};
 const struct http_action pool_actions[] = {
     {"CheckPool", none, HTTP_ADMIN, NULL, check_pool,
      "ours: compares the storage pool with the record"},
+    {"PauseMerging", none, HTTP_ADMIN, NULL, pause_merging,
+     "ours: no layers are merged until ResumeMerging"},
+    {"ResumeMerging", none, HTTP_ADMIN, NULL, resume_merging,
+     "ours: layers that nothing needs are merged again, and long chains shortened"},
     {"ScrubPool", scrub_params, HTTP_ADMIN, NULL, scrub_pool,
      "ours: reads all frozen layers and compares them with their digests"},
     {"DescribeUsage", none, 0, NULL, describe_usage,

@@ -249,7 +249,9 @@ def merged():
         reached = number(shell)
         check(reached > 0 and wait_for(lambda: number(shell) > reached, pause=0.5), "the guest writes on, and its disk is whole",
               lambda: shell("blocks check /dev/vdc"))
-        check(world.machine(machine) == pid, "in the same machine")
+    world.restart()
+    check(world.machine(machine) == pid, "in the same machine, also when imprintd was killed and started again")
+    with Shell(world, machine) as shell:
         points.append(world.do("snapshot", "create", disk))
         reached = number(shell)
         check(reached > 0, "which is switched over once more")

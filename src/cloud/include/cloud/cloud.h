@@ -560,10 +560,15 @@ struct pool_report {
     int64_t oldest_check;      /* of the others, when the one that was read longest ago was */
     int64_t layers;            /* that were compared */
     int64_t busy;              /* left out because a job is at work on them */
+    const char *merging;       /* "on", "paused"; "off" by the configuration */
 };
 bool cloud_pool_check(struct cloud *cloud, const struct caller *caller,
                       struct pool_report *ret_report, struct im_err *err) IM_MUST_CHECK;
 void pool_report_done(struct pool_report *report);
+/* Paused, no layers are merged and no chains shortened, also after a restart, until it is taken
+ * back. What is under way ends soon, without effect. Administrators only. */
+bool cloud_merging_pause(struct cloud *cloud, const struct caller *caller, bool pause,
+                         struct im_err *err) IM_MUST_CHECK;
 /* Reads all frozen layers and compares them with their digests; what has rotted is marked, and
  * restored where the second pool has a good copy. rate_bytes: a second; 0 = the configured rate,
  * -1 = as fast as it goes. Administrators only. The job fails if something stays damaged. */
