@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "inspect-private.h"
+#include "tree.h"
 
 #define HEAD_BYTES (68u << 10) /* the farthest superblock here, btrfs', ends at 68 KiB */
 
@@ -130,6 +130,15 @@ static void tell(const struct span *span, const struct guest_part *part,
                    "%s is encrypted: what is in it cannot be looked at", part->name);
 }
 
+static void look_for_system(const struct span *span, const struct guest_part *part) {
+    struct tree tree;
+
+    if (!im_starts_with(part->filesystem, "ext") || !ext_open(span, &tree))
+        return;
+    (void) system_look(span->look, &tree, part->name);
+    tree.close(tree.state);
+}
+
 void filesystem_look(const struct span *span, struct guest_part *part) {
     size_t len = span->len < HEAD_BYTES ? (size_t) span->len : HEAD_BYTES;
     IM_AUTO(free_auto) uint8_t *head = im_alloc(HEAD_BYTES);
@@ -146,6 +155,8 @@ void filesystem_look(const struct span *span, struct guest_part *part) {
             kind->take(head, part, &facts);
         snprintf(part->filesystem, sizeof(part->filesystem), "%s", facts.type);
         tell(span, part, &facts);
+        if (facts.size <= span->len)
+            look_for_system(span, part);
         return;
     }
 }

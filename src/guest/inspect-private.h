@@ -18,6 +18,7 @@ struct look {
     struct guest_inspection *found;
     uint64_t reads_left;
     struct im_err trouble; /* the host could not read */
+    char *fstab;           /* of the root file system, owned; NULL = none */
 };
 
 /* Some bytes of the disk in a row, though not always in one place. */

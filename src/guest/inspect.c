@@ -7,6 +7,8 @@
 #include <stdio.h>
 
 #include "inspect-private.h"
+#include "lvm.h"
+#include "tree.h"
 
 #define READS_MAX 200000u /* even small ones take time */
 #define TEXT_MAX 400
@@ -195,6 +197,8 @@ static void look_at(struct look *look) {
         whole_disk(look);
     look_parts(look);
     boot_check(look, first);
+    lvm_look(look);
+    system_check(look);
 }
 
 bool guest_inspect(const struct guest_source *source, struct guest_inspection **ret_inspection,
