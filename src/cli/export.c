@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* imprint image export, exports, drop-exports: files of images, and their way to this machine. */
+/* imprint image export, exports, unexport: files of images, and their way to this machine. */
 #include "cli-private.h"
 
 #include <errno.h>
@@ -160,7 +160,7 @@ bool cli_image_exports(struct cli *cli, struct im_err *err) {
     return cli_list(cli, &export_listing, &params, err);
 }
 
-bool cli_image_drop_exports(struct cli *cli, struct im_err *err) {
+bool cli_image_unexport(struct cli *cli, struct im_err *err) {
     IM_AUTO(client_params_done) struct client_params params = {0};
     IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
     IM_AUTO(free_auto) char *ids = im_strings_join(&cli->args, " ");

@@ -390,9 +390,9 @@ const struct command image_commands[] = {
     {"exports", "[EXPORT…]", 0, SIZE_MAX, "@export", GROUP_LIST, cli_no_options, cli_image_exports,
      "Lists the files of images that the server keeps for download.", NULL,
      "imprint image exports"},
-    {"drop-exports", "EXPORT…", 1, 1000, "@export", 0, cli_no_options, cli_image_drop_exports,
+    {"unexport", "EXPORT…", 1, 1000, "@export", 0, cli_no_options, cli_image_unexport,
      "Removes files of images from the server before they expire.", NULL,
-     "imprint image drop-exports exp-0a1b2c3d"},
+     "imprint image unexport exp-0a1b2c3d"},
     {"capture", "INSTANCE", 1, 1, "@instance", GROUP_WAIT, capture_options, capture,
      "Makes an image of a stopped instance, at once whatever its size.", NULL,
      "imprint instance stop i-4kq0z8pw --wait\n"

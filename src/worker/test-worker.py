@@ -186,6 +186,56 @@ def test_fold():
     check(finish(process)[0] == -signal.SIGTERM, "SIGTERM ends it")
 
 
+def export(format, layers, sources, **more):
+    out = os.open(path("exported"), os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    fds = [out] + [os.open(path(name), os.O_RDONLY) for name in sources]
+    high = [os.dup2(fd, 100 + i) for i, fd in enumerate(fds)]
+    process = subprocess.Popen([worker, "export"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               close_fds=False, preexec_fn=lambda: [os.dup2(fd, 3 + i) for i, fd in enumerate(high)] and None)
+    for fd in fds + high:
+        os.close(fd)
+    process.stdin.write(json.dumps(dict({"format": format, "layers": layers}, **more)).encode())
+    process.stdin.close()
+    status, messages, noise = finish(process)
+    return messages[-1].get("result"), messages[-1].get("error") or noise
+
+
+def test_export():
+    """Four layers: raw below, overlays of several sizes, zeros that hide data, an end within a cluster."""
+    run_tool = lambda *argv: subprocess.run(argv, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    size = 36 * 2**20 + 3 * 512
+    with open(path("e0.raw"), "wb") as f:
+        f.write(os.urandom(3 << 20) + b"text " * 500000)
+        f.truncate(size - (8 << 20))
+    for below, name, form in (("e0.raw", "e1", "raw"), ("e1", "e2", "qcow2"), ("e2", "e3", "qcow2")):
+        run_tool("qemu-img", "create", "-q", "-f", "qcow2", "-F", form, "-b", below, name, str(size))
+        run_tool("qemu-io", "-c", "write -q -P 0x%d 1000k 300k" % (int(name[1]) + 20), name)
+    run_tool("qemu-io", "-c", "write -q -z 64k 640k", "-c", "write -q -P 9 %d 512" % (size - 512), "-c", "write -q -P 8 20m 2m", "e2")
+    run_tool("qemu-img", "convert", "-f", "qcow2", "-O", "raw", "e3", "e.raw")
+    chain = ("qcow2 qcow2 qcow2 raw", ("e3", "e2", "e1", "e0.raw"))
+    for form in ("raw", "qcow2", "vmdk", "raw.zst"):
+        result, error = export(form, *chain, max_bytes=size)
+        check(result and result["disk_bytes"] == size and result["digest"] == sha("exported") and
+              result["size_bytes"] == os.path.getsize(path("exported")), f"a chain becomes {form}: {result or error}")
+        if form == "raw.zst":
+            run_tool("zstd", "-dqf", "exported", "-o", "unpacked")
+        compared = ("raw", "unpacked") if form == "raw.zst" else (form, "exported")
+        check(subprocess.run(["qemu-img", "compare", "-q", "-f", compared[0], "-F", "raw", compared[1], "e.raw"],
+                             cwd=folder).returncode == 0, f"{form} holds what QEMU reads")
+        first = result and result["digest"]
+        check(first == export(form, *chain, max_bytes=size)[0]["digest"], f"{form} comes out alike each time")
+        got, error, _ = run("import", {"force": 1, "format": "" if form == "raw.zst" else form}, path("exported"), path("out"))
+        check(got and same("e.raw"), f"{form} comes in again: {error}")
+    result, error = export("qcow2", "qcow2", ("e3",), max_bytes=size)
+    subprocess.run(["qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b", "", "e3"], cwd=folder, check=True)
+    check(result and subprocess.run(["qemu-img", "compare", "-q", "exported", "e3"], cwd=folder).returncode == 0,
+          "no file is read that was not handed over, whatever the layer names")
+    for form, layers, sources, word in (("vhdx", "raw", ("e0.raw",), "not exported"), ("raw", "", (), "no layers"),
+                                        ("raw", "vmdk", ("e0.raw",), "qcow2 or raw"), ("raw", "qcow2", ("e0.raw",), "layer 1")):
+        result, error = export(form, layers, sources)
+        check(not result and word in error["text"], f"refused: {error}")
+
+
 def refused(request, name, code, word, text):
     result, error, _ = run("import", request, path(name), path("out"))
     check(not result and error and error["code"] == code and word in error["text"], f"{text}: {error}")
@@ -471,7 +521,7 @@ try:
             print(f"1..0 # SKIP {tool} is missing")
             sys.exit(0)
     prepare()
-    for test in (test_requests, test_formats, test_far, test_probe, test_fold, test_refused, test_hostile, test_bombs, test_url, test_killed, test_changed, test_report, test_evil):
+    for test in (test_requests, test_formats, test_far, test_probe, test_fold, test_export, test_refused, test_hostile, test_bombs, test_url, test_killed, test_changed, test_report, test_evil):
         test()
     print(f"1..{count}")
 finally:

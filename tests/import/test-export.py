@@ -80,7 +80,7 @@ def files():
 def drop_exports():
     ids = [one["export_id"] for one in exports() if one["status"] == "available"]
     if ids:
-        world.imprint("image", "drop-exports", *ids)
+        world.imprint("image", "unexport", *ids)
 
 
 def drop(*images):
