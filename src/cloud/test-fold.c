@@ -303,7 +303,6 @@ static bool flip_byte(const char *path) {
 
 /* What rotted is not copied into a layer that is whole. */
 static void rot_stays_where_it_is(void) {
-    IM_AUTO(im_strings_done) struct im_strings ids = {0};
     IM_AUTO(free_auto) char *path = NULL;
     IM_AUTO(image_free_auto) struct image *image = NULL;
     struct line line;
