@@ -7,6 +7,7 @@ Usage: see world.py; the guest is made by MAKE-MICRO. --parts="chain": chains of
 """
 import os
 import re
+import shutil
 import signal
 import time
 
@@ -19,7 +20,8 @@ VOLUMES_MAX = 16
 CHAIN_MAX = 30
 SAMPLE = (1, 2, 15, 29, 30, 31)  # points that are looked into
 
-world = World(limits_detach_timeout=120)
+world = World()
+world.configure(limits_detach_timeout=120, storage_second="local:" + os.path.join(world.folder, "second"))
 image = machine = None
 
 
@@ -293,6 +295,37 @@ def data_image():
     world.do("instance", "terminate", again, "--now")
 
 
+def lost():
+    """The pool is removed under a running machine, with imprintd killed: what was copied comes back, and boots."""
+    for other in world.json("volume", "list", "-i", machine):
+        world.do("volume", "detach", other["volume_id"])  # lost for good, it would keep the machine off
+    disk = create()[0]
+    world.do("volume", "attach", disk, "-i", machine)
+    with Shell(world, machine) as shell:
+        wait_for(lambda: disk in seen(shell))
+        shell("echo kept >/data/word; dd if=/data/word of=/dev/vdc bs=512 conv=sync,fsync 2>/dev/null; sync")
+        points = world.imprint("snapshot", "create", machine, disk, "--wait", "-q").out.split()
+        world.do("snapshot", "copy", *points)
+        shell("echo later >/data/word; dd if=/data/word of=/dev/vdc bs=512 conv=sync,fsync 2>/dev/null; sync")
+    world.kill()
+    shutil.rmtree(world.pool)
+    told = world.operator("pool", "accept-loss")
+    check(re.match(r"\d+ layers marked as lost", told), "the loss of the pool is accepted", told)
+    world.start()
+    check(world.one("instance", machine)["damaged"] == 1, "the instance is marked as damaged")
+    world.do("snapshot", "restore", *points)
+    after = len(world.console(machine))
+    world.do("snapshot", "apply", *points)
+    boot(world, machine, after)
+    with Shell(world, machine) as shell:
+        got = shell("cat /data/word; head -c 4 /dev/vdc")
+        check(got.split() == ["kept", "kept"], "copied, lost, restored, rolled back: both disks hold what they held", got)
+    check(wait_for(lambda: world.one("instance", machine)["damaged"] == 0, 60), "and nothing is damaged any more")
+    world.do("volume", "detach", disk)
+    world.do("snapshot", "forget", *points)
+    check(os.listdir(os.path.join(world.folder, "second", "layers")) == [], "nothing is left in the second pool")
+
+
 def leaves():
     for noun, verb in (("instance", "terminate"), ("volume", "delete"), ("snapshot", "delete"), ("image", "delete")):
         key = noun + "_id"
@@ -307,5 +340,5 @@ def leaves():
 
 
 world.start()
-parts = OPTIONS.get("parts", "hot many instant merged data_image").split()
+parts = OPTIONS.get("parts", "hot many instant merged data_image lost").split()
 main(prepares, *[globals()[part] for part in parts], leaves)
