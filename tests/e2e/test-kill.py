@@ -395,11 +395,11 @@ def whole(sight, touched):
         if trouble:
             yield trouble
     for id in sight.free("volumes", "available") + sight.free("volumes", "in-use"):
+        if id in touched:  # it may have been rolled back
+            reads.pop(id, None)
         if sight.written("volumes", id):
             continue
         trouble, number = readable("volume", id, (0, 3))
-        if id in touched:  # it may have been rolled back
-            reads.pop(id, None)
         if trouble or number != reads.setdefault(id, number):
             yield trouble or "%s counted %d and now %d" % (id, reads[id], number)
 

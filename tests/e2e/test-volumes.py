@@ -170,8 +170,16 @@ def instant():
     # An image of a data disk: what is on the volume is a system.
     world.do("instance", "terminate", machine, "--now")
     world.do("volume", "delete", *pair, *restored, "--now")
-    captured = world.run(system, "--cpu", "1", "--memory", "128")
+    reply = world.ask("CaptureInstanceFromSnapshot", snapshot=points[0], image_name="captured")
+    check(reply["ret_code"] == 0 and wait_for(lambda: world.status("image", reply["image_id"]) == "available"),
+          "the other verb makes an image of the instance's snapshot too", reply)
+    refused = world.ask("CaptureInstanceFromSnapshot", snapshot=points[1])
+    check(refused["ret_code"] != 0 and "is of a volume" in refused["message"], "but none of a volume's", refused)
+    captured = world.run(reply["image_id"], "--cpu", "1", "--memory", "128")
     boot(world, captured)
+    with Shell(world, captured) as shell:
+        text = shell("blocks check /data/blocks")
+        check(counted(text, files[:1]) == numbers[:1], "whose machine holds what was written then", text)
     machine = captured
     world.do("snapshot", "delete", *points, "--now")
 
