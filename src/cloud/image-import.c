@@ -196,6 +196,10 @@ static char *import_data(const struct import *import) {
     wire_text(&writer, "format", given(args->format, ""));
     wire_text(&writer, "digest", given(args->digest, ""));
     wire_text(&writer, "firmware", given(args->firmware, ""));
+    wire_text(&writer, "platform", given(args->platform, ""));
+    wire_text(&writer, "os_family", given(args->os_family, ""));
+    wire_text(&writer, "processor_type", given(args->processor_type, ""));
+    wire_text(&writer, "default_user", given(args->default_user, ""));
     wire_int(&writer, "force", args->force == 1);
     wire_object_end(&writer);
     return im_str_take(&writer.text);
@@ -544,11 +548,13 @@ static bool layer_imported(struct db_conn *conn, const struct image *image, stru
 static bool import_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto)
     struct wire_doc *doc = wire_parse(run->scratch, strlen(run->scratch), err);
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *wish = item_data(run, err);
     IM_AUTO(image_free_auto) struct image *image = NULL;
     const struct wire_value *result;
     int64_t gib;
 
-    if (doc == NULL || !record_get(conn, &image_type, run->item->resource_id, &image, err))
+    if (doc == NULL || wish == NULL ||
+        !record_get(conn, &image_type, run->item->resource_id, &image, err))
         return false;
     result = wire_root(doc);
     image->size_bytes = wire_get_int(result, "size_bytes", 0);
@@ -558,6 +564,8 @@ static bool import_commit(struct job_run *run, struct db_conn *conn, struct im_e
     im_replace(&image->digest, wire_get_text(result, "digest", ""));
     if (im_str_empty(image->firmware))
         im_replace(&image->firmware, wire_get_text(result, "firmware", "bios"));
+    if (wire_get(result, "report") != NULL)
+        image_take_report(image, wire_get(result, "report"), wire_root(wish));
     image->status = IMAGE_AVAILABLE;
     image->transition_status = TRANSITION_NONE;
     image->status_time = im_now_s();

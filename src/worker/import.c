@@ -56,7 +56,19 @@ static bool open_scratch(const struct request *request, int *ret_fd, struct im_e
            im_fail_sys(err, errno, "no temporary file in %s", request->scratch_dir);
 }
 
-static void tell_result(const struct copy_result *result) {
+/* What came in, now that it is an image of ours. */
+static bool look_into_image(struct guest_inspection **ret_found, struct im_err *err) {
+    IM_AUTO(qcow2_chain_free_auto) struct qcow2_chain *chain = NULL;
+    int flags = fcntl(WORKER_FD_IMAGE, F_GETFL);
+
+    if (flags >= 0)
+        (void) fcntl(WORKER_FD_IMAGE, F_SETFL,
+                     flags & ~O_DIRECT); /* as the writing may have left it */
+    return layers_open("qcow2", WORKER_FD_IMAGE, &chain, err) &&
+           inspect_chain(chain, ret_found, err);
+}
+
+static void tell_result(const struct copy_result *result, const struct guest_inspection *found) {
     struct wire_writer writer = {0};
     IM_AUTO(free_auto) char *digest = im_printf("sha256:%s", result->digest);
 
@@ -69,6 +81,7 @@ static void tell_result(const struct copy_result *result) {
     wire_int(&writer, "data_bytes", (int64_t) result->data_bytes);
     wire_text(&writer, "partition_table", result->table);
     wire_text(&writer, "firmware", result->uefi ? "uefi" : "bios");
+    write_report(&writer, "report", found);
     wire_object_end(&writer);
     report_result(writer.text.data);
     im_str_done(&writer.text);
@@ -76,6 +89,7 @@ static void tell_result(const struct copy_result *result) {
 
 bool verb_import(const struct request *request, struct im_err *err) {
     IM_AUTO(fd_auto) int scratch = -1;
+    IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
     struct copy_result result = {0};
 
     if (!is_open(WORKER_FD_SOURCE, "the source", err) ||
@@ -84,9 +98,10 @@ bool verb_import(const struct request *request, struct im_err *err) {
     if (request->from_url && !fetch_in_child(request, err))
         return false;
     if (!enter_sandbox(request, err) ||
-        !copy_image(request, WORKER_FD_SOURCE, WORKER_FD_IMAGE, scratch, &result, err))
+        !copy_image(request, WORKER_FD_SOURCE, WORKER_FD_IMAGE, scratch, &result, err) ||
+        !look_into_image(&found, err))
         return false;
-    tell_result(&result);
+    tell_result(&result, found);
     return true;
 }
 

@@ -119,6 +119,8 @@ def test_formats():
         check(result["digest"] == sha(name), f"{name}: its digest is of what came in")
         check(result["data_bytes"] == 4 * 65536, f"{name}: only data is kept ({result['data_bytes']} bytes)")
         check(result["partition_table"] == "none" and result["firmware"] == "bios", f"{name}: what is on it")
+        check(result["report"]["partition_table"] == "none" and result["report"]["size_bytes"] == result["size_bytes"],
+              f"{name}: it was looked into")
         check(same("sound.raw"), f"{name}: QEMU finds the same disk and no fault")
     for name, plain in (("odd.raw", "odd.padded"), ("odd.raw.xz", "odd.padded"), ("holes.raw", "holes.raw")):
         result, error, messages = run("import", {}, path(name), path("out"))
