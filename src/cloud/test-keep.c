@@ -408,7 +408,6 @@ static void reopen_after_loss(const char *name, int64_t *ret_lost) {
 static void a_lost_pool_comes_back(void) {
     char volume[IM_ID_MAX], first[IM_ID_MAX], second[IM_ID_MAX], below[IM_ID_MAX], above[IM_ID_MAX];
     char instance[IM_ID_MAX], why[512];
-    IM_AUTO(free_auto) char *text = NULL;
     int64_t lost = 0;
 
     open_rig("pool-lost");

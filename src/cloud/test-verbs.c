@@ -733,8 +733,8 @@ void rig_sweep(struct rig *rig) {
         "SELECT volume_id FROM volumes WHERE status NOT IN ('ceased', 'deleted')",
         "SELECT snapshot_id FROM snapshots WHERE status NOT IN ('ceased', 'deleted')",
         "SELECT export_id FROM image_exports WHERE status = 'available'",
-        "SELECT image_id FROM images WHERE status NOT IN ('ceased', 'deleted')"
-        " AND owner <> 'system'",
+        ("SELECT image_id FROM images WHERE status NOT IN ('ceased', 'deleted')"
+         " AND owner <> 'system'"),
     };
 
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
