@@ -257,6 +257,8 @@ static void merge(const char *layer_id) {
 static void copies_outlive_merges(void) {
     char volume[IM_ID_MAX], point[3][IM_ID_MAX], layer[3][IM_ID_MAX], why[512];
     IM_AUTO(free_auto) char *bad = NULL;
+    struct reading_since since;
+    enum verdict verdict = VERDICT_GOOD;
 
     open_rig("merges");
     make_volume(volume);
@@ -267,7 +269,12 @@ static void copies_outlive_merges(void) {
     take_point(volume, point[2], layer[2]);
     check(rig_number(&rig, "SELECT COUNT(*) FROM snapshots WHERE status = 'available'") >= 1,
           "a later point stands on it");
+    since = reading_begin(rig.cloud);
     merge(layer[1]);
+    check_ok(reading_judge(rig.cloud, layer[1], &since, "sha256:of the file before", NULL, &verdict,
+                           &err),
+             "a reading from before the merge is judged");
+    check(verdict == VERDICT_STALE, "it counts for nothing");
     bad = scrub();
     check(bad[0] == '\0', "new bytes of a merged layer are no rot %s", bad);
     check(done(&rig.alice, cloud_snapshots_copy, point[2]), "the later point is copied");
