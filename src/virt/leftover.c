@@ -78,7 +78,7 @@ static bool remove_devices(struct virt_driver *driver, const char *name, struct 
         if (im_mono_ms() >= deadline_ms)
             return im_fail(err, IM_WRONG_STATE,
                            "the guest in %s has a disk that was being plugged in when imprintd "
-                           "was killed, and does not let go of it; restart it",
+                           "was killed, and does not let go of it; stop and start it",
                            name);
         im_sleep_ms(LOOK_MS);
     }
