@@ -330,7 +330,7 @@ def written(w):
         yield "an empty " + name, query(**{name: ""}), 1100, "[%s]" % name
     yield "without signature", bare, 1100, "[signature] is missing"
     yield "an empty signature", bare + "&signature=", 1100, "[signature] is missing"
-    yield "a signature cut short", good[:-12], 1200, "signature does not match"
+    yield "a signature cut short", re.sub("%.?$", "", good[:-12]), 1200, "signature does not match"
     yield "a signature of 30,000 letters", bare + "&signature=" + "A" * 30000, 1200, "signature does not match"
     yield "a signature in hexadecimal", bare + "&signature=" + "ab" * 32, 1200, "signature does not match"
     yield "a signature with another secret", query(secret="guess"), 1200, "signature does not match"
