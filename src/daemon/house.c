@@ -37,6 +37,37 @@ static void on_machine(void *arg, const char *name, enum virt_state state) {
     pthread_mutex_unlock(&events);
 }
 
+/* What a killed imprintd had forked, for a worker or QEMU, holds its lock until it becomes that. */
+enum { LOCK_MS = 10000, LOCK_LOOK_MS = 20 };
+
+static void lock_owner(int fd, char *ret_pid, size_t size) {
+    ssize_t got = pread(fd, ret_pid, size - 1, 0);
+
+    ret_pid[got > 0 ? got : 0] = '\0';
+    ret_pid[strcspn(ret_pid, "\n")] = '\0';
+}
+
+static bool is_gone(const char *pid) {
+    int64_t number;
+
+    return im_parse_i64(pid, 1, INT32_MAX, &number) && kill((pid_t) number, 0) < 0 &&
+           errno == ESRCH;
+}
+
+static bool lock_wait(int fd, const char *state_dir, struct im_err *err) {
+    int64_t deadline_ms = im_mono_ms() + LOCK_MS;
+    char pid[32];
+
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        lock_owner(fd, pid, sizeof(pid));
+        if (!is_gone(pid) || im_mono_ms() >= deadline_ms)
+            return im_fail(err, IM_BUSY, "another imprintd (process %s) uses %s",
+                           pid[0] ? pid : "unknown", state_dir);
+        im_sleep_ms(LOCK_LOOK_MS);
+    }
+    return true;
+}
+
 static bool lock_state(struct house *house, struct im_err *err) {
     IM_AUTO(free_auto) char *path = im_printf("%s/imprintd.pid", house->config->state_dir);
     char text[32];
@@ -44,14 +75,8 @@ static bool lock_state(struct house *house, struct im_err *err) {
     house->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (house->lock_fd < 0)
         return im_fail_sys(err, errno, "cannot open %s", path);
-    if (flock(house->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-        ssize_t got = pread(house->lock_fd, text, sizeof(text) - 1, 0);
-
-        text[got > 0 ? got : 0] = '\0';
-        text[strcspn(text, "\n")] = '\0';
-        return im_fail(err, IM_BUSY, "another imprintd (process %s) uses %s",
-                       text[0] ? text : "unknown", house->config->state_dir);
-    }
+    if (!lock_wait(house->lock_fd, house->config->state_dir, err))
+        return false;
     snprintf(text, sizeof(text), "%d\n", (int) getpid());
     if (ftruncate(house->lock_fd, 0) < 0)
         return im_fail_sys(err, errno, "cannot write %s", path);

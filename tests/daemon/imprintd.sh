@@ -68,6 +68,9 @@ run key add bob; check $? "with a key"
 run user list; has bob; check $? "the list has both"
 
 kill -9 $pid; wait $pid 2>/dev/null
+# What it had forked and is not yet another program holds its lock for a moment longer.
+flock "$state/imprintd.pid" sleep 1 &
+while flock -n "$state/imprintd.pid" true; do sleep 0.02; done
 start
 [ -n "$port" ]; check $? "after kill -9 it starts again"
 "$imprint" zone list >"$state/out" 2>&1; check $? "and answers"

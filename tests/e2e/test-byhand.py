@@ -29,7 +29,8 @@ for d in run sys proc dev; do sudo umount /mnt/$d; done
 sudo umount /mnt
 """
 
-world = World(imprintd_log_level="debug", limits_stop_timeout=600, virt_tb_cache=128)
+PASSWORD = "Tr0ub4dor-3-horse"
+world = World(imprintd_log_level="debug", limits_stop_timeout=600, limits_monitor=10, virt_tb_cache=128)
 image = workshop = key = ssh = None
 timed = time.monotonic()
 
@@ -96,6 +97,25 @@ def ends(into):
     world.do("instance", "terminate", into.instance, "--now")
 
 
+def own_image_has_all(into):
+    """A machine of an own image has device names, passwords and series as one of a system image."""
+    instance, volume = into.instance, world.do("volume", "create", "--size", "10")
+    world.do("volume", "attach", volume, "-i", instance)
+    wait_for(lambda: into("ls /dev/disk/by-id").find(volume) >= 0, PATIENCE_S, 1)
+    device = into("readlink -f /dev/disk/by-id/virtio-%s" % volume)
+    check(world.one("volume", volume)["device"] == device, "in it, a volume is the device that is shown", device)
+    world.do("volume", "detach", volume, seconds=PATIENCE_S)
+    world.do("volume", "delete", volume, "--now")
+    check(wait_for(lambda: world.one("instance", instance)["agent_state"] == "connected", PATIENCE_S, 1), "its agent answers")
+    world.do("instance", "password", instance, stdin=PASSWORD + "\n", seconds=PATIENCE_S)
+    kept = into("sudo getent shadow debian").split(":")[1]
+    check(kept == into("perl -e 'print crypt($ARGV[0], $ARGV[1])' '%s' '%s'" % (PASSWORD, kept)),
+          "its password is the one that was set while it ran", kept)
+    values = wait_for(lambda: [row["value"] for row in world.json("instance", "monitor", instance, "-m", "cpu", "--since", "1h")
+                               if row["value"]], PATIENCE_S, 1)
+    check(values, "what its CPU did is recorded", lambda: world.imprint("instance", "monitor", instance))
+
+
 def disk_image():
     """A disk image brought along, made raw, resized and written onto the volume."""
     packed = os.path.join(world.folder, "packed.qcow2")
@@ -117,6 +137,7 @@ def disk_image():
     _, into = becomes_image(volume, "written")
     size = int(into("df --output=size -B1 / | tail -n 1"))
     check(18 << 30 < size <= 20 << 30, "with a root file system as large as the disk", size)
+    own_image_has_all(into)
     ends(into)
 
 
