@@ -23,6 +23,18 @@ void im_sleep_ms(int64_t ms) {
         ;
 }
 
+struct timespec im_wall_after(int64_t ms) {
+    struct timespec then;
+
+    ms = ms < 0 ? 0 : ms;
+    clock_gettime(CLOCK_REALTIME, &then);
+    then.tv_sec += (time_t) (ms / 1000);
+    then.tv_nsec += ms % 1000 * 1000000;
+    then.tv_sec += then.tv_nsec / 1000000000;
+    then.tv_nsec %= 1000000000;
+    return then;
+}
+
 void im_time_format(int64_t time_s, char out[IM_TIME_TEXT]) {
     time_t time = (time_t) time_s;
     struct tm tm = {0};

@@ -45,6 +45,13 @@ void im_replace(char **slot, const char *text) {
     *slot = copy;
 }
 
+/* glibc's memcmp compares the bytes with themselves, one further on. */
+bool im_all_zero(const void *bytes, size_t len) {
+    const unsigned char *at = bytes;
+
+    return len == 0 || (at[0] == 0 && memcmp(at, at + 1, len - 1) == 0);
+}
+
 void im_strings_add(struct im_strings *list, const char *text) {
     im_grow(&list->items, list->count, &list->capacity);
     list->items[list->count++] = im_strdup(text);
@@ -55,6 +62,15 @@ bool im_strings_has(const struct im_strings *list, const char *text) {
         if (strcmp(list->items[i], text) == 0)
             return true;
     return false;
+}
+
+void im_strings_drop(struct im_strings *list, const char *text) {
+    for (size_t i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], text) == 0) {
+            free(list->items[i]);
+            list->items[i] = list->items[--list->count];
+            return;
+        }
 }
 
 void im_strings_done(struct im_strings *list) {

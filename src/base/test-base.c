@@ -78,6 +78,25 @@ static void test_time(void) {
           "a missing Z is refused");
 }
 
+static void test_memory(void) {
+    IM_AUTO(im_strings_done) struct im_strings list = {0};
+    const unsigned char bytes[] = {0, 0, 0, 7};
+    struct timespec now, then;
+
+    im_strings_split(&list, "a b c", " ");
+    im_strings_drop(&list, "a");
+    im_strings_drop(&list, "d");
+    check(list.count == 2 && !im_strings_has(&list, "a") && im_strings_has(&list, "b") &&
+              im_strings_has(&list, "c"),
+          "one of a list is taken out, one that it has not is not");
+    check(im_all_zero(bytes, 0) && im_all_zero(bytes, 3) && !im_all_zero(bytes, 4) &&
+              !im_all_zero(bytes + 3, 1),
+          "only zeros are zeros");
+    clock_gettime(CLOCK_REALTIME, &now);
+    then = im_wall_after(1999);
+    check(then.tv_nsec < 1000000000 && then.tv_sec - now.tv_sec >= 1, "a time to come");
+}
+
 static void test_ids(void) {
     char id[IM_ID_MAX];
 
@@ -126,6 +145,7 @@ int main(void) {
     test_numbers();
     test_utf8();
     test_time();
+    test_memory();
     test_ids();
     test_files();
     test_spawn();

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/mem.h"
 #include "crypto/crypto.h"
 
 enum { TRIES_WITHOUT_GAIN = 5, PIECE = 1 << 16, URL_MAX_S = 86400 };
@@ -87,7 +88,7 @@ static bool judge(struct download *download) {
 
 /* Zeros stay holes: disks are full of them. */
 static bool keep(struct download *download, const char *bytes, size_t len) {
-    bool zeros = bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
+    bool zeros = im_all_zero(bytes, len);
 
     if (len > download->file->size_bytes - download->offset)
         return im_fail(&download->write_err, IM_INTERNAL, "the server sends more than was told");

@@ -188,16 +188,8 @@ static struct timespec latest(const struct cloud *cloud, int64_t round_ms) {
     int64_t due = cloud->collect_again_ms != 0 && cloud->collect_again_ms < round_ms
                       ? cloud->collect_again_ms
                       : round_ms;
-    int64_t left = due - im_mono_ms();
-    struct timespec until;
 
-    left = left < 0 ? 0 : left;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t) (left / 1000);
-    until.tv_nsec += left % 1000 * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    return until;
+    return im_wall_after(due - im_mono_ms());
 }
 
 static bool asked(const struct cloud *cloud) {

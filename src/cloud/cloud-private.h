@@ -182,6 +182,10 @@ bool layer_follow(struct cloud *cloud, struct db_conn *conn, const char *layer_i
  * are fine. */
 bool layer_drop(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
                 struct im_err *err) IM_MUST_CHECK;
+/* The layer and all that stands on it are so many layers further from the root; negative: nearer.
+ */
+bool layer_deepen(struct db_conn *conn, const char *layer_id, int64_t more,
+                  struct im_err *err) IM_MUST_CHECK;
 /* The layer and its ancestors, itself first; freed with record_list_free(&layer_type, …). */
 bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret_layers,
                  size_t *ret_count, struct im_err *err) IM_MUST_CHECK;
@@ -217,6 +221,9 @@ struct stream {
 };
 bool stream_run(struct stream *stream, char ret_digest[DIGEST_TEXT],
                 struct im_err *err) IM_MUST_CHECK;
+/* A layer of a pool, for its digest alone; in, out and name of the stream are set. */
+bool layer_read(struct storage_pool *pool, const char *name, struct stream *stream,
+                char ret_digest[DIGEST_TEXT], struct im_err *err) IM_MUST_CHECK;
 
 /* Around the replacement of a frozen layer's file by one that shows the same (merge, flatten):
  * begin forgets its digest in the record, which is then computed anew, and until end nobody writes

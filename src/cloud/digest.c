@@ -40,14 +40,10 @@ static ssize_t read_piece(const struct stream *stream, unsigned char *piece, uin
     }
 }
 
-static bool only_zeros(const unsigned char *piece, size_t len) {
-    return piece[0] == 0 && memcmp(piece, piece + 1, len - 1) == 0;
-}
-
 /* Zeros stay holes: the file is empty before. */
 static bool write_piece(const struct stream *stream, const unsigned char *piece, size_t len,
                         uint64_t at, struct im_err *err) {
-    return stream->out < 0 || only_zeros(piece, len) ||
+    return stream->out < 0 || im_all_zero(piece, len) ||
            im_pwrite_all(stream->out, piece, len, at, stream->name, err);
 }
 
@@ -111,6 +107,18 @@ bool stream_run(struct stream *stream, char ret_digest[DIGEST_TEXT], struct im_e
     return streamed;
 }
 
+bool layer_read(struct storage_pool *pool, const char *name, struct stream *stream,
+                char ret_digest[DIGEST_TEXT], struct im_err *err) {
+    IM_AUTO(fd_auto) int in = -1;
+
+    if (!storage_read(pool, name, &in, NULL, err))
+        return false;
+    stream->in = in;
+    stream->out = -1;
+    stream->name = name;
+    return stream_run(stream, ret_digest, err);
+}
+
 /* --- Files that are replaced by others of the same content ------------------------------------ */
 
 /* A layer that is merged with its parent keeps its name and what it shows, but not its bytes. Who
@@ -139,15 +147,8 @@ bool layer_rewrite_begin(struct cloud *cloud, const char *layer_id, struct im_er
 }
 
 void layer_rewrite_end(struct cloud *cloud, const char *layer_id) {
-    struct im_strings *list = &cloud->rewriting;
-
     pthread_mutex_lock(&cloud->digest_lock);
-    for (size_t i = 0; i < list->count; i++)
-        if (strcmp(list->items[i], layer_id) == 0) {
-            free(list->items[i]);
-            list->items[i] = list->items[--list->count];
-            break;
-        }
+    im_strings_drop(&cloud->rewriting, layer_id);
     pthread_mutex_unlock(&cloud->digest_lock);
 }
 

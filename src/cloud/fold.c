@@ -67,12 +67,7 @@ static bool done_body(struct db_conn *conn, void *arg, struct im_err *err) {
         return false;
     return record_update_fields(conn, &layer_type, &now, (const char *const[]){"parent_id", NULL},
                                 err) &&
-           db_exec(conn, NULL, err,
-                   "UPDATE layers SET depth = depth - $1 WHERE layer_id IN"
-                   " (WITH RECURSIVE above(id) AS (SELECT layer_id FROM layers WHERE layer_id = $2"
-                   " UNION SELECT l.layer_id FROM layers l JOIN above a ON l.parent_id = a.id)"
-                   " SELECT id FROM above)",
-                   "it", layer->depth - (onto ? onto->depth : 0) - 1, fold->layer_id) &&
+           layer_deepen(conn, fold->layer_id, (onto ? onto->depth : 0) + 1 - layer->depth, err) &&
            forget_body(conn, arg, err);
 }
 
@@ -357,11 +352,9 @@ static bool fold_round(struct cloud *cloud, struct im_strings *leave) {
 }
 
 static bool wait_round(struct cloud *cloud) {
-    struct timespec until;
+    struct timespec until = im_wall_after(ROUND_S * 1000);
     bool stop;
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += ROUND_S;
     pthread_mutex_lock(&cloud->lock);
     if (!cloud->stop)
         pthread_cond_timedwait(&cloud->fold_wake, &cloud->lock, &until);

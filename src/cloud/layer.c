@@ -82,6 +82,16 @@ bool layer_drop(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
     return true;
 }
 
+bool layer_deepen(struct db_conn *conn, const char *layer_id, int64_t more, struct im_err *err) {
+    return more == 0 || db_exec(conn, NULL, err,
+                                "WITH RECURSIVE above(layer_id) AS (SELECT layer_id FROM layers"
+                                " WHERE layer_id = $1 UNION SELECT l.layer_id FROM layers l"
+                                " JOIN above ON l.parent_id = above.layer_id)"
+                                " UPDATE layers SET depth = depth + $2"
+                                " WHERE layer_id IN (SELECT layer_id FROM above)",
+                                "ti", layer_id, more);
+}
+
 bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret_layers,
                  size_t *ret_count, struct im_err *err) {
     struct layer **layers = NULL;

@@ -333,31 +333,17 @@ static bool start_parts(struct cloud *cloud, const struct parts *parts, struct i
 
 /* --- Locks ------------------------------------------------------------------------------------ */
 
-static size_t locked_at(const struct cloud *cloud, const char *instance_id) {
-    size_t i = 0;
-
-    while (i < cloud->machines_locked.count &&
-           strcmp(cloud->machines_locked.items[i], instance_id) != 0)
-        i++;
-    return i;
-}
-
 void machine_lock(struct cloud *cloud, const char *instance_id) {
     pthread_mutex_lock(&cloud->lock);
-    while (locked_at(cloud, instance_id) < cloud->machines_locked.count)
+    while (im_strings_has(&cloud->machines_locked, instance_id))
         pthread_cond_wait(&cloud->machine_free, &cloud->lock);
     im_strings_add(&cloud->machines_locked, instance_id);
     pthread_mutex_unlock(&cloud->lock);
 }
 
 void machine_unlock(struct cloud *cloud, const char *instance_id) {
-    struct im_strings *locked = &cloud->machines_locked;
-    size_t at;
-
     pthread_mutex_lock(&cloud->lock);
-    at = locked_at(cloud, instance_id);
-    free(locked->items[at]);
-    locked->items[at] = locked->items[--locked->count];
+    im_strings_drop(&cloud->machines_locked, instance_id);
     pthread_cond_broadcast(&cloud->machine_free);
     pthread_mutex_unlock(&cloud->lock);
 }

@@ -8,25 +8,13 @@
 #include "base/log.h"
 #include "cloud-private.h"
 
-static bool read_copy(struct storage_pool *second, const char *name, struct stream *stream,
-                      char ret_digest[DIGEST_TEXT], struct im_err *err) {
-    IM_AUTO(fd_auto) int in = -1;
-
-    if (!storage_read(second, name, &in, NULL, err))
-        return false;
-    stream->in = in;
-    stream->out = -1;
-    stream->name = name;
-    return stream_run(stream, ret_digest, err);
-}
-
 /* What is wrong with it is in *ret_why. */
 static bool look(struct storage_pool *second, const struct layer_copy *copy, struct stream *stream,
                  struct im_err *ret_why, struct im_err *err) {
     char digest[DIGEST_TEXT];
     struct im_err trouble = {0};
 
-    if (read_copy(second, copy->name, stream, digest, &trouble)) {
+    if (layer_read(second, copy->name, stream, digest, &trouble)) {
         if (strcmp(digest, copy->digest) != 0)
             im_fail(ret_why, IM_BAD_IMAGE, "its bytes were %.24s…, they are %.24s…", copy->digest,
                     digest);

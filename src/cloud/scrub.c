@@ -101,25 +101,13 @@ bool trouble_is_rot(const struct im_err *trouble) {
     return trouble->code == IM_NOT_FOUND || trouble->code == IM_BAD_IMAGE || trouble->sys == EIO;
 }
 
-static bool read_whole(struct cloud *cloud, const struct layer *layer, struct stream *stream,
-                       char ret_digest[DIGEST_TEXT], struct im_err *err) {
-    IM_AUTO(fd_auto) int in = -1;
-
-    if (!storage_read(cloud->config.pool, layer->name, &in, NULL, err))
-        return false;
-    stream->in = in;
-    stream->out = -1;
-    stream->name = layer->name;
-    return stream_run(stream, ret_digest, err);
-}
-
 /* *ret_verdict is VERDICT_BAD only if it stays damaged. */
 static bool scrub_layer(struct cloud *cloud, const struct layer *layer, struct stream *stream,
                         enum verdict *ret_verdict, struct im_err *err) {
     struct reading_since since = reading_begin(cloud);
     char digest[DIGEST_TEXT] = "";
     struct im_err trouble = {0};
-    bool whole = read_whole(cloud, layer, stream, digest, &trouble);
+    bool whole = layer_read(cloud->config.pool, layer->name, stream, digest, &trouble);
 
     if (!whole && !trouble_is_rot(&trouble)) {
         *err = trouble;
@@ -169,10 +157,8 @@ static bool next_due(struct cloud *cloud, const struct im_strings *skipped,
 }
 
 static void rest(struct cloud *cloud, int64_t ms) {
-    struct timespec until;
+    struct timespec until = im_wall_after(ms);
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t) (ms / 1000);
     pthread_mutex_lock(&cloud->lock);
     if (!cloud->scrub_stop)
         pthread_cond_timedwait(&cloud->scrub_wake, &cloud->lock, &until);

@@ -67,12 +67,8 @@ static bool cancelled(const volatile bool *cancel) { return cancel != NULL && *c
 
 /* Call with the lock held. */
 static void wait_a_moment(struct cloud *cloud) {
-    struct timespec until;
+    struct timespec until = im_wall_after(WAIT_MS);
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += WAIT_MS * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
     pthread_cond_timedwait(&cloud->second_free, &cloud->second_lock, &until);
 }
 
@@ -125,15 +121,8 @@ bool layer_claim(struct cloud *cloud, const char *name, const volatile bool *can
 }
 
 void layer_release(struct cloud *cloud, const char *name) {
-    struct im_strings *list = &cloud->layers_claimed;
-
     pthread_mutex_lock(&cloud->second_lock);
-    for (size_t i = 0; i < list->count; i++)
-        if (strcmp(list->items[i], name) == 0) {
-            free(list->items[i]);
-            list->items[i] = list->items[--list->count];
-            break;
-        }
+    im_strings_drop(&cloud->layers_claimed, name);
     pthread_cond_broadcast(&cloud->second_free);
     pthread_mutex_unlock(&cloud->second_lock);
 }

@@ -360,18 +360,6 @@ static bool each_layer(struct job_run *run,
     return data != NULL;
 }
 
-/* What stands on it is as much deeper or less deep. */
-static bool set_depth(struct db_conn *conn, const char *layer_id, int64_t more,
-                      struct im_err *err) {
-    return more == 0 || db_exec(conn, NULL, err,
-                                "WITH RECURSIVE above(layer_id) AS (SELECT layer_id FROM layers"
-                                " WHERE layer_id = $1 UNION SELECT l.layer_id FROM layers l"
-                                " JOIN above ON l.parent_id = above.layer_id)"
-                                " UPDATE layers SET depth = depth + $2"
-                                " WHERE layer_id IN (SELECT layer_id FROM above)",
-                                "ti", layer_id, more);
-}
-
 struct settle {
     struct cloud *cloud;
     struct db_conn *conn;
@@ -390,7 +378,8 @@ static bool settle_layer(void *arg, const struct layer_copy *copy, struct im_err
         (copy->parent[0] != '\0' && (parent == NULL || parent->state != LAYER_FROZEN)))
         return im_fail(err, IM_WRONG_STATE,
                        "layer %s or its parent was given up meanwhile; try again", copy->name);
-    if (!set_depth(settle->conn, row->layer_id, (parent ? parent->depth : 0) + 1 - row->depth, err))
+    if (!layer_deepen(settle->conn, row->layer_id, (parent ? parent->depth : 0) + 1 - row->depth,
+                      err))
         return false;
     im_replace(&row->parent_id, parent ? parent->layer_id : NULL);
     im_replace(&row->file_digest, copy->digest);

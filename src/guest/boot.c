@@ -18,7 +18,7 @@ static bool says(const uint8_t *sector, const char *text) {
 
 /* What mkfs.fat and mkfs.ntfs write only tells that there is nothing to start. */
 static bool has_code(const uint8_t *first) {
-    return first[510] == 0x55 && first[511] == 0xaa && !only_zeros(first, CODE_BYTES) &&
+    return first[510] == 0x55 && first[511] == 0xaa && !im_all_zero(first, CODE_BYTES) &&
            !says(first, "not a bootable disk") && !says(first, "BOOTMGR is missing");
 }
 
@@ -91,7 +91,7 @@ static bool grub_whole(struct look *look, const uint8_t *first) {
 
     return le64(first + GRUB_CORE_AT) < disk.len / SECTOR &&
            span_read(&disk, le64(first + GRUB_CORE_AT) * SECTOR, core, sizeof(core)) &&
-           !only_zeros(core, sizeof(core));
+           !im_all_zero(core, sizeof(core));
 }
 
 static void check_bios(struct look *look, const uint8_t *first) {
@@ -123,7 +123,7 @@ static void tell_why(struct look *look, const uint8_t *first) {
         look_found(look, GUEST_FOUND_BOOT_NONE,
                    "the whole disk is one %s file system, without partition table or boot loader",
                    whole->filesystem);
-    else if (only_zeros(first, SECTOR))
+    else if (im_all_zero(first, SECTOR))
         look_found(look, GUEST_FOUND_DISK_EMPTY,
                    "the disk begins with zeros: there is neither a boot sector nor a partition "
                    "table");

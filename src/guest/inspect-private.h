@@ -48,7 +48,6 @@ struct guest_part *look_part(struct look *look);
 void text_take(char *out, size_t size, const void *bytes, size_t len);
 /* 16 bytes as a UUID is written; `mixed`: the first three groups are little-endian, as in GPT. */
 void uuid_text(char out[40], const uint8_t *bytes, bool mixed);
-bool only_zeros(const uint8_t *bytes, size_t len);
 
 /* --- table.c ---------------------------------------------------------------------------------- */
 

@@ -90,10 +90,6 @@ void uuid_text(char out[40], const uint8_t *bytes, bool mixed) {
     }
 }
 
-bool only_zeros(const uint8_t *bytes, size_t len) {
-    return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
-}
-
 /* --- Reading ---------------------------------------------------------------------------------- */
 
 static bool disk_read(struct look *look, uint64_t at, void *bytes, size_t len) {

@@ -210,7 +210,7 @@ static void add_gpt(struct look *look, const struct gpt *gpt, uint32_t index) {
     uint64_t first = le64(entry + 32), last = le64(entry + 40);
     struct guest_part *part;
 
-    if (only_zeros(entry, 16))
+    if (im_all_zero(entry, 16))
         return;
     if (last < first || last >= UINT64_MAX / 4096 - 1) {
         look_found(look, GUEST_FOUND_GPT_DAMAGED, "partition %u ends before it begins", index + 1);

@@ -13,12 +13,6 @@ struct vdi {
     uint64_t size;
 };
 
-static bool all_zero(const uint8_t *bytes, size_t len) {
-    while (len > 0 && bytes[len - 1] == 0)
-        len--;
-    return len == 0;
-}
-
 static bool read_header(const struct guest_image *image, struct vdi *vdi, struct im_err *err) {
     uint8_t head[512];
 
@@ -34,7 +28,7 @@ static bool read_header(const struct guest_image *image, struct vdi *vdi, struct
                         .block_bytes = le32(head + 0x178),
                         .extra_bytes = le32(head + 0x17c),
                         .count = le32(head + 0x180)};
-    if (vdi->type == VDI_DIFFERENCE || !all_zero(head + 0x1a8, 32))
+    if (vdi->type == VDI_DIFFERENCE || !im_all_zero(head + 0x1a8, 32))
         return im_fail(err, IM_BAD_IMAGE, "vdi: it is a difference to another image");
     if (vdi->type != VDI_DYNAMIC && vdi->type != VDI_FIXED)
         return im_fail(err, IM_BAD_IMAGE, "vdi: image type %u is not known", vdi->type);

@@ -343,10 +343,6 @@ static void test_cut(void) {
 
 /* --- Writing ---------------------------------------------------------------------------------- */
 
-static bool all_zero(const unsigned char *bytes, size_t len) {
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
-}
-
 enum way { BY_DATA, BY_COPY, BY_PLACE };
 
 /* The raw disk without its zero clusters, from its end to its beginning. */
@@ -357,7 +353,7 @@ static bool write_image(struct qcow2_writer *writer, int out, int in, enum way w
     for (;; at -= QCOW2_CLUSTER) {
         size_t len = RAW_SIZE - at < QCOW2_CLUSTER ? (size_t) (RAW_SIZE - at) : QCOW2_CLUSTER;
 
-        if (all_zero(raw + at, len))
+        if (im_all_zero(raw + at, len))
             ;
         else if (way == BY_DATA && !qcow2_writer_data(writer, at, raw + at, len, err))
             return false;

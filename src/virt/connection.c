@@ -262,10 +262,8 @@ static void *keep_logs(void *arg) {
 
     pthread_mutex_lock(&driver->lock);
     while (!driver->closing) {
-        struct timespec until;
+        struct timespec until = im_wall_after(TRIM_EVERY_S * 1000);
 
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += TRIM_EVERY_S;
         pthread_cond_timedwait(&driver->wake, &driver->lock, &until);
         pthread_mutex_unlock(&driver->lock);
         trim_all(folder);

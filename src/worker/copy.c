@@ -30,11 +30,6 @@ struct copy {
     struct store store;
 };
 
-/* glibc's memcmp runs at the speed of memory. */
-static bool all_zero(const uint8_t *bytes, size_t len) {
-    return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
-}
-
 /* A small image that unfolds to a huge disk full of data, whatever its format calls that. */
 static bool check_ratio(const struct copy *copy, struct im_err *err) {
     uint64_t placed = qcow2_writer_placed(copy->writer);
@@ -73,7 +68,7 @@ static bool write_window(struct copy *copy, uint64_t offset, const uint8_t *byte
         while (end < len) {
             size_t now = len - end < QCOW2_CLUSTER ? len - end : QCOW2_CLUSTER;
 
-            if (all_zero(bytes + end, now))
+            if (im_all_zero(bytes + end, now))
                 break;
             end += now;
         }
@@ -326,7 +321,7 @@ static bool stream_staged(struct stream *stream, uint8_t *window, size_t len, st
         return im_fail(err, IM_UNSUPPORTED,
                        "a compressed file with another format than raw inside needs a scratch_dir");
     while (len > 0) {
-        if (!all_zero(window, len) &&
+        if (!im_all_zero(window, len) &&
             !im_pwrite_all(copy->scratch, window, len, offset, "the temporary file", err))
             return false;
         offset += len;

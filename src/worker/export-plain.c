@@ -22,7 +22,7 @@ static bool raw_begin(struct outlet *outlet, void **ret_state, struct im_err *er
 static bool zero_page(const uint8_t *bytes, size_t left) {
     size_t len = left < PAGE ? left : PAGE;
 
-    return bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0;
+    return im_all_zero(bytes, len);
 }
 
 static bool raw_window(struct outlet *outlet, void *state, uint64_t offset, const uint8_t *bytes,

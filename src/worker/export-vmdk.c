@@ -264,7 +264,7 @@ static bool vmdk_window(struct outlet *outlet, void *state, uint64_t offset, con
         size_t now = len - at < GRAIN ? len - at : GRAIN;
         struct grain *grain = &vmdk->grains[vmdk->count];
 
-        if (bytes[at] == 0 && memcmp(bytes + at, bytes + at + 1, now - 1) == 0)
+        if (im_all_zero(bytes + at, now))
             continue;
         grain->offset = offset + at;
         memcpy(grain->plain, bytes + at, now);

@@ -109,10 +109,6 @@ static bool next_data(struct qcow2_chain *chain, uint64_t offset, uint64_t end, 
     return true;
 }
 
-static bool all_zero(const uint8_t *bytes, size_t len) {
-    return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
-}
-
 /* What lies in the window, without the clusters of zeros at either end. */
 static bool one_window(struct outlet *outlet, const struct export_format *format, void *state,
                        uint64_t offset, const uint8_t *bytes, size_t len, struct im_err *err) {
@@ -121,14 +117,14 @@ static bool one_window(struct outlet *outlet, const struct export_format *format
     while (begin < len) {
         size_t now = len - begin < QCOW2_CLUSTER ? len - begin : QCOW2_CLUSTER;
 
-        if (!all_zero(bytes + begin, now))
+        if (!im_all_zero(bytes + begin, now))
             break;
         begin += now;
     }
     while (len > begin) {
         size_t now = len % QCOW2_CLUSTER != 0 ? len % QCOW2_CLUSTER : QCOW2_CLUSTER;
 
-        if (!all_zero(bytes + len - now, now))
+        if (!im_all_zero(bytes + len - now, now))
             break;
         len -= now;
     }

@@ -25,6 +25,9 @@ void im_replace(char **slot, const char *text);
         }                                                                                          \
     } while (0)
 
+/* At the speed of memory; true of no bytes at all. */
+bool im_all_zero(const void *bytes, size_t len);
+
 /* A growing list of owned strings. Zero-initialise. */
 struct im_strings {
     char **items;
@@ -33,6 +36,8 @@ struct im_strings {
 };
 void im_strings_add(struct im_strings *list, const char *text); /* copies */
 bool im_strings_has(const struct im_strings *list, const char *text);
+/* Takes one item of that text out, if there is one; the others do not keep their order. */
+void im_strings_drop(struct im_strings *list, const char *text);
 void im_strings_done(struct im_strings *list);
 /* Items joined by `separator`, owned by the caller; "" for an empty list. */
 char *im_strings_join(const struct im_strings *list, const char *separator);
