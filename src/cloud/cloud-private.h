@@ -318,6 +318,26 @@ struct snapshot *snapshot_copy_parse(const struct wire_value *value,
     " AND NOT EXISTS (SELECT 1 FROM image_exports u WHERE u.layer_id = " l ".layer_id"             \
     " AND u.status = 'pending')"
 
+/* --- layer-files.c ------------------------------------------------------------------------------
+ */
+
+/* Open descriptors: what was added, then the layers, itself first. Zero-initialise. */
+struct layer_files {
+    int *fds; /* closed by layer_files_done */
+    size_t count, capacity;
+    struct im_strings formats; /* of the layers */
+};
+/* Takes the descriptor over. */
+void layer_files_add(struct layer_files *files, int fd);
+/* Adds the layer and those below it, at most `max`, by what their files name, as the record may
+ * have other parents already where layers are being merged; while it opens them chains stay as they
+ * are. After a failure some may be open. */
+bool layer_files_open(struct cloud *cloud, const char *layer_name, size_t max,
+                      struct layer_files *files, struct im_err *err) IM_MUST_CHECK;
+/* "qcow2 raw", for the worker; owned by the caller. */
+char *layer_files_formats(const struct layer_files *files);
+void layer_files_done(struct layer_files *files);
+
 /* --- fold-plan.c, fold.c: chains are shortened in the background ------------------------------ */
 
 /* Between reading a chain from the record and having its files open, hold this: only then a layer

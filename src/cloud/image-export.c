@@ -182,51 +182,6 @@ bool cloud_image_export(struct cloud *cloud, const struct caller *caller, const 
 
 /* --- The job ---------------------------------------------------------------------------------- */
 
-/* The layers of a disk, opened: by what their bytes say, as the record may have other parents
- * already where layers are being merged. */
-struct chain {
-    int fds[LAYERS_MAX + 1]; /* the first is the file to be made; closed by chain_done */
-    size_t count;
-    struct im_str formats;
-};
-
-static void chain_done(struct chain *chain) {
-    for (size_t i = 0; i < chain->count; i++)
-        (void) close(chain->fds[i]);
-    chain->count = 0;
-    im_str_done(&chain->formats);
-}
-
-static bool chain_open_one(struct cloud *cloud, struct chain *chain, char name[STORAGE_NAME_MAX],
-                           struct im_err *err) {
-    struct storage_source source = {0};
-    char parent[STORAGE_NAME_MAX] = "";
-
-    if (!storage_attach_info(cloud->config.pool, name, &source, err))
-        return false;
-    im_str_addf(&chain->formats, "%s%s", chain->formats.len > 0 ? " " : "", source.format);
-    storage_source_done(&source);
-    if (!storage_read(cloud->config.pool, name, &chain->fds[chain->count], parent, err))
-        return false;
-    chain->count++;
-    memcpy(name, parent, STORAGE_NAME_MAX);
-    return true;
-}
-
-static bool chain_open(struct cloud *cloud, const char *layer_name, struct chain *chain,
-                       struct im_err *err) {
-    char name[STORAGE_NAME_MAX];
-
-    snprintf(name, sizeof(name), "%s", layer_name);
-    while (name[0] != '\0') {
-        if (chain->count == LAYERS_MAX + 1)
-            return im_fail(err, IM_UNSUPPORTED, "more than %d layers lie under it", LAYERS_MAX);
-        if (!chain_open_one(cloud, chain, name, err))
-            return false;
-    }
-    return true;
-}
-
 struct export_run {
     struct image_export *row;
     char *layer_name;
@@ -271,35 +226,32 @@ static void report_progress(void *arg, const char *phase, int64_t done, int64_t 
 }
 
 static char *worker_request(const struct cloud *cloud, const struct image_export *row,
-                            const struct chain *chain) {
+                            const struct layer_files *files) {
+    IM_AUTO(free_auto) char *formats = layer_files_formats(files);
     struct wire_writer writer = {0};
 
     wire_object_begin(&writer, NULL);
     wire_text(&writer, "format", row->format);
-    wire_text(&writer, "layers", chain->formats.data);
+    wire_text(&writer, "layers", formats);
     wire_int(&writer, "max_bytes", row->disk_bytes);
     wire_text(&writer, "user", cloud->config.worker_user);
     wire_object_end(&writer);
     return im_str_take(&writer.text);
 }
 
-/* Chains may not be shortened while we open them. */
-static bool chain_open_whole(struct cloud *cloud, const struct export_run *work,
-                             struct chain *chain, struct im_err *err) {
+/* The file to be made is the first. */
+static bool open_files(struct cloud *cloud, const struct export_run *work,
+                       struct layer_files *files, struct im_err *err) {
     int out = -1;
-    bool fine;
 
     if (!open_out(cloud, work->row->export_id, &out, err))
         return false;
-    chain->fds[chain->count++] = out;
-    chains_hold(cloud);
-    fine = chain_open(cloud, work->layer_name, chain, err);
-    chains_release(cloud);
-    return fine;
+    layer_files_add(files, out);
+    return layer_files_open(cloud, work->layer_name, LAYERS_MAX, files, err);
 }
 
-static bool export_file(struct job_run *run, const struct export_run *work, struct chain *chain,
-                        struct im_err *err) {
+static bool export_file(struct job_run *run, const struct export_run *work,
+                        struct layer_files *files, struct im_err *err) {
     struct cloud *cloud = run->context;
     IM_AUTO(free_auto) char *request = NULL;
     struct worker_call call = {.program = cloud->config.worker_program,
@@ -310,12 +262,12 @@ static bool export_file(struct job_run *run, const struct export_run *work, stru
                                .arg = run};
     char *result = NULL;
 
-    if (!chain_open_whole(cloud, work, chain, err))
+    if (!open_files(cloud, work, files, err))
         return false;
-    request = worker_request(cloud, work->row, chain);
+    request = worker_request(cloud, work->row, files);
     call.request = request;
-    call.fds = chain->fds;
-    call.fd_count = chain->count;
+    call.fds = files->fds;
+    call.fd_count = files->count;
     if (!worker_run(&call, &result, err))
         return false;
     run->scratch = result;
@@ -324,10 +276,10 @@ static bool export_file(struct job_run *run, const struct export_run *work, stru
 
 static bool export_run(struct job_run *run, struct im_err *err) {
     IM_AUTO(export_run_done) struct export_run work = {0};
-    IM_AUTO(chain_done) struct chain chain = {0};
+    IM_AUTO(layer_files_done) struct layer_files files = {0};
 
     return export_load(run, &work, err) &&
-           (export_file(run, &work, &chain, err) ||
+           (export_file(run, &work, &files, err) ||
             im_within(err, "export of image [%s]", run->item->resource_id));
 }
 

@@ -1,81 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looking into disks: a worker reads the layers of one, and its report stays with the image. */
 #include <string.h>
-#include <unistd.h>
 
 #include "cloud-private.h"
 #include "jobs/worker.h"
 
 enum {
     LAYERS_MAX = 256, /* as many descriptors as a worker is given */
-    TRIES = 5,        /* a layer may be merged away under our eyes */
     LOOKS_MAX = 2,    /* on demand, at once: each takes a thread of the server */
     SILENCE_MS = 60 * 1000
 };
 
 /* --- The layers ------------------------------------------------------------------------------- */
 
-struct files {
-    int fds[LAYERS_MAX];
-    size_t count;
-    struct im_strings formats;
-};
-
-static void files_close(struct files *files) {
-    for (size_t i = 0; i < files->count; i++)
-        close(files->fds[i]);
-    im_strings_done(&files->formats);
-    *files = (struct files){.count = 0};
-}
-
-static bool open_layer(struct storage_pool *pool, const char *name, struct files *files,
+static bool layer_name(struct cloud *cloud, const char *layer_id, char **ret_name,
                        struct im_err *err) {
-    struct storage_source source = {0};
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(layer_free_auto) struct layer *layer = NULL;
 
-    if (!storage_attach_info(pool, name, &source, err))
+    if (conn == NULL || !record_get(conn, &layer_type, layer_id, &layer, err))
         return false;
-    im_strings_add(&files->formats, source.format);
-    storage_source_done(&source);
-    if (!storage_read(pool, name, &files->fds[files->count], NULL, err))
-        return false;
-    files->count++;
+    *ret_name = im_steal(&layer->name);
     return true;
 }
 
-static bool open_chain(struct cloud *cloud, const char *layer_id, struct files *files,
-                       struct im_err *err) {
-    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
-    struct layer **layers = NULL;
-    size_t count = 0;
-    bool opened = true;
-
-    if (conn == NULL || !layer_chain(conn, layer_id, &layers, &count, err))
-        return false;
-    if (count > LAYERS_MAX)
-        opened = im_fail(err, IM_UNSUPPORTED, "the disk has %zu layers; %d can be looked through",
-                         count, LAYERS_MAX);
-    for (size_t i = 0; opened && i < count; i++)
-        opened = open_layer(cloud->config.pool, layers[i]->name, files, err);
-    record_list_free(&layer_type, (void **) layers, count);
-    return opened;
-}
-
-/* A layer that was merged with its parent shows the same under its name as both did, so whatever
- * can be opened is right; only one that is gone already asks for another try. */
-static bool open_files(struct cloud *cloud, const char *layer_id, struct files *files,
-                       struct im_err *err) {
-    for (int i = 1;; i++) {
-        if (open_chain(cloud, layer_id, files, err))
-            return true;
-        files_close(files);
-        if (err->code != IM_NOT_FOUND || i == TRIES)
-            return false;
-        *err = (struct im_err){0};
-    }
-}
-
-static char *worker_request(const struct cloud *cloud, const struct files *files) {
-    IM_AUTO(free_auto) char *formats = im_strings_join(&files->formats, " ");
+static char *worker_request(const struct cloud *cloud, const struct layer_files *files) {
+    IM_AUTO(free_auto) char *formats = layer_files_formats(files);
     struct wire_writer writer = {0};
 
     wire_object_begin(&writer, NULL);
@@ -87,23 +37,22 @@ static char *worker_request(const struct cloud *cloud, const struct files *files
 
 bool layer_inspect(struct cloud *cloud, const char *layer_id, const volatile bool *cancel,
                    char **ret_report, struct im_err *err) {
-    struct files files = {.count = 0};
+    IM_AUTO(layer_files_done) struct layer_files files = {0};
+    IM_AUTO(free_auto) char *name = NULL;
     IM_AUTO(free_auto) char *request = NULL;
-    bool looked;
 
-    if (!open_files(cloud, layer_id, &files, err))
+    if (!layer_name(cloud, layer_id, &name, err) ||
+        !layer_files_open(cloud, name, LAYERS_MAX, &files, err))
         return false;
     request = worker_request(cloud, &files);
-    looked = worker_run(&(struct worker_call){.program = cloud->config.worker_program,
-                                              .verb = "inspect",
-                                              .request = request,
-                                              .fds = files.fds,
-                                              .fd_count = files.count,
-                                              .cancel = cancel,
-                                              .silence_ms = SILENCE_MS},
-                        ret_report, err);
-    files_close(&files);
-    return looked;
+    return worker_run(&(struct worker_call){.program = cloud->config.worker_program,
+                                            .verb = "inspect",
+                                            .request = request,
+                                            .fds = files.fds,
+                                            .fd_count = files.count,
+                                            .cancel = cancel,
+                                            .silence_ms = SILENCE_MS},
+                      ret_report, err);
 }
 
 /* --- The report ------------------------------------------------------------------------------- */
