@@ -42,6 +42,9 @@ char *client_signed_query(const char *method, const char *path, const struct cli
 void client_common_params(const struct client *client, struct client_params *params, int64_t now_s);
 
 bool client_interrupted(const struct client *client);
+/* Whether it was the line that failed the last call, which may be there again: nothing was
+ * answered. */
+bool client_line_failed(const struct client *client);
 /* A fresh set of options on client->curl: proxy rule, time-outs, TLS, interrupt. */
 void client_prepare(struct client *client, CURL *curl);
 /* Turns a failed transfer into an error and a fault. */

@@ -100,6 +100,11 @@ bool client_interrupted(const struct client *client) {
     return client->interrupt != NULL && *client->interrupt != 0;
 }
 
+bool client_line_failed(const struct client *client) {
+    return client->fault == CLIENT_REFUSED || client->fault == CLIENT_UNREACHABLE ||
+           client->fault == CLIENT_CUT_OFF || client->fault == CLIENT_SLOW;
+}
+
 /* --- Transfers -------------------------------------------------------------------------------- */
 
 static int watch(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {

@@ -183,11 +183,8 @@ static bool get_rest(struct download *download, struct im_err *err) {
 }
 
 static bool worth_retrying(const struct download *download, const struct im_err *err) {
-    enum client_fault fault = download->client->fault;
-
     return err->code != IM_CANCELLED && download->write_err.code == IM_OK &&
-           (fault == CLIENT_REFUSED || fault == CLIENT_CUT_OFF || fault == CLIENT_SLOW ||
-            fault == CLIENT_UNREACHABLE);
+           client_line_failed(download->client);
 }
 
 static bool get_all(struct download *download, struct im_err *err) {

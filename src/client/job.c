@@ -50,9 +50,9 @@ static void pause_for(const struct client *client, int64_t ms, client_job_seen s
     }
 }
 
-static bool away(enum client_fault fault) {
-    return fault == CLIENT_REFUSED || fault == CLIENT_UNREACHABLE || fault == CLIENT_CUT_OFF ||
-           fault == CLIENT_SLOW || fault == CLIENT_FOREIGN;
+/* A proxy answers for a server that is away. */
+static bool away(const struct client *client) {
+    return client_line_failed(client) || client->fault == CLIENT_FOREIGN;
 }
 
 /* One look at the job. *ret_doc stays NULL when the server is away, which *away_since_ms then
@@ -68,7 +68,7 @@ static bool look(struct client *client, const char *job_id, int64_t *away_since_
         *away_since_ms = 0;
         return true;
     }
-    if (err->code == IM_CANCELLED || (!away(client->fault) && err->code != IM_BUSY))
+    if (err->code == IM_CANCELLED || (!away(client) && err->code != IM_BUSY))
         return false;
     if (*away_since_ms == 0)
         *away_since_ms = now_ms;

@@ -134,9 +134,7 @@ static bool worth_retrying(const struct upload *up, bool sending, const struct i
     if (fault == CLIENT_ANSWERED)
         return strstr(err->text, "please try later") != NULL ||
                strstr(err->text, "goes on at byte") != NULL;
-    return err->code != IM_CANCELLED && !up->read_failed &&
-           (fault == CLIENT_REFUSED || fault == CLIENT_CUT_OFF || fault == CLIENT_SLOW ||
-            fault == CLIENT_UNREACHABLE);
+    return err->code != IM_CANCELLED && !up->read_failed && client_line_failed(up->client);
 }
 
 /* Where the server is. Remembers the job when it has all. */

@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/spawn.h"
+#include "harness/run.h"
 #include "qcow2/fold.h"
 #include "test-moments.h"
 #include "test-verbs.h"
@@ -20,16 +20,6 @@
 enum { POINTS = 3, MOMENTS_MAX = 60, SURVIVED = 2, SLOW_RATE = 987654321 };
 
 static struct rig rig;
-
-static bool run(const char *const argv[]) {
-    struct im_err err = {0};
-
-    if (im_run(argv, NULL, 120000, NULL, &err))
-        return true;
-    test_note("%s", err.text);
-    return false;
-}
-#define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
 
 /* --- The worker: this program, started again ------------------------------------------------ */
 

@@ -8,7 +8,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
-#include "base/spawn.h"
+#include "harness/run.h"
 #include "harness/test.h"
 #include "qcow2/chain.h"
 
@@ -18,16 +18,6 @@
 static char folder[128];
 
 static char *path_of(const char *name) { return im_printf("%s/%s", folder, name); }
-
-static bool run(const char *const argv[]) {
-    struct im_err err = {0};
-
-    if (im_run(argv, NULL, 120000, NULL, &err))
-        return true;
-    test_note("%s", err.text);
-    return false;
-}
-#define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
 
 static bool write_io(const char *image, const char *command) {
     return RUN("qemu-io", "-f", "qcow2", "-c", command, image);

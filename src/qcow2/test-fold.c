@@ -10,8 +10,8 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
-#include "base/spawn.h"
 #include "base/str.h"
+#include "harness/run.h"
 #include "harness/test.h"
 #include "qcow2/fold.h"
 
@@ -27,16 +27,6 @@ static uint64_t any(uint64_t below) {
     state = state * 6364136223846793005ull + 1442695040888963407ull;
     return (state >> 33) % below;
 }
-
-static bool run(const char *const argv[]) {
-    struct im_err err = {0};
-
-    if (im_run(argv, NULL, 120000, NULL, &err))
-        return true;
-    test_note("%s", err.text);
-    return false;
-}
-#define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
 
 static char *path_of(unsigned layer) { return im_printf("%s/%u.qcow2", folder, layer); }
 
@@ -69,7 +59,7 @@ static bool scribble(const char *path, uint64_t size) {
     }
     argv[argc++] = path;
     argv[argc] = NULL;
-    wrote = run(argv);
+    wrote = test_run(argv);
     while (count > 0)
         free(commands[--count]);
     return wrote;

@@ -13,7 +13,7 @@
 
 #include "base/fd.h"
 #include "base/mem.h"
-#include "base/spawn.h"
+#include "harness/run.h"
 #include "harness/test.h"
 #include "qcow2/qcow2.h"
 
@@ -23,16 +23,6 @@
 
 static char raw_path[128], image_path[128], other_path[128];
 static unsigned char *raw; /* RAW_SIZE bytes: what every image here holds */
-
-static bool run(const char *const argv[]) {
-    struct im_err err = {0};
-
-    if (im_run(argv, NULL, 120000, NULL, &err))
-        return true;
-    test_note("%s", err.text);
-    return false;
-}
-#define RUN(...) run((const char *const[]){__VA_ARGS__, NULL})
 
 static int open_file(const char *path, int flags) { return open(path, flags | O_CLOEXEC, 0600); }
 
