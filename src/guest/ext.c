@@ -3,7 +3,7 @@
  * and nothing else, and never writes. */
 #include <ext2fs/ext2fs.h>
 
-#include "tree.h"
+#include "files.h"
 
 /* --- The library's way to the bytes ----------------------------------------------------------- */
 
@@ -84,74 +84,100 @@ static errcode_t manager_open(const char *name, int flags, io_channel *ret_chann
     return 0;
 }
 
-/* --- A tree of files -------------------------------------------------------------------------- */
+/* --- Files ------------------------------------------------------------------------------------ */
 
-static bool find(ext2_filsys fs, const char *path, ext2_ino_t *ret_number,
-                 struct ext2_inode *ret_inode) {
-    return ext2fs_namei_follow(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, path, ret_number) == 0 &&
-           ext2fs_read_inode(fs, *ret_number, ret_inode) == 0;
+static bool ext_facts(void *state, const struct node *node, struct node_facts *ret_facts) {
+    struct ext2_inode inode;
+
+    if (ext2fs_read_inode(state, (ext2_ino_t) node->id, &inode) != 0)
+        return false;
+    *ret_facts = (struct node_facts){
+        .kind = LINUX_S_ISREG(inode.i_mode)   ? NODE_FILE
+                : LINUX_S_ISDIR(inode.i_mode) ? NODE_FOLDER
+                : LINUX_S_ISLNK(inode.i_mode) ? NODE_LINK
+                                              : NODE_OTHER,
+        .mode = inode.i_mode & 07777,
+        .uid = inode_uid(inode),
+        .gid = inode_gid(inode),
+        .size = EXT2_I_SIZE(&inode),
+    };
+    return true;
 }
 
-static bool ext_read(void *state, const char *path, size_t most, char **ret_text, size_t *ret_len) {
-    ext2_filsys fs = state;
-    struct ext2_inode inode;
-    IM_AUTO(free_auto) char *text = NULL;
+static bool ext_find(void *state, const struct node *folder, const char *name, size_t len,
+                     struct node *ret_node) {
     ext2_ino_t number;
-    ext2_file_t file;
-    unsigned got = 0;
-    size_t len;
-    bool fine;
 
-    if (!find(fs, path, &number, &inode) || !LINUX_S_ISREG(inode.i_mode) ||
-        ext2fs_file_open(fs, number, 0, &file) != 0)
+    if (ext2fs_lookup(state, (ext2_ino_t) folder->id, name, (int) len, NULL, &number) != 0)
         return false;
-    len = EXT2_I_SIZE(&inode) < most ? (size_t) EXT2_I_SIZE(&inode) : most;
-    text = im_alloc(len + 1);
-    fine = ext2fs_file_read(file, text, (unsigned) len, &got) == 0;
-    ext2fs_file_close(file);
-    if (!fine)
-        return false;
-    text[got] = '\0';
-    *ret_len = got;
-    *ret_text = im_steal(&text);
+    *ret_node = (struct node){.id = number};
     return true;
 }
 
 struct listing {
-    void (*visit)(void *arg, const char *name, size_t len);
+    node_visit *visit;
     void *arg;
 };
 
 static int list_entry(struct ext2_dir_entry *entry, int offset, int block_bytes, char *buffer,
                       void *arg) {
-    struct listing *listing = arg;
+    const struct listing *listing = arg;
 
     (void) offset, (void) block_bytes, (void) buffer;
-    listing->visit(listing->arg, entry->name, (size_t) ext2fs_dirent_name_len(entry));
-    return 0;
+    return listing->visit(listing->arg, entry->name, (size_t) ext2fs_dirent_name_len(entry))
+               ? 0
+               : DIRENT_ABORT;
 }
 
-static bool ext_list(void *state, const char *path,
-                     void (*visit)(void *arg, const char *name, size_t len), void *arg) {
-    ext2_filsys fs = state;
+static bool ext_list(void *state, const struct node *folder, node_visit *visit, void *arg) {
     struct listing listing = {visit, arg};
-    struct ext2_inode inode;
-    ext2_ino_t number;
 
-    return find(fs, path, &number, &inode) && LINUX_S_ISDIR(inode.i_mode) &&
-           ext2fs_dir_iterate(fs, number, 0, NULL, list_entry, &listing) == 0;
+    return ext2fs_dir_iterate(state, (ext2_ino_t) folder->id, 0, NULL, list_entry, &listing) == 0;
 }
 
-static bool ext_has(void *state, const char *path) {
-    struct ext2_inode inode;
-    ext2_ino_t number;
+/* Short targets lie in the inode itself. */
+static bool read_fast_link(const struct ext2_inode *inode, uint64_t offset, void *bytes, size_t len,
+                           size_t *ret_got) {
+    uint64_t size = EXT2_I_SIZE(inode);
 
-    return find(state, path, &number, &inode);
+    if (size > sizeof(inode->i_block))
+        return false;
+    *ret_got = offset >= size ? 0 : size - offset < len ? (size_t) (size - offset) : len;
+    memcpy(bytes, (const char *) inode->i_block + (offset < size ? offset : 0), *ret_got);
+    return true;
+}
+
+static bool ext_read(void *state, const struct node *node, uint64_t offset, void *bytes, size_t len,
+                     size_t *ret_got) {
+    struct ext2_inode inode;
+    ext2_file_t file;
+    unsigned got = 0;
+    bool fine;
+
+    if (ext2fs_read_inode(state, (ext2_ino_t) node->id, &inode) != 0)
+        return false;
+    if (LINUX_S_ISLNK(inode.i_mode) && ext2fs_is_fast_symlink(&inode))
+        return read_fast_link(&inode, offset, bytes, len, ret_got);
+    if (len > UINT32_MAX || ext2fs_file_open(state, (ext2_ino_t) node->id, 0, &file) != 0)
+        return false;
+    fine = ext2fs_file_llseek(file, offset, EXT2_SEEK_SET, NULL) == 0 &&
+           ext2fs_file_read(file, bytes, (unsigned) len, &got) == 0;
+    ext2fs_file_close(file);
+    *ret_got = got;
+    return fine;
+}
+
+static bool ext_space(void *state, uint64_t *ret_size, uint64_t *ret_free) {
+    ext2_filsys fs = state;
+
+    *ret_size = ext2fs_blocks_count(fs->super) * fs->blocksize;
+    *ret_free = ext2fs_free_blocks_count(fs->super) * fs->blocksize;
+    return true;
 }
 
 static void ext_close(void *state) { (void) ext2fs_free((ext2_filsys) state); }
 
-bool ext_open(const struct span *span, struct tree *ret_tree) {
+static bool ext_open(const struct span *span, void **ret_state, struct node *ret_root) {
     ext2_filsys fs = NULL;
     errcode_t failed;
 
@@ -161,6 +187,17 @@ bool ext_open(const struct span *span, struct tree *ret_tree) {
         &manager, &fs);
     if (failed != 0)
         return false;
-    *ret_tree = (struct tree){fs, ext_read, ext_list, ext_has, ext_close};
+    *ret_state = fs;
+    *ret_root = (struct node){.id = EXT2_ROOT_INO};
     return true;
 }
+
+const struct fs_ops ext_ops = {
+    .open = ext_open,
+    .facts = ext_facts,
+    .find = ext_find,
+    .list = ext_list,
+    .read = ext_read,
+    .space = ext_space,
+    .close = ext_close,
+};

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "tree.h"
+#include "files.h"
 
 #define HEAD_BYTES (68u << 10) /* the farthest superblock here, btrfs', ends at 68 KiB */
 
@@ -130,21 +130,63 @@ static void tell(const struct span *span, const struct guest_part *part,
                    "%s is encrypted: what is in it cannot be looked at", part->name);
 }
 
-static void look_for_system(const struct span *span, const struct guest_part *part) {
-    struct tree tree;
+/* --- Those that can be read ------------------------------------------------------------------- */
 
-    if (!im_starts_with(part->filesystem, "ext") || !ext_open(span, &tree))
-        return;
-    (void) system_look(span->look, &tree, part->name);
-    tree.close(tree.state);
+static const struct {
+    const char *type;
+    const struct fs_ops *ops;
+} readers[] = {{"ext2", &ext_ops}, {"ext3", &ext_ops}, {"ext4", &ext_ops}};
+
+static const struct fs_ops *reader_of(const char *type) {
+    for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++)
+        if (strcmp(readers[i].type, type) == 0)
+            return readers[i].ops;
+    return NULL;
 }
 
-void filesystem_look(const struct span *span, struct guest_part *part) {
+static void volume_free(struct volume *volume) {
+    free((void *) volume->span.pieces);
+    free(volume);
+}
+
+void volume_open(const struct span *span, size_t part) {
+    struct look *look = span->look;
+    const struct fs_ops *ops = reader_of(look->found->parts[part].filesystem);
+    struct volume *volume;
+
+    if (ops == NULL || look->volume_count == VOLUMES_MAX)
+        return;
+    volume = im_alloc(sizeof(*volume));
+    *volume = (struct volume){.span = *span, .ops = ops, .part = part};
+    if (span->pieces != NULL) {
+        struct piece *pieces = im_alloc(span->piece_count * sizeof(*pieces));
+
+        memcpy(pieces, span->pieces, span->piece_count * sizeof(*pieces));
+        volume->span.pieces = pieces;
+    }
+    if (ops->open(&volume->span, &volume->state, &volume->root))
+        look->volumes[look->volume_count++] = volume;
+    else
+        volume_free(volume);
+}
+
+void volumes_close(struct look *look) {
+    for (size_t i = 0; i < look->volume_count; i++) {
+        look->volumes[i]->ops->close(look->volumes[i]->state);
+        volume_free(look->volumes[i]);
+    }
+    look->volume_count = 0;
+}
+
+/* --- All -------------------------------------------------------------------------------------- */
+
+/* Its superblock says something, and nothing against reading further. */
+static bool recognise(const struct span *span, struct guest_part *part) {
     size_t len = span->len < HEAD_BYTES ? (size_t) span->len : HEAD_BYTES;
     IM_AUTO(free_auto) uint8_t *head = im_alloc(HEAD_BYTES);
 
     if (!span_read(span, 0, head, len))
-        return;
+        return false;
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         const struct kind *kind = &kinds[i];
         struct facts facts = {.type = kind->type};
@@ -155,8 +197,17 @@ void filesystem_look(const struct span *span, struct guest_part *part) {
             kind->take(head, part, &facts);
         snprintf(part->filesystem, sizeof(part->filesystem), "%s", facts.type);
         tell(span, part, &facts);
-        if (facts.size <= span->len)
-            look_for_system(span, part);
-        return;
+        return facts.size <= span->len;
     }
+    return false;
+}
+
+/* The part is filled in aside: telling may need the others, and they may move. */
+void filesystem_look(const struct span *span, size_t part) {
+    struct guest_part filled = span->look->found->parts[part];
+    bool readable = recognise(span, &filled);
+
+    span->look->found->parts[part] = filled;
+    if (readable)
+        volume_open(span, part);
 }

@@ -12,13 +12,16 @@
 #define PARTS_MAX 128u
 #define FINDINGS_MAX 64u
 #define STRIPES_MAX 16u
+#define VOLUMES_MAX 32u
 
+struct volume; /* files.h */
 struct look {
     const struct guest_source *source;
     struct guest_inspection *found;
     uint64_t reads_left;
-    struct im_err trouble; /* the host could not read */
-    char *fstab;           /* of the root file system, owned; NULL = none */
+    struct im_err trouble;               /* the host could not read */
+    struct volume *volumes[VOLUMES_MAX]; /* owned: all file systems that can be read */
+    size_t volume_count;
 };
 
 /* Some bytes of the disk in a row, though not always in one place. */
@@ -42,12 +45,19 @@ struct span span_of(struct look *look, uint64_t offset, uint64_t len);
 
 void look_found(struct look *look, enum guest_found kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* Room for one more; NULL when there are too many. */
+/* Room for one more; NULL when there are too many. It moves when the next one comes. */
 struct guest_part *look_part(struct look *look);
+
+/* --- text.c ----------------------------------------------------------------------------------- */
+
 /* Text of the disk as it may be shown: up to a NUL or `len`, without blanks at its end. */
 void text_take(char *out, size_t size, const void *bytes, size_t len);
 /* 16 bytes as a UUID is written; `mixed`: the first three groups are little-endian, as in GPT. */
 void uuid_text(char out[40], const uint8_t *bytes, bool mixed);
+/* The next line, ended by a NUL in place; NULL at the end. */
+char *text_line(char **at);
+/* KEY=value, KEY="value" or KEY='value', as shells read them; false if the line is another one. */
+bool text_value(const char *line, const char *key, char *out, size_t size);
 
 /* --- table.c ---------------------------------------------------------------------------------- */
 
@@ -69,7 +79,13 @@ enum fat_answer fat_loader(const struct span *span);
 
 /* --- filesystem.c ----------------------------------------------------------------------------- */
 
-/* Recognises what is on the span and fills the part's fields; tells of what is wrong with it. */
-void filesystem_look(const struct span *span, struct guest_part *part);
+/* Recognises what is on the span, fills the part's fields, tells of what is wrong with it, and
+ * opens it where its files can be read. `part` is its index. */
+void filesystem_look(const struct span *span, size_t part);
+
+/* --- system.c --------------------------------------------------------------------------------- */
+
+/* Once all file systems are known: the system on them, and what in it will make trouble. */
+void system_look(struct look *look);
 
 #endif

@@ -2,13 +2,11 @@
 /* One look at a disk, from its first sector to the system on it; and what all readers share. */
 #include "guest/inspect.h"
 
-#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "inspect-private.h"
+#include "files.h"
 #include "lvm.h"
-#include "tree.h"
 
 #define READS_MAX 200000u /* even small ones take time */
 #define TEXT_MAX 400
@@ -58,36 +56,6 @@ struct guest_part *look_part(struct look *look) {
     im_grow(&found->parts, found->part_count, &found->part_capacity);
     found->parts[found->part_count] = (struct guest_part){0};
     return &found->parts[found->part_count++];
-}
-
-/* --- Texts ------------------------------------------------------------------------------------ */
-
-void text_take(char *out, size_t size, const void *bytes, size_t len) {
-    const unsigned char *from = bytes;
-    size_t used = 0;
-
-    for (size_t i = 0; i < len && from[i] != '\0' && used + 1 < size; i++)
-        out[used++] = from[i] < 0x20 || from[i] == 0x7f ? '?' : (char) from[i];
-    while (used > 0 && out[used - 1] == ' ')
-        used--;
-    out[used] = '\0';
-    if (im_utf8_valid(out, used))
-        return;
-    for (size_t i = 0; i < used; i++)
-        if ((unsigned char) out[i] >= 0x80)
-            out[i] = '?';
-}
-
-void uuid_text(char out[40], const uint8_t *bytes, bool mixed) {
-    static const uint8_t swapped[] = {3, 2, 1, 0, 5, 4, 7, 6};
-    size_t used = 0;
-
-    for (size_t i = 0; i < 16; i++) {
-        uint8_t byte = bytes[mixed && i < 8 ? swapped[i] : i];
-
-        used += (size_t) snprintf(out + used, 40 - used, "%02x%s", byte,
-                                  i == 3 || i == 5 || i == 7 || i == 9 ? "-" : "");
-    }
 }
 
 /* --- Reading ---------------------------------------------------------------------------------- */
@@ -163,11 +131,10 @@ static void look_parts(struct look *look) {
     size_t count = look->found->part_count; /* logical volumes are added behind them */
 
     for (size_t i = 0; i < count; i++) {
-        struct guest_part part = look->found->parts[i];
-        struct span span = span_of(look, part.offset, part.len);
+        const struct guest_part *part = &look->found->parts[i];
+        struct span span = span_of(look, part->offset, part->len);
 
-        filesystem_look(&span, &part);
-        look->found->parts[i] = part;
+        filesystem_look(&span, i);
     }
 }
 
@@ -194,7 +161,7 @@ static void look_at(struct look *look) {
     look_parts(look);
     boot_check(look, first);
     lvm_look(look);
-    system_check(look);
+    system_look(look);
 }
 
 bool guest_inspect(const struct guest_source *source, struct guest_inspection **ret_inspection,
@@ -205,6 +172,7 @@ bool guest_inspect(const struct guest_source *source, struct guest_inspection **
 
     found->size_bytes = source->size_bytes;
     look_at(&look);
+    volumes_close(&look);
     if (look.trouble.code != IM_OK) {
         *err = look.trouble;
         return false;

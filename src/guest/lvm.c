@@ -176,7 +176,6 @@ static bool add_segment(struct lv *lv, const struct lvm_node *segment) {
 static void look_at_lv(struct lv *lv) {
     uint64_t len = 0;
     struct guest_part *part;
-    struct guest_part copy = {0};
     struct span span;
 
     if (!lvm_list_has(lv->node, "status", "VISIBLE"))
@@ -193,13 +192,12 @@ static void look_at_lv(struct lv *lv) {
     part = look_part(lv->vg->look);
     if (part == NULL)
         return;
-    copy.len = len;
-    snprintf(copy.type, sizeof(copy.type), "lv");
-    snprintf(copy.name, sizeof(copy.name), "%.39s/%.39s", lv->group->name, lv->node->name);
+    part->len = len;
+    snprintf(part->type, sizeof(part->type), "lv");
+    snprintf(part->name, sizeof(part->name), "%.39s/%.39s", lv->group->name, lv->node->name);
     span = (struct span){lv->vg->look, len, lv->pieces, lv->count, 0};
     if (lv->count > 0)
-        filesystem_look(&span, &copy);
-    *part = copy;
+        filesystem_look(&span, lv->vg->look->found->part_count - 1);
 }
 
 static bool is_known(const struct look *look, const struct lv *lv) {

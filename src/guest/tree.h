@@ -1,29 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files of a guest's file system, whichever it is. Paths begin with a slash; symbolic links are
- * followed inside the file system. */
+/* The files of a machine as it sees them once it runs: one file system mounted below another. Paths
+ * begin with a slash; links are followed as the machine would follow them, never out of the disk.
+ */
 #ifndef TREE_H
 #define TREE_H
 
-#include "inspect-private.h"
+#include "files.h"
 
+#define MOUNTS_MAX 16u
+#define TEXT_FILE_MAX 65536u
+
+struct mount {
+    char path[64]; /* "" for the root, otherwise without a slash at its end */
+    const struct volume *volume;
+    struct node root;
+    char options[128]; /* that chose the root, as in fstab; "" = none */
+};
 struct tree {
-    void *state;
-    /* At most `most` bytes of a regular file, with a NUL behind them; owned. */
-    bool (*read)(void *state, const char *path, size_t most, char **ret_text, size_t *ret_len);
-    bool (*list)(void *state, const char *path,
-                 void (*visit)(void *arg, const char *name, size_t len), void *arg);
-    bool (*has)(void *state, const char *path);
-    void (*close)(void *state);
+    struct mount mounts[MOUNTS_MAX];
+    size_t count;
+};
+struct file {
+    const struct volume *volume;
+    struct node node;
+    struct node_facts facts;
 };
 
-/* The span must outlive the tree. */
-bool ext_open(const struct span *span, struct tree *ret_tree);
-
-/* --- system.c --------------------------------------------------------------------------------- */
-
-/* Is it the root of a system? Then it is looked at. */
-bool system_look(struct look *look, const struct tree *tree, const char *part_name);
-/* Once all parts are known. */
-void system_check(struct look *look);
+/* A tree of one file system alone. */
+struct tree tree_of(const struct volume *volume);
+/* False when there are too many, or the options choose what is not there. */
+bool tree_mount(struct tree *tree, const char *path, const struct volume *volume,
+                const char *options);
+bool tree_find(const struct tree *tree, const char *path, struct file *ret_file);
+/* The same, but a link at the end of the path is not followed. */
+bool tree_find_link(const struct tree *tree, const char *path, struct file *ret_file);
+bool tree_has(const struct tree *tree, const char *path);
+bool tree_list(const struct tree *tree, const char *path, node_visit *visit, void *arg);
+/* `*ret_got` is less than `len` only at the end. */
+bool file_read(const struct file *file, uint64_t offset, void *bytes, size_t len, size_t *ret_got);
+/* At most `most` bytes of a regular file, with a NUL behind them; owned. */
+bool tree_read(const struct tree *tree, const char *path, size_t most, char **ret_text,
+               size_t *ret_len);
+/* The first TEXT_FILE_MAX bytes; owned; NULL = no such file. */
+char *tree_text(const struct tree *tree, const char *path);
 
 #endif

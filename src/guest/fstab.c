@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* /etc/fstab: what is mounted where, and whether each device is on the disk. */
+#include <stdio.h>
+
+#include "system.h"
+
+#define LINES_MAX 200u
+
+/* --- The file --------------------------------------------------------------------------------- */
+
+struct fstab *fstab_read(const struct tree *tree) {
+    struct fstab *fstab = im_alloc(sizeof(*fstab));
+    IM_AUTO(free_auto) char *text = tree_text(tree, "/etc/fstab");
+    char *at = text, *line;
+
+    for (unsigned i = 1; text != NULL && i <= LINES_MAX && (line = text_line(&at)) != NULL; i++) {
+        char device[256], path[256], type[64], options[256] = "";
+
+        line += strspn(line, " \t");
+        if (*line == '#' || sscanf(line, "%255s %255s %63s %255s", device, path, type, options) < 3)
+            continue;
+        im_grow(&fstab->lines, fstab->count, &fstab->capacity);
+        fstab->lines[fstab->count++] = (struct fstab_line){im_strdup(device), im_strdup(path),
+                                                           im_strdup(type), im_strdup(options), i};
+    }
+    return fstab;
+}
+
+void fstab_free(struct fstab *fstab) {
+    for (size_t i = 0; i < fstab->count; i++) {
+        free(fstab->lines[i].device);
+        free(fstab->lines[i].path);
+        free(fstab->lines[i].type);
+        free(fstab->lines[i].options);
+    }
+    free(fstab->lines);
+    free(fstab);
+}
+
+/* --- Devices ---------------------------------------------------------------------------------- */
+
+/* /dev/vg/lv, or /dev/mapper/vg-lv in which a dash of a name is two. */
+static bool volume_is(const struct guest_part *part, const char *device) {
+    char mapped[180] = "/dev/mapper/";
+    size_t used = strlen(mapped);
+
+    if (strcmp(part->type, "lv") != 0)
+        return false;
+    for (const char *c = part->name; *c != '\0' && used + 2 < sizeof(mapped); c++) {
+        if (*c == '-')
+            mapped[used++] = '-';
+        mapped[used++] = *c == '/' ? '-' : *c;
+    }
+    mapped[used] = '\0';
+    return strcmp(mapped, device) == 0 ||
+           (im_starts_with(device, "/dev/") && strcmp(part->name, device + strlen("/dev/")) == 0);
+}
+
+/* A device as udev links it, /dev/disk/by-uuid/X, is the same as UUID=X. */
+static const struct {
+    const char *tag, *link;
+    size_t at; /* of the text in a part */
+    bool any_case;
+} tags[] = {
+    {"UUID=", "/dev/disk/by-uuid/", offsetof(struct guest_part, uuid), true},
+    {"PARTUUID=", "/dev/disk/by-partuuid/", offsetof(struct guest_part, partuuid), true},
+    {"LABEL=", "/dev/disk/by-label/", offsetof(struct guest_part, label), false},
+};
+
+/* The value that a tag is followed by, which part_is compares; NULL = another kind of name. */
+static const char *tag_value(const char *device, size_t tag) {
+    return im_starts_with(device, tags[tag].tag)    ? device + strlen(tags[tag].tag)
+           : im_starts_with(device, tags[tag].link) ? device + strlen(tags[tag].link)
+                                                    : NULL;
+}
+
+static bool part_is(const struct guest_part *part, size_t tag, const char *value) {
+    const char *has = (const char *) part + tags[tag].at;
+    IM_AUTO(free_auto) char *plain = NULL;
+
+    value += *value == '"';
+    plain = im_strndup(value, strcspn(value, "\""));
+    return has[0] != '\0' &&
+           (tags[tag].any_case ? strcasecmp(has, plain) : strcmp(has, plain)) == 0;
+}
+
+const struct guest_part *part_named(const struct look *look, const char *device) {
+    for (size_t i = 0; i < look->found->part_count; i++) {
+        const struct guest_part *part = &look->found->parts[i];
+
+        if (volume_is(part, device))
+            return part;
+        for (size_t tag = 0; tag < sizeof(tags) / sizeof(tags[0]); tag++) {
+            const char *value = tag_value(device, tag);
+
+            if (value != NULL && part_is(part, tag, value))
+                return part;
+        }
+    }
+    return NULL;
+}
+
+bool device_by_number(const char *device) {
+    static const char *const begins[] = {"/dev/sd", "/dev/hd", "/dev/vd", "/dev/xvd", "/dev/nvme"};
+
+    for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
+        if (im_starts_with(device, begins[i]))
+            return true;
+    return false;
+}
+
+/* Names that must lead to something of this disk; PARTLABEL and ID are not known here. */
+static bool bound_to_disk(const char *device) {
+    for (size_t tag = 0; tag < sizeof(tags) / sizeof(tags[0]); tag++)
+        if (tag_value(device, tag) != NULL)
+            return true;
+    return im_starts_with(device, "/dev/mapper/");
+}
+
+/* --- Mounting --------------------------------------------------------------------------------- */
+
+static const struct volume *volume_of(const struct look *look, const struct guest_part *part) {
+    for (size_t i = 0; i < look->volume_count; i++)
+        if (volume_part(look->volumes[i]) == part)
+            return look->volumes[i];
+    return NULL;
+}
+
+/* Names by number are taken as they were on the machine that wrote them: of this disk. */
+static const struct guest_part *part_of_line(const struct look *look, const char *device) {
+    size_t len = strlen(device);
+
+    if (!device_by_number(device))
+        return part_named(look, device);
+    for (size_t i = 0; i < look->found->part_count; i++) {
+        char number[16];
+        size_t digits =
+            (size_t) snprintf(number, sizeof(number), "%u", look->found->parts[i].number);
+
+        if (look->found->parts[i].number > 0 && len > digits &&
+            strcmp(device + len - digits, number) == 0 &&
+            strspn(device + len - digits - 1, "0123456789") == 0)
+            return &look->found->parts[i];
+    }
+    return NULL;
+}
+
+void fstab_mount(struct look *look, const struct fstab *fstab, struct tree *tree) {
+    for (size_t i = 0; i < fstab->count; i++) {
+        const struct fstab_line *line = &fstab->lines[i];
+        const struct guest_part *part = part_of_line(look, line->device);
+        const struct volume *volume = part != NULL ? volume_of(look, part) : NULL;
+
+        if (volume != NULL && line->path[0] == '/' && line->path[1] != '\0')
+            (void) tree_mount(tree, line->path, volume, line->options);
+    }
+}
+
+/* --- What is wrong with it -------------------------------------------------------------------- */
+
+static bool vital(const char *path) {
+    return strcmp(path, "/") == 0 || strcmp(path, "/boot") == 0 || strcmp(path, "/usr") == 0;
+}
+
+bool look_hides_something(const struct look *look) {
+    for (size_t i = 0; i < look->found->part_count; i++) {
+        const char *filesystem = look->found->parts[i].filesystem;
+
+        if (strcmp(filesystem, "crypto_LUKS") == 0 ||
+            strcmp(filesystem, "linux_raid_member") == 0 ||
+            (strcmp(look->found->parts[i].type, "lv") == 0 && filesystem[0] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+static void unknown(struct look *look, const struct fstab_line *line) {
+    char device[80], path[80];
+    bool sure = vital(line->path) && !look_hides_something(look);
+
+    text_take(device, sizeof(device), line->device, strlen(line->device));
+    text_take(path, sizeof(path), line->path, strlen(line->path));
+    look_found(look, sure ? GUEST_FOUND_FSTAB_ROOT : GUEST_FOUND_FSTAB_UNKNOWN,
+               "/etc/fstab mounts %s from %s, which is not on this disk", path, device);
+}
+
+static void check_line(struct look *look, const struct fstab_line *line) {
+    char device[64];
+    bool nofail =
+        strstr(line->options, "nofail") != NULL || strstr(line->options, "noauto") != NULL;
+
+    text_take(device, sizeof(device), line->device, strlen(line->device));
+    if (device_by_number(line->device))
+        look_found(look, GUEST_FOUND_FSTAB_NAME,
+                   "/etc/fstab names %s, which may be another disk on the next machine", device);
+    else if (!nofail && bound_to_disk(line->device) && part_named(look, line->device) == NULL)
+        unknown(look, line);
+}
+
+void fstab_check(struct look *look, const struct fstab *fstab) {
+    for (size_t i = 0; i < fstab->count; i++)
+        check_line(look, &fstab->lines[i]);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The parts of a look at a system. Each reads through the tree and tells what it finds. */
+#ifndef SYSTEM_H
+#define SYSTEM_H
+
+#include "tree.h"
+
+/* --- fstab.c ---------------------------------------------------------------------------------- */
+
+struct fstab_line {
+    char *device, *path, *type, *options; /* as written, without escapes; owned */
+    unsigned number;                      /* of the line in the file, from 1 */
+};
+struct fstab {
+    struct fstab_line *lines;
+    size_t count, capacity;
+};
+struct fstab *fstab_read(const struct tree *tree); /* never NULL, maybe empty */
+void fstab_free(struct fstab *fstab);
+IM_DEFINE_AUTO(struct fstab *, fstab_free)
+/* The part that a device of fstab or of a kernel's root= names: a path, UUID=, LABEL=, PARTUUID=,
+ * PARTLABEL=; NULL = none on this disk, or a name by number, which is not bound to a disk. */
+const struct guest_part *part_named(const struct look *look, const char *device);
+/* Mounts what of it can be read below the root. */
+void fstab_mount(struct look *look, const struct fstab *fstab, struct tree *tree);
+void fstab_check(struct look *look, const struct fstab *fstab);
+/* A name that depends on the order in which disks are found, as /dev/sda1. */
+bool device_by_number(const char *device);
+/* Something on the disk that could hold what is looked for, and cannot be read. */
+bool look_hides_something(const struct look *look);
+
+/* --- identity.c ------------------------------------------------------------------------------- */
+
+void identity_check(struct look *look, const struct tree *tree);
+
+#endif
