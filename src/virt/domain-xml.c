@@ -125,6 +125,17 @@ static void add_nic(struct xml *xml, const struct virt_nic *nic) {
     add(xml, "<model type='virtio'/>\n<rom enabled='no'/>\n</interface>\n");
 }
 
+/* Datagrams to this host: what is not read in time is lost there, and QEMU never waits. */
+static void add_mirror(struct xml *xml, size_t i, int port) {
+    im_str_addf(&xml->text,
+                "<qemu:arg value='-chardev'/>\n"
+                "<qemu:arg value='udp,id=immirror%zu,host=127.0.0.1,port=%d'/>\n"
+                "<qemu:arg value='-object'/>\n"
+                "<qemu:arg value='filter-mirror,id=imfilter%zu,netdev=imnet%zu,queue=all,"
+                "outdev=immirror%zu'/>\n",
+                i, port, i, i, i);
+}
+
 /* QEMU's own options, for what libvirt cannot say: it ignores port forwards of a slirp network
  * (9.0.0, without an error). Adding the forward over the monitor after the start would leave a
  * moment, and after a crash of ours any time, in which the machine runs without it; given here, the
@@ -143,6 +154,8 @@ static void add_user_nics(struct xml *xml, const struct virt_machine *machine) {
         any = true;
         im_str_addf(&xml->text, "<qemu:arg value='-netdev'/>\n<qemu:arg value='user,id=imnet%zu",
                     i);
+        if (nic->isolated)
+            im_str_add(&xml->text, ",restrict=on");
         if (nic->ssh_port > 0)
             im_str_addf(&xml->text, ",hostfwd=tcp:127.0.0.1:%d-:22", nic->ssh_port);
         im_str_addf(&xml->text,
@@ -151,6 +164,8 @@ static void add_user_nics(struct xml *xml, const struct virt_machine *machine) {
                     i, i);
         add(xml, "@", nic->mac);
         im_str_addf(&xml->text, ",bus=pcie.0,addr=0x%zx,romfile='/>\n", USER_NIC_SLOT + i);
+        if (nic->mirror_port > 0)
+            add_mirror(xml, i, nic->mirror_port);
     }
     if (any)
         add(xml, "</qemu:commandline>\n");
@@ -245,8 +260,14 @@ static void add_devices(struct xml *xml, const struct virt_machine *machine,
     add(xml, "<serial type='pty'>\n");
     if (options->log_path != NULL)
         add(xml, "<log file='@' append='on'/>\n", options->log_path);
-    add(xml, "<target type='isa-serial' port='0'/>\n</serial>\n"
-             "<console type='pty'><target type='serial' port='0'/></console>\n"
+    add(xml, "<target type='isa-serial' port='0'/>\n</serial>\n");
+    if (options->firmware_log_path != NULL)
+        add(xml,
+            "<serial type='null'>\n<log file='@' append='on'/>\n"
+            "<target type='isa-debug' port='1'><model name='isa-debugcon'/></target>\n"
+            "<address type='isa' iobase='0x402'/>\n</serial>\n",
+            options->firmware_log_path);
+    add(xml, "<console type='pty'><target type='serial' port='0'/></console>\n"
              "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/>"
              "</channel>\n"
              "<input type='mouse' bus='ps2'/>\n<input type='keyboard' bus='ps2'/>\n"

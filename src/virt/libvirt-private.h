@@ -173,6 +173,10 @@ bool lv_detach_disk(struct virt_driver *driver, const char *name, const char *se
 bool lv_resize_disk(struct virt_driver *driver, const char *name, const char *serial,
                     uint64_t size_bytes, struct im_err *err);
 
+/* The screen as text, for the driver's table. */
+bool lv_screen_text(struct virt_driver *driver, const char *name, char **ret_text,
+                    struct im_err *err);
+
 /* Counters, for the driver's table. */
 bool lv_stats(struct virt_driver *driver, struct virt_stats **ret_stats, size_t *ret_count,
               struct im_err *err);

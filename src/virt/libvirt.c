@@ -174,12 +174,14 @@ static bool prepare_log(const char *path, struct im_err *err) {
 static bool lv_start(struct virt_driver *driver, const struct virt_machine *machine,
                      struct im_err *err) {
     IM_AUTO(free_auto) char *log = virt_log_path(driver->state_dir, machine->name);
+    IM_AUTO(free_auto) char *firmware = virt_firmware_path(driver->state_dir, machine->name);
     IM_AUTO(free_auto) char *nvram = virt_nvram_path(driver->state_dir, machine->name);
     IM_AUTO(free_auto) char *xml = NULL;
     struct virt_xml_options options = {.tb_cache_mib = driver->tb_cache_mib,
                                        .emulator = driver->emulator,
                                        .owner = driver->state_dir,
                                        .log_path = log,
+                                       .firmware_log_path = machine->firmware_log ? firmware : NULL,
                                        .nvram = nvram};
     IM_AUTO(virConnectClose_auto) virConnectPtr conn = lv_connection(driver, err);
     const char *accel = conn ? lv_accel(driver, conn, err) : NULL;
@@ -190,7 +192,8 @@ static bool lv_start(struct virt_driver *driver, const struct virt_machine *mach
     options.type = driver->test ? "test" : strcmp(accel, "kvm") == 0 ? "kvm" : "qemu";
     if (strcmp(machine->firmware, "uefi") == 0 && !driver->test && !find_firmware(&options, err))
         return false;
-    if (!prepare_log(log, err) || !virt_domain_xml(machine, &options, &xml, err))
+    if (!prepare_log(log, err) || (machine->firmware_log && !prepare_log(firmware, err)) ||
+        !virt_domain_xml(machine, &options, &xml, err))
         return false;
     return start_with(driver, machine->name, xml, err);
 }
@@ -419,5 +422,6 @@ const struct virt_ops virt_libvirt_ops = {
     .authorized_keys = lv_authorized_keys,
     .console_open = lv_console_open,
     .screenshot = lv_screenshot,
+    .screen_text = lv_screen_text,
     .stats = lv_stats,
 };

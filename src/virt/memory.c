@@ -583,6 +583,16 @@ static bool memory_screenshot(struct virt_driver *driver, const char *name, char
     return true;
 }
 
+static bool memory_screen_text(struct virt_driver *driver, const char *name, char **ret_text,
+                               struct im_err *err) {
+    LOCKED();
+
+    if (need(driver, name, err) == NULL)
+        return false;
+    *ret_text = im_strdup("FAKE screen\n");
+    return true;
+}
+
 static void fake_stats(const struct fake *fake, struct virt_stats *stats) {
     uint64_t ms = (uint64_t) (im_mono_ms() - fake->started_ms);
 
@@ -653,5 +663,6 @@ const struct virt_ops virt_memory_ops = {
     .authorized_keys = memory_keys,
     .console_open = memory_console,
     .screenshot = memory_screenshot,
+    .screen_text = memory_screen_text,
     .stats = memory_stats,
 };

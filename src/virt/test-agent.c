@@ -21,7 +21,7 @@ static const char key[] = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHYTHbBEdLArxa9OD
 static bool start(struct virt *virt, const char *image, struct im_err *err) {
     const struct virt_layer layers[] = {{guest_head, "qcow2"}, {image, "qcow2"}};
     const struct virt_disk disk = {"i-nano", layers, 2, false};
-    const struct virt_nic nic = {VIRT_NIC_USER, "52:54:00:12:34:57", NULL, NULL, 0};
+    const struct virt_nic nic = {.kind = VIRT_NIC_USER, .mac = "52:54:00:12:34:57"};
 
     return virt_start(virt,
                       &(struct virt_machine){.name = "i-nano",

@@ -38,7 +38,8 @@ bool guest_start(struct virt *virt, const char *head, struct im_err *err) {
     bool switched = strcmp(head, guest_head) != 0;
     const struct virt_layer plain[] = {layers[1], layers[2]};
     const struct virt_disk disk = {"i-nano", switched ? layers : plain, switched ? 3 : 2, false};
-    const struct virt_nic nic = {VIRT_NIC_USER, "52:54:00:12:34:56", NULL, NULL, 0};
+    const struct virt_nic nic = {
+        .kind = VIRT_NIC_USER, .mac = "52:54:00:12:34:56", .isolated = true};
     const struct virt_machine machine = {.name = "i-nano",
                                          .uuid = "5b6d0b2e-8f3e-4d0c-9c6f-0d3a0a4b1c2d",
                                          .vcpus = 1,
@@ -48,7 +49,8 @@ bool guest_start(struct virt *virt, const char *head, struct im_err *err) {
                                          .disk_count = 1,
                                          .nics = &nic,
                                          .nic_count = 1,
-                                         .graphics_passwd = "pass&<'>, and more"};
+                                         .graphics_passwd = "pass&<'>, and more",
+                                         .firmware_log = true};
 
     return virt_start(virt, &machine, err);
 }

@@ -85,6 +85,8 @@ static void test_looks(struct virt *virt) {
     struct virt_info info = {0};
     struct virt_host host = {0};
     IM_AUTO(free_auto) char *png = NULL;
+    IM_AUTO(free_auto) char *screen = NULL;
+    IM_AUTO(free_auto) char *firmware = virt_firmware_log_path(virt, "i-nano");
     bool frozen = true;
     size_t len = 0;
 
@@ -95,6 +97,10 @@ static void test_looks(struct virt *virt) {
           info.vnc_port);
     check_ok(virt_screenshot(virt, "i-nano", &png, &len, &err), "a picture of it");
     check(len > 100 && memcmp(png, "\x89PNG", 4) == 0, "is a PNG of %zu bytes", len);
+    check_ok(virt_screen_text(virt, "i-nano", &screen, &err), "what its screen says");
+    check(screen != NULL && strstr(screen, "Booting from Hard Disk...\n") != NULL,
+          "is what the firmware wrote there");
+    check(guest_file_has(firmware, "Booting from 0000:7c00"), "which also keeps a log");
     check_err(virt_set_password(virt, "i-nano", "root", "x", &err), IM_UNSUPPORTED,
               "no agent sets a password");
     check_ok(virt_fs_freeze(virt, "i-nano", 2000, &frozen, &err), "freezing without an agent");

@@ -128,7 +128,7 @@ static void test_reopen(const struct virt_config *config) {
 
 static void test_refusals(struct virt *virt) {
     struct virt_machine bad = machine;
-    struct virt_nic nic = {VIRT_NIC_USER, "52:54:00:00:00:01,id=x", NULL, NULL, 0};
+    struct virt_nic nic = {.kind = VIRT_NIC_USER, .mac = "52:54:00:00:00:01,id=x", .ssh_port = 0};
     static const struct virt_layer relative[] = {{"head", "qcow2"}}, probed[] = {{"/head", "auto"}};
     struct virt_disk disk = {"x", relative, 1, false};
 

@@ -14,8 +14,8 @@ static const struct virt_layer seed_layer = {"/seeds/i-one.iso", "raw"};
 static const struct virt_disk disks[] = {{"i-one", layers, 3, false},
                                          {"seed", &seed_layer, 1, true}};
 static const struct virt_nic nics[] = {
-    {VIRT_NIC_BRIDGE, "52:54:00:00:00:01", "imbr0", "im1", 0},
-    {VIRT_NIC_USER, "52:54:00:00:00:02", NULL, NULL, 2222},
+    {.kind = VIRT_NIC_BRIDGE, .mac = "52:54:00:00:00:01", .bridge = "imbr0", .tap = "im1"},
+    {.kind = VIRT_NIC_USER, .mac = "52:54:00:00:00:02", .ssh_port = 2222},
 };
 
 static struct virt_machine plain(void) {
@@ -100,7 +100,13 @@ static void test_disks(void) {
 
 static void test_network(void) {
     struct virt_machine machine = plain();
+    const struct virt_nic nic = {.kind = VIRT_NIC_USER,
+                                 .mac = "52:54:00:00:00:03",
+                                 .ssh_port = 2222,
+                                 .isolated = true,
+                                 .mirror_port = 4711};
     IM_AUTO(free_auto) char *xml = xml_of(&machine, (struct virt_xml_options){.type = "qemu"});
+    IM_AUTO(free_auto) char *alone = NULL;
 
     has(xml,
         "<interface type='bridge'>\n<mac address='52:54:00:00:00:01'/>\n<source bridge='imbr0'/>\n"
@@ -109,6 +115,20 @@ static void test_network(void) {
     has(xml, "user,id=imnet1,hostfwd=tcp:127.0.0.1:2222-:22",
         "one on QEMU's own network, with SSH");
     has(xml, "netdev=imnet1,id=imnic1,mac=52:54:00:00:00:02,", "and its address");
+    check(strstr(xml, "restrict=on") == NULL && strstr(xml, "filter-mirror") == NULL,
+          "it is open, and nobody listens");
+    alone = xml_of(&(struct virt_machine){.name = "bt-one",
+                                          .firmware = "bios",
+                                          .nics = &nic,
+                                          .nic_count = 1,
+                                          .firmware_log = true},
+                   (struct virt_xml_options){.type = "qemu", .firmware_log_path = "/s/f.log"});
+    has(alone, "user,id=imnet0,restrict=on,hostfwd=tcp:127.0.0.1:2222-:22'",
+        "a network that nothing leaves");
+    has(alone, "'filter-mirror,id=imfilter0,netdev=imnet0,queue=all,outdev=immirror0'",
+        "of which frames are copied");
+    has(alone, "'udp,id=immirror0,host=127.0.0.1,port=4711'", "to a port of this host");
+    has(alone, "<serial type='null'>\n<log file='/s/f.log' append='on'/>", "the firmware's log");
 }
 
 static void test_choices(void) {

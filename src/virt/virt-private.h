@@ -56,6 +56,8 @@ struct virt_ops {
                          struct im_err *err);
     bool (*screenshot)(struct virt_driver *driver, const char *name, char **ret_bytes,
                        size_t *ret_len, struct im_err *err);
+    bool (*screen_text)(struct virt_driver *driver, const char *name, char **ret_text,
+                        struct im_err *err);
     bool (*stats)(struct virt_driver *driver, struct virt_stats **ret_stats, size_t *ret_count,
                   struct im_err *err);
 };
@@ -64,6 +66,7 @@ extern const struct virt_ops virt_libvirt_ops;
 
 /* Files beside the hypervisor; owned by the caller. */
 char *virt_log_path(const char *state_dir, const char *name);
+char *virt_firmware_path(const char *state_dir, const char *name);
 char *virt_nvram_path(const char *state_dir, const char *name);
 
 /* Drops the older half of a console log that has grown above VIRT_LOG_MAX; safe while QEMU appends
@@ -93,8 +96,9 @@ struct virt_xml_options {
     const char *emulator; /* NULL = the one libvirt chooses */
     const char *owner;    /* goes into our mark, by which virt_list() knows machines of ours */
     const char *log_path; /* console log, NULL = none */
-    const char *loader;   /* UEFI firmware and its variables' template; NULL for BIOS */
-    const char *nvram;    /* the machine's own variables */
+    const char *firmware_log_path; /* NULL = none */
+    const char *loader;            /* UEFI firmware and its variables' template; NULL for BIOS */
+    const char *nvram;             /* the machine's own variables */
     const char *nvram_template;
 };
 #define VIRT_MARK_URI "https://imprint.internal/libvirt/1"

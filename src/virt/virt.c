@@ -134,8 +134,9 @@ static bool nic_ok(const struct virt_nic *nic, struct im_err *err) {
         return im_fail(err, IM_INTERNAL, "a bridge's name has 1 to 15 characters");
     if (nic->kind == VIRT_NIC_BRIDGE && nic->tap != NULL && !plain_name_ok(nic->tap, 15))
         return im_fail(err, IM_INTERNAL, "a tap's name has 1 to 15 characters");
-    if (nic->ssh_port < 0 || nic->ssh_port > 65535)
-        return im_fail(err, IM_INTERNAL, "%d is no port", nic->ssh_port);
+    if (nic->ssh_port < 0 || nic->ssh_port > 65535 || nic->mirror_port < 0 ||
+        nic->mirror_port > 65535)
+        return im_fail(err, IM_INTERNAL, "%d or %d is no port", nic->ssh_port, nic->mirror_port);
     return true;
 }
 
@@ -358,12 +359,20 @@ char *virt_log_path(const char *state_dir, const char *name) {
     return im_printf("%s/console/%s.log", state_dir, name);
 }
 
+char *virt_firmware_path(const char *state_dir, const char *name) {
+    return im_printf("%s/console/%s.firmware.log", state_dir, name);
+}
+
 char *virt_nvram_path(const char *state_dir, const char *name) {
     return im_printf("%s/nvram/%s.fd", state_dir, name);
 }
 
 char *virt_console_log_path(struct virt *virt, const char *name) {
     return virt_log_path(virt->state_dir, im_id_valid(name) ? name : "-");
+}
+
+char *virt_firmware_log_path(struct virt *virt, const char *name) {
+    return virt_firmware_path(virt->state_dir, im_id_valid(name) ? name : "-");
 }
 
 bool virt_console_open(struct virt *virt, const char *name, int *ret_fd, struct im_err *err) {
@@ -379,16 +388,21 @@ bool virt_screenshot(struct virt *virt, const char *name, char **ret_bytes, size
     CALL(virt, screenshot, name, ret_bytes, ret_len);
 }
 
-void virt_forget(struct virt *virt, const char *name) {
-    IM_AUTO(free_auto) char *log = NULL;
-    IM_AUTO(free_auto) char *nvram = NULL;
+bool virt_screen_text(struct virt *virt, const char *name, char **ret_text, struct im_err *err) {
+    if (!name_ok(name, err))
+        return false;
+    CALL(virt, screen_text, name, ret_text);
+}
 
-    if (!im_id_valid(name))
-        return;
-    log = virt_log_path(virt->state_dir, name);
-    nvram = virt_nvram_path(virt->state_dir, name);
-    unlink(log);
-    unlink(nvram);
+void virt_forget(struct virt *virt, const char *name) {
+    static char *(*const paths[])(const char *state_dir, const char *name) = {
+        virt_log_path, virt_firmware_path, virt_nvram_path};
+
+    for (size_t i = 0; im_id_valid(name) && i < sizeof(paths) / sizeof(paths[0]); i++) {
+        IM_AUTO(free_auto) char *path = paths[i](virt->state_dir, name);
+
+        unlink(path);
+    }
 }
 
 bool virt_stats(struct virt *virt, struct virt_stats **ret_stats, size_t *ret_count,

@@ -79,6 +79,9 @@ struct virt_nic {
         *bridge;     /* VIRT_NIC_BRIDGE: name of the bridge; a tap is made and plugged by libvirt */
     const char *tap; /* its name, at most 15 characters; NULL: libvirt's choice */
     int ssh_port;    /* VIRT_NIC_USER: 127.0.0.1:ssh_port leads to the guest's port 22; 0 = none */
+    bool isolated;   /* VIRT_NIC_USER: no way out of it; only what comes in by ssh_port */
+    int mirror_port; /* VIRT_NIC_USER: each frame, either way, also goes to 127.0.0.1:mirror_port,
+                        a datagram each; 0 = none */
 };
 struct virt_machine {
     const char *name;  /* instance id */
@@ -94,6 +97,7 @@ struct virt_machine {
     const struct virt_nic *nics;
     size_t nic_count;
     const char *graphics_passwd; /* VNC, at most 8 characters count; NULL = none. Never logged */
+    bool firmware_log; /* what a BIOS tells of its work is kept in virt_firmware_log_path */
 };
 
 /* Defines the machine anew (replacing what libvirt had of that name, which must be off) and starts
@@ -191,6 +195,8 @@ bool virt_authorized_keys(struct virt *virt, const char *name, const char *user,
 /* The serial console's log: state_dir/console/NAME.log, appended over starts, bounded to 1 MiB
  * (older half dropped). */
 char *virt_console_log_path(struct virt *virt, const char *name);
+/* As bounded. */
+char *virt_firmware_log_path(struct virt *virt, const char *name);
 /* The console itself, both ways, over a socket pair: bytes of the guest come out of *ret_fd, what
  * is written goes in. Closing it ends the connection. One at a time; a second one takes it over. */
 bool virt_console_open(struct virt *virt, const char *name, int *ret_fd,
@@ -198,6 +204,10 @@ bool virt_console_open(struct virt *virt, const char *name, int *ret_fd,
 /* PNG of the screen, owned. IM_UNSUPPORTED without a display. */
 bool virt_screenshot(struct virt *virt, const char *name, char **ret_bytes, size_t *ret_len,
                      struct im_err *err) IM_MUST_CHECK;
+/* What a screen in text mode has shown lately: lines of printable ASCII, owned. In other modes it
+ * says nothing, or nonsense. IM_UNSUPPORTED where that cannot be read. */
+bool virt_screen_text(struct virt *virt, const char *name, char **ret_text,
+                      struct im_err *err) IM_MUST_CHECK;
 /* Removes what is kept of a machine beside libvirt (console log). */
 void virt_forget(struct virt *virt, const char *name);
 
