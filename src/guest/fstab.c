@@ -110,7 +110,7 @@ bool device_by_number(const char *device) {
 }
 
 /* Names that must lead to something of this disk; PARTLABEL and ID are not known here. */
-static bool bound_to_disk(const char *device) {
+bool fstab_bound(const char *device) {
     for (size_t tag = 0; tag < sizeof(tags) / sizeof(tags[0]); tag++)
         if (tag_value(device, tag) != NULL)
             return true;
@@ -127,7 +127,7 @@ static const struct volume *volume_of(const struct look *look, const struct gues
 }
 
 /* Names by number are taken as they were on the machine that wrote them: of this disk. */
-static const struct guest_part *part_of_line(const struct look *look, const char *device) {
+const struct guest_part *part_of_line(const struct look *look, const char *device) {
     size_t len = strlen(device);
 
     if (!device_by_number(device))
@@ -158,7 +158,7 @@ void fstab_mount(struct look *look, const struct fstab *fstab, struct tree *tree
 
 /* --- What is wrong with it -------------------------------------------------------------------- */
 
-static bool vital(const char *path) {
+bool fstab_vital(const char *path) {
     return strcmp(path, "/") == 0 || strcmp(path, "/boot") == 0 || strcmp(path, "/usr") == 0;
 }
 
@@ -176,7 +176,7 @@ bool look_hides_something(const struct look *look) {
 
 static void unknown(struct look *look, const struct fstab_line *line) {
     char device[80], path[80];
-    bool sure = vital(line->path) && !look_hides_something(look);
+    bool sure = fstab_vital(line->path) && !look_hides_something(look);
 
     text_take(device, sizeof(device), line->device, strlen(line->device));
     text_take(path, sizeof(path), line->path, strlen(line->path));
@@ -193,7 +193,7 @@ static void check_line(struct look *look, const struct fstab_line *line) {
     if (device_by_number(line->device))
         look_found(look, GUEST_FOUND_FSTAB_NAME,
                    "/etc/fstab names %s, which may be another disk on the next machine", device);
-    else if (!nofail && bound_to_disk(line->device) && part_named(look, line->device) == NULL)
+    else if (!nofail && fstab_bound(line->device) && part_named(look, line->device) == NULL)
         unknown(look, line);
 }
 

@@ -45,6 +45,11 @@ struct span span_of(struct look *look, uint64_t offset, uint64_t len);
 
 void look_found(struct look *look, enum guest_found kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+const char *finding_code(enum guest_found kind);
+/* A whole look; `then` (may be NULL) sees it before its file systems are closed. */
+bool look_run(const struct guest_source *source, void (*then)(struct look *look, void *arg),
+              void *arg, struct guest_inspection **ret_inspection,
+              struct im_err *err) IM_MUST_CHECK;
 /* Room for one more; NULL when there are too many. It moves when the next one comes. */
 struct guest_part *look_part(struct look *look);
 

@@ -28,6 +28,8 @@ const char *guest_severity_name(enum guest_severity severity) {
     return names[severity];
 }
 
+const char *finding_code(enum guest_found kind) { return kinds[kind].code; }
+
 void look_found(struct look *look, enum guest_found kind, const char *format, ...) {
     struct guest_inspection *found = look->found;
     char text[TEXT_MAX];
@@ -164,14 +166,16 @@ static void look_at(struct look *look) {
     system_look(look);
 }
 
-bool guest_inspect(const struct guest_source *source, struct guest_inspection **ret_inspection,
-                   struct im_err *err) {
+bool look_run(const struct guest_source *source, void (*then)(struct look *look, void *arg),
+              void *arg, struct guest_inspection **ret_inspection, struct im_err *err) {
     IM_AUTO(guest_inspection_free_auto)
     struct guest_inspection *found = im_alloc(sizeof(*found));
     struct look look = {.source = source, .found = found, .reads_left = READS_MAX};
 
     found->size_bytes = source->size_bytes;
     look_at(&look);
+    if (then != NULL)
+        then(&look, arg);
     volumes_close(&look);
     if (look.trouble.code != IM_OK) {
         *err = look.trouble;
@@ -179,6 +183,11 @@ bool guest_inspect(const struct guest_source *source, struct guest_inspection **
     }
     *ret_inspection = im_steal(&found);
     return true;
+}
+
+bool guest_inspect(const struct guest_source *source, struct guest_inspection **ret_inspection,
+                   struct im_err *err) {
+    return look_run(source, NULL, NULL, ret_inspection, err);
 }
 
 void guest_inspection_free(struct guest_inspection *inspection) {

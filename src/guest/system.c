@@ -108,6 +108,19 @@ static void look_at_system(struct look *look, const struct volume *root) {
     fstab_check(look, fstab);
 }
 
+bool system_tree(struct look *look, struct tree *ret_tree) {
+    struct guest_os os = {0};
+    const struct volume *root = find_root(look, &os);
+    IM_AUTO(fstab_free_auto) struct fstab *fstab = NULL;
+
+    if (root == NULL)
+        return false;
+    *ret_tree = tree_of(root);
+    fstab = fstab_read(ret_tree);
+    fstab_mount(look, fstab, ret_tree);
+    return true;
+}
+
 void system_look(struct look *look) {
     const struct volume *root = find_root(look, &look->found->os);
 

@@ -5,6 +5,11 @@
 
 #include "tree.h"
 
+/* --- system.c --------------------------------------------------------------------------------- */
+
+/* The files of the system on the disk as it mounts them; false when there is none. */
+bool system_tree(struct look *look, struct tree *ret_tree);
+
 /* --- fstab.c ---------------------------------------------------------------------------------- */
 
 struct fstab_line {
@@ -26,6 +31,12 @@ void fstab_mount(struct look *look, const struct fstab *fstab, struct tree *tree
 void fstab_check(struct look *look, const struct fstab *fstab);
 /* A name that depends on the order in which disks are found, as /dev/sda1. */
 bool device_by_number(const char *device);
+/* The part that such a name means, or that part_named finds. */
+const struct guest_part *part_of_line(const struct look *look, const char *device);
+/* A line that the machine cannot start without. */
+bool fstab_vital(const char *path);
+/* The device is named by what only one disk has. */
+bool fstab_bound(const char *device);
 /* Something on the disk that could hold what is looked for, and cannot be read. */
 bool look_hides_something(const struct look *look);
 

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <zlib.h>
 
-#include "inspect-private.h"
+#include "gpt.h"
 
 #define ENTRIES_BYTES (1u << 20) /* far more than anybody uses; 128 entries take 16 KiB */
 #define CHAIN_MAX PARTS_MAX
@@ -159,18 +159,11 @@ static void read_mbr(struct look *look, const uint8_t *first) {
 
 /* --- GPT -------------------------------------------------------------------------------------- */
 
-struct gpt {
-    uint64_t here, other; /* sectors of this header and of its twin */
-    unsigned sector;
-    uint32_t count, each;
-    uint8_t *entries; /* owned */
-};
-
-static bool header_whole(const uint8_t *header, unsigned sector) {
+static bool header_whole(const uint8_t *header) {
     uint32_t size = le32(header + 12), crc;
     static const uint8_t blank[4];
 
-    if (memcmp(header, "EFI PART", 8) != 0 || size < 92 || size > sector)
+    if (memcmp(header, "EFI PART", 8) != 0 || size < 92 || size > SECTOR)
         return false;
     crc = (uint32_t) crc32(0, header, 16);
     crc = (uint32_t) crc32(crc, blank, 4);
@@ -178,19 +171,20 @@ static bool header_whole(const uint8_t *header, unsigned sector) {
     return checksum_fits(le32(header + 16), crc);
 }
 
-/* With its entries; false if anything about it is wrong. */
-static bool gpt_load(struct look *look, uint64_t at, unsigned sector, struct gpt *gpt) {
+bool gpt_load(struct look *look, uint64_t at, unsigned sector, struct gpt *gpt) {
     struct span disk = span_of(look, 0, look->source->size_bytes);
     uint64_t entries_at, len;
     uint8_t header[4096];
 
-    if (!span_read(&disk, at * sector, header, sector) || !header_whole(header, sector))
+    if (!span_read(&disk, at * sector, header, sector) || !header_whole(header))
         return false;
     *gpt = (struct gpt){.here = at,
                         .other = le64(header + 32),
                         .sector = sector,
+                        .first_usable = le64(header + 40),
                         .count = le32(header + 80),
                         .each = le32(header + 84)};
+    memcpy(gpt->header, header, SECTOR);
     entries_at = le64(header + 72);
     len = (uint64_t) gpt->count * gpt->each;
     if (le64(header + 24) != at || gpt->each < 128 || gpt->each % 8 != 0 || len == 0 ||
@@ -240,8 +234,8 @@ static void check_twin(struct look *look, const struct gpt *gpt, uint64_t last) 
     free(twin.entries);
 }
 
-/* Is there anything that was a GPT? For sectors of 512 or 4096 bytes. */
-static unsigned gpt_sector(struct look *look) {
+/* Sectors have 512 or 4096 bytes. */
+unsigned gpt_sector(struct look *look) {
     struct span disk = span_of(look, 0, look->source->size_bytes);
     static const unsigned sectors[] = {512, 4096};
     uint8_t magic[8];

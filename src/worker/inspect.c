@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The verb inspect: looks at a disk through all layers of its chain. */
 #include "base/mem.h"
-#include "guest/inspect.h"
+#include "guest/repair.h"
 #include "qcow2/chain.h"
 #include "worker-private.h"
-
-#define MEMORY (768ull << 20)
-#define CPU_S 20
-#define FILE_BYTES (1u << 20) /* it writes none */
 
 /* --- The report ------------------------------------------------------------------------------- */
 
@@ -32,6 +28,7 @@ static void write_finding(struct wire_writer *writer, const struct guest_finding
     wire_text(writer, "severity", guest_severity_name(finding->severity));
     wire_text(writer, "text", finding->text);
     wire_text(writer, "hint", finding->hint);
+    wire_int(writer, "repairable", guest_repairable(finding->code));
     wire_object_end(writer);
 }
 
@@ -74,7 +71,7 @@ void write_report(struct wire_writer *writer, const char *key,
 
 /* --- The disk --------------------------------------------------------------------------------- */
 
-static bool read_chain(void *arg, uint64_t offset, void *bytes, size_t len, struct im_err *err) {
+bool read_chain(void *arg, uint64_t offset, void *bytes, size_t len, struct im_err *err) {
     return qcow2_chain_read(arg, offset, bytes, len, err);
 }
 
@@ -88,8 +85,10 @@ bool inspect_chain(struct qcow2_chain *chain, struct guest_inspection **ret_foun
 bool verb_inspect(const struct request *request, struct im_err *err) {
     IM_AUTO(qcow2_chain_free_auto) struct qcow2_chain *chain = NULL;
     IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
-    struct sandbox_policy policy = {
-        .user = request->user, .memory_bytes = MEMORY, .cpu_s = CPU_S, .file_bytes = FILE_BYTES};
+    struct sandbox_policy policy = {.user = request->user,
+                                    .memory_bytes = LOOK_MEMORY,
+                                    .cpu_s = LOOK_CPU_S,
+                                    .file_bytes = LOOK_FILE_BYTES};
     struct wire_writer writer = {0};
 
     if (!fasten_belts(&policy, err) ||

@@ -21,14 +21,11 @@ const char *__asan_default_options(void) { return "detect_leaks=0"; }
 static const struct {
     const char *name;
     bool (*run)(const struct request *request, struct im_err *err);
-} verbs[] = {{"import", verb_import},
-             {"probe", verb_probe},
-             {"inspect", verb_inspect},
-             {"fold", verb_fold},
-             {"export", verb_export}};
+} verbs[] = {{"import", verb_import}, {"probe", verb_probe}, {"inspect", verb_inspect},
+             {"plan", verb_plan},     {"fold", verb_fold},   {"export", verb_export}};
 
 static const char usage[] =
-    "usage: imprint-worker import|probe|inspect|fold|export\n"
+    "usage: imprint-worker import|probe|inspect|plan|fold|export\n"
     "                                         (JSON request on stdin; started by imprintd)\n"
     "       imprint-worker --sandbox-report   shows which belts can be fastened here\n"
     "       imprint-worker --version\n";

@@ -65,6 +65,8 @@ bool request_parse(const char *text, size_t len, struct request *request, struct
     request->scratch_dir = take_text(root, "scratch_dir");
     request->backing = take_text(root, "backing");
     request->layers = take_text(root, "layers");
+    request->only = take_text(root, "only");
+    request->seal = take_text(root, "seal");
     request->allow_private = wire_get_int(root, "allow_private", 0) != 0;
     request->force = wire_get_int(root, "force", 0) != 0;
     return take_source(root, request, err) &&
@@ -82,5 +84,7 @@ void request_done(struct request *request) {
     free(request->scratch_dir);
     free(request->backing);
     free(request->layers);
+    free(request->only);
+    free(request->seal);
     *request = (struct request){0};
 }

@@ -19,7 +19,7 @@
 
 struct request {
     bool from_url, allow_private, force;
-    char *url, *proxy, *format, *user, *scratch_dir, *backing, *layers;
+    char *url, *proxy, *format, *user, *scratch_dir, *backing, *layers, *only, *seal;
     char digest[65]; /* hexadecimal, lower case; "" = none */
     uint64_t max_bytes, max_ratio, rate;
 };
@@ -151,9 +151,17 @@ bool verb_fold(const struct request *request, struct im_err *err);
 bool verb_probe(const struct request *request, struct im_err *err);
 bool verb_export(const struct request *request, struct im_err *err);
 bool verb_inspect(const struct request *request, struct im_err *err);
+bool verb_plan(const struct request *request, struct im_err *err);
+
+/* What a look may take. */
+#define LOOK_MEMORY (768ull << 20)
+#define LOOK_CPU_S 20
+#define LOOK_FILE_BYTES (1u << 20) /* it writes none */
 
 /* --- inspect.c -------------------------------------------------------------------------------- */
 
+/* Reads the chain (an argument of it) for a look at the disk. */
+bool read_chain(void *chain, uint64_t offset, void *bytes, size_t len, struct im_err *err);
 bool inspect_chain(struct qcow2_chain *chain, struct guest_inspection **ret_found,
                    struct im_err *err);
 void write_report(struct wire_writer *writer, const char *key,

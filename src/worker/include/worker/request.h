@@ -9,6 +9,7 @@
  *     imprint-worker export    descriptor 3: an empty file, read-write; 4, 5, …: the layers of a
  *                              disk, read-only, the one that was written last first
  *     imprint-worker inspect   descriptors 3, 4 …: the layers of a disk, head first
+ *     imprint-worker plan      the same
  *
  * One JSON object on stdin, which may hold secrets (addresses with passwords), so they are in
  * neither argv nor environment. Every field may be left out; booleans may also be 0 and 1.
@@ -59,8 +60,14 @@
  * and the file's digest. Layers name no backing files that would be looked at.
  *
  * inspect answers with its report: {"size_bytes","partition_table","bios","uefi","os":{…},"errors",
- * "warnings","findings":[{"code","severity","text","hint"}],"partitions":[…]}; import has the same
- * in "report".
+ * "warnings","findings":[{"code","severity","text","hint","repairable"}],"partitions":[…]}; import
+ * has the same in "report".
+ *
+ * plan takes "only" (codes of findings, with blanks in between; "all": each that has a repair) and
+ * "seal" (items of guest/repair.h), and answers with {"report":{…},"plan":{"repairs":[{"code",
+ * "done","text"}],"files":[{"path","before","diff"}],"steps":[…],"mounts":[…],"edits":[…]}}: what
+ * is changed in words, as unified diffs and as the rest, and mounts and edits as the verb mend
+ * takes them. It writes nothing; the same disk gives the same plan.
  *
  * SIGTERM ends it at once: it makes no names in the file system, so nothing is left behind but what
  * the caller opened. A warning about a weak sandbox comes as a log message. */

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What repairs are made with. Each looks at the disk again rather than at the finding's text, plans
+ * what it changes, and says so in a sentence. */
+#ifndef REPAIR_PRIVATE_H
+#define REPAIR_PRIVATE_H
+
+#include "guest/repair.h"
+#include "system.h"
+
+/* A text file as the repairs so far leave it. */
+struct draft {
+    char *path, *before, *text; /* before NULL: there was none */
+    uint32_t mode, uid, gid;
+};
+
+struct planning {
+    struct look *look;
+    struct guest_plan *plan;
+    const struct tree *tree; /* NULL: no system was found */
+    struct tree mounts;      /* what has to be mounted: the tree's, and perhaps more */
+    struct draft *drafts;
+    size_t draft_count, draft_capacity;
+    const char *code; /* of the finding at hand */
+};
+
+/* The file as it stands; NULL when it is no text, too long, or not there. Borrowed until the next
+ * draft_*. */
+const char *draft_text(struct planning *planning, const char *path);
+/* The file shall read so; one that is not there is made with this mode. `text` is taken. */
+void draft_set(struct planning *planning, const char *path, char *text, uint32_t mode);
+
+void plan_remove(struct planning *planning, const char *path, bool recursive);
+void plan_empty(struct planning *planning, const char *path, bool recursive);
+void plan_copy(struct planning *planning, const char *from, const char *path);
+/* `what`: in words. */
+void plan_raw(struct planning *planning, uint64_t offset, const void *data, size_t len,
+              const char *what);
+/* For the finding at hand. */
+void plan_done(struct planning *planning, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void plan_cannot(struct planning *planning, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Those of each file; see the table in repair.c. */
+typedef void repair_function(struct planning *planning);
+repair_function repair_fstab_names, repair_fstab_unknown, repair_fstab_root;
+repair_function repair_machine_id, repair_ssh_keys, repair_net_rules;
+repair_function repair_gpt_backup, repair_gpt_primary, repair_active;
+repair_function repair_journal;
+
+/* repair-identity.c: items of guest_seal_items, by index. */
+void seal_item(struct planning *planning, size_t item);
+
+#endif

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The plan of repairs: which there are, and the list of edits that they become. */
+#include "guest/repair.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "repair-private.h"
+
+#define SENTENCE_MAX 400
+
+/* --- The table -------------------------------------------------------------------------------- */
+
+/* In the order in which they are done: what one file says may depend on what another repair wrote.
+ */
+static const struct {
+    enum guest_found kind;
+    repair_function *plan;
+} repairs[] = {
+    {GUEST_FOUND_GPT_PRIMARY, repair_gpt_primary},
+    {GUEST_FOUND_GPT_BACKUP, repair_gpt_backup},
+    {GUEST_FOUND_GPT_MISPLACED, repair_gpt_backup},
+    {GUEST_FOUND_BOOT_ACTIVE, repair_active},
+    {GUEST_FOUND_FS_DIRTY, repair_journal},
+    {GUEST_FOUND_FSTAB_NAME, repair_fstab_names},
+    {GUEST_FOUND_FSTAB_ROOT, repair_fstab_root},
+    {GUEST_FOUND_FSTAB_UNKNOWN, repair_fstab_unknown},
+    {GUEST_FOUND_ID_MACHINE, repair_machine_id},
+    {GUEST_FOUND_ID_SSH, repair_ssh_keys},
+    {GUEST_FOUND_ID_NET, repair_net_rules},
+};
+enum { REPAIRS = sizeof(repairs) / sizeof(repairs[0]) };
+
+bool guest_repairable(const char *code) {
+    for (size_t i = 0; i < REPAIRS; i++)
+        if (strcmp(finding_code(repairs[i].kind), code) == 0)
+            return true;
+    return false;
+}
+
+const char *guest_edit_name(enum guest_edit_kind kind) {
+    static const char *const names[] = {"write", "remove", "empty", "copy", "raw"};
+
+    return names[kind];
+}
+
+/* --- Edits ------------------------------------------------------------------------------------ */
+
+static struct guest_edit *add_edit(struct planning *planning, enum guest_edit_kind kind,
+                                   const char *path) {
+    struct guest_plan *plan = planning->plan;
+    struct guest_edit *edit;
+
+    im_grow(&plan->edits, plan->edit_count, &plan->edit_capacity);
+    edit = &plan->edits[plan->edit_count++];
+    *edit = (struct guest_edit){.kind = kind, .path = im_strdup(path)};
+    return edit;
+}
+
+static void add_step(struct planning *planning, const char *verb, const char *path,
+                     const char *rest) {
+    IM_AUTO(free_auto) char *step = im_printf("%s %s%s", verb, path, rest);
+
+    im_strings_add(&planning->plan->steps, step);
+}
+
+static bool planned(const struct planning *planning, enum guest_edit_kind kind, const char *path) {
+    for (size_t i = 0; i < planning->plan->edit_count; i++)
+        if (planning->plan->edits[i].kind == kind &&
+            im_str_equal(planning->plan->edits[i].path, path))
+            return true;
+    return false;
+}
+
+void plan_remove(struct planning *planning, const char *path, bool recursive) {
+    if (planned(planning, GUEST_EDIT_REMOVE, path))
+        return;
+    add_edit(planning, GUEST_EDIT_REMOVE, path)->recursive = recursive;
+    add_step(planning, "remove", path, "");
+}
+
+void plan_empty(struct planning *planning, const char *path, bool recursive) {
+    if (planned(planning, GUEST_EDIT_EMPTY, path))
+        return;
+    add_edit(planning, GUEST_EDIT_EMPTY, path)->recursive = recursive;
+    add_step(planning, "empty", path, "");
+}
+
+void plan_copy(struct planning *planning, const char *from, const char *path) {
+    IM_AUTO(free_auto) char *rest = im_printf(" to %s", path);
+
+    add_edit(planning, GUEST_EDIT_COPY, path)->other = im_strdup(from);
+    add_step(planning, "copy", from, rest);
+}
+
+void plan_raw(struct planning *planning, uint64_t offset, const void *data, size_t len,
+              const char *what) {
+    struct guest_edit *edit = add_edit(planning, GUEST_EDIT_RAW, NULL);
+
+    edit->offset = offset;
+    edit->data = im_alloc(len);
+    memcpy(edit->data, data, len);
+    edit->len = len;
+    add_step(planning, "write", what, "");
+}
+
+static void add_repair(struct planning *planning, bool done, const char *format, va_list args) {
+    struct guest_plan *plan = planning->plan;
+    char text[SENTENCE_MAX];
+
+    vsnprintf(text, sizeof(text), format, args);
+    for (char *at = text; *at != '\0'; at++)
+        if ((unsigned char) *at < 0x20 || *at == 0x7f)
+            *at = '?';
+    for (size_t i = 0; i < plan->repair_count; i++)
+        if (strcmp(plan->repairs[i].code, planning->code) == 0 &&
+            strcmp(plan->repairs[i].text, text) == 0)
+            return;
+    im_grow(&plan->repairs, plan->repair_count, &plan->repair_capacity);
+    plan->repairs[plan->repair_count++] =
+        (struct guest_repair){planning->code, done, im_strdup(text)};
+}
+
+void plan_done(struct planning *planning, const char *format, ...) {
+    va_list args;
+
+    va_start(args, format);
+    add_repair(planning, true, format, args);
+    va_end(args);
+}
+
+void plan_cannot(struct planning *planning, const char *format, ...) {
+    va_list args;
+
+    va_start(args, format);
+    add_repair(planning, false, format, args);
+    va_end(args);
+}
+
+/* --- Text files ------------------------------------------------------------------------------- */
+
+static struct draft *draft_of(struct planning *planning, const char *path) {
+    for (size_t i = 0; i < planning->draft_count; i++)
+        if (strcmp(planning->drafts[i].path, path) == 0)
+            return &planning->drafts[i];
+    return NULL;
+}
+
+static struct draft *draft_new(struct planning *planning, const char *path, uint32_t mode) {
+    struct draft *draft;
+
+    im_grow(&planning->drafts, planning->draft_count, &planning->draft_capacity);
+    draft = &planning->drafts[planning->draft_count++];
+    *draft = (struct draft){.path = im_strdup(path), .mode = mode};
+    return draft;
+}
+
+/* Half a file, or one that is no text, is not written back. */
+static struct draft *draft_load(struct planning *planning, const char *path) {
+    IM_AUTO(free_auto) char *text = NULL;
+    struct file file;
+    struct draft *draft;
+    size_t len = 0;
+
+    if (planning->tree == NULL || !tree_find(planning->tree, path, &file) ||
+        file.facts.kind != NODE_FILE || file.facts.size > TEXT_FILE_MAX ||
+        !tree_read(planning->tree, path, TEXT_FILE_MAX, &text, &len) || len != file.facts.size ||
+        strlen(text) != len || !im_utf8_valid(text, len))
+        return NULL;
+    draft = draft_new(planning, path, file.facts.mode);
+    draft->uid = file.facts.uid;
+    draft->gid = file.facts.gid;
+    draft->before = im_strdup(text);
+    draft->text = im_steal(&text);
+    return draft;
+}
+
+const char *draft_text(struct planning *planning, const char *path) {
+    struct draft *draft = draft_of(planning, path);
+
+    if (draft == NULL)
+        draft = draft_load(planning, path);
+    return draft != NULL ? draft->text : NULL;
+}
+
+void draft_set(struct planning *planning, const char *path, char *text, uint32_t mode) {
+    struct draft *draft = draft_of(planning, path);
+
+    if (draft == NULL)
+        draft = draft_load(planning, path);
+    if (draft == NULL)
+        draft = draft_new(planning, path, mode);
+    free(draft->text);
+    draft->text = text;
+}
+
+static void drafts_take(struct planning *planning) {
+    struct guest_plan *plan = planning->plan;
+
+    for (size_t i = 0; i < planning->draft_count; i++) {
+        struct draft *draft = &planning->drafts[i];
+        struct guest_edit *edit;
+
+        if (im_str_equal(draft->before, draft->text) && draft->before != NULL)
+            continue;
+        edit = add_edit(planning, GUEST_EDIT_WRITE, draft->path);
+        edit->mode = draft->mode;
+        edit->uid = draft->uid;
+        edit->gid = draft->gid;
+        edit->len = strlen(draft->text);
+        edit->data = (uint8_t *) im_strdup(draft->text);
+        im_grow(&plan->changes, plan->change_count, &plan->change_capacity);
+        plan->changes[plan->change_count++] =
+            (struct guest_change){im_strdup(draft->path), im_strdup(draft->before),
+                                  guest_diff(draft->path, draft->before, draft->text)};
+    }
+}
+
+static void drafts_done(struct planning *planning) {
+    for (size_t i = 0; i < planning->draft_count; i++) {
+        free(planning->drafts[i].path);
+        free(planning->drafts[i].before);
+        free(planning->drafts[i].text);
+    }
+    free(planning->drafts);
+}
+
+/* --- Mounts ----------------------------------------------------------------------------------- */
+
+static void take_pieces(struct guest_mount *mount, const struct span *span) {
+    mount->piece_count = span->pieces != NULL ? span->piece_count : 1;
+    mount->pieces = im_alloc(mount->piece_count * sizeof(*mount->pieces));
+    if (span->pieces == NULL) {
+        mount->pieces[0] =
+            (struct guest_piece){.bytes = span->len, .areas = 1, .area = {span->offset}};
+        return;
+    }
+    for (size_t i = 0; i < mount->piece_count; i++) {
+        const struct piece *from = &span->pieces[i];
+        struct guest_piece *to = &mount->pieces[i];
+
+        to->bytes = from->len;
+        to->stripe_bytes = from->stripe;
+        to->areas = from->stripe == 0 ? 1 : from->areas;
+        for (size_t k = 0; k < to->areas; k++)
+            to->area[k] = from->area[k];
+    }
+}
+
+static size_t depth_of(const struct mount *mount) {
+    size_t depth = 0;
+
+    for (const char *at = mount->path; *at != '\0'; at++)
+        depth += *at == '/';
+    return depth;
+}
+
+/* What lies further in is mounted later. */
+static void take_mounts(struct planning *planning) {
+    const struct tree *tree = &planning->mounts;
+    struct guest_plan *plan = planning->plan;
+
+    plan->mounts = im_alloc((tree->count + 1) * sizeof(*plan->mounts));
+    for (size_t depth = 0; plan->mount_count < tree->count; depth++)
+        for (size_t i = 0; i < tree->count; i++) {
+            const struct mount *from = &tree->mounts[i];
+            struct guest_mount *to = &plan->mounts[plan->mount_count];
+
+            if (depth_of(from) != depth)
+                continue;
+            snprintf(to->path, sizeof(to->path), "%s", from->path[0] ? from->path : "/");
+            snprintf(to->filesystem, sizeof(to->filesystem), "%s",
+                     volume_part(from->volume)->filesystem);
+            memcpy(to->options, from->options, sizeof(to->options));
+            take_pieces(to, &from->volume->span);
+            plan->mount_count++;
+        }
+}
+
+/* Bytes of the disk alone need no file systems. */
+static bool wants_mounts(const struct guest_plan *plan) {
+    for (size_t i = 0; i < plan->edit_count; i++)
+        if (plan->edits[i].kind != GUEST_EDIT_RAW)
+            return true;
+    for (size_t i = 0; i < plan->repair_count; i++)
+        if (plan->repairs[i].done &&
+            strcmp(plan->repairs[i].code, finding_code(GUEST_FOUND_FS_DIRTY)) == 0)
+            return true;
+    return false;
+}
+
+void repair_journal(struct planning *planning) {
+    if (planning->mounts.count == 0)
+        plan_cannot(planning, "no system was found, so it is not known what is mounted where");
+    else
+        plan_done(planning, "the file systems are mounted once, which replays their journals");
+}
+
+/* --- All of them ------------------------------------------------------------------------------ */
+
+static bool has_finding(const struct guest_inspection *found, const char *code) {
+    for (size_t i = 0; i < found->finding_count; i++)
+        if (strcmp(found->findings[i].code, code) == 0)
+            return true;
+    return false;
+}
+
+struct asked {
+    const struct guest_wish *wish;
+    struct guest_plan *plan;
+};
+
+static void make(struct look *look, void *arg) {
+    struct asked *asked = arg;
+    struct planning planning = {.look = look, .plan = asked->plan};
+    struct tree tree;
+
+    if (system_tree(look, &tree)) {
+        planning.tree = &tree;
+        planning.mounts = tree;
+    }
+    for (size_t i = 0; i < REPAIRS; i++) {
+        planning.code = finding_code(repairs[i].kind);
+        if (has_finding(look->found, planning.code) &&
+            (asked->wish->all || im_strings_has(&asked->wish->only, planning.code)))
+            repairs[i].plan(&planning);
+    }
+    for (size_t i = 0; guest_seal_items[i].word != NULL; i++) {
+        planning.code = guest_seal_items[i].word;
+        if (im_strings_has(&asked->wish->seal, planning.code))
+            seal_item(&planning, i);
+    }
+    drafts_take(&planning);
+    if (wants_mounts(asked->plan))
+        take_mounts(&planning);
+    drafts_done(&planning);
+}
+
+static bool check_wish(const struct guest_wish *wish, struct im_err *err) {
+    for (size_t i = 0; i < wish->only.count; i++)
+        if (!guest_repairable(wish->only.items[i]))
+            return im_fail(err, IM_BAD_MESSAGE, "there is no repair for findings of [%.40s]",
+                           wish->only.items[i]);
+    for (size_t i = 0; i < wish->seal.count; i++) {
+        size_t item = 0;
+
+        while (guest_seal_items[item].word != NULL &&
+               strcmp(guest_seal_items[item].word, wish->seal.items[i]) != 0)
+            item++;
+        if (guest_seal_items[item].word == NULL)
+            return im_fail(err, IM_BAD_MESSAGE, "[%.40s] is nothing that could be sealed",
+                           wish->seal.items[i]);
+    }
+    return true;
+}
+
+bool guest_plan(const struct guest_source *source, const struct guest_wish *wish,
+                struct guest_inspection **ret_inspection, struct guest_plan **ret_plan,
+                struct im_err *err) {
+    IM_AUTO(guest_plan_free_auto) struct guest_plan *plan = im_alloc(sizeof(*plan));
+    struct asked asked = {wish, plan};
+
+    if (!check_wish(wish, err) || !look_run(source, make, &asked, ret_inspection, err))
+        return false;
+    *ret_plan = im_steal(&plan);
+    return true;
+}
+
+void guest_plan_free(struct guest_plan *plan) {
+    if (plan == NULL)
+        return;
+    for (size_t i = 0; i < plan->repair_count; i++)
+        free(plan->repairs[i].text);
+    for (size_t i = 0; i < plan->edit_count; i++) {
+        free(plan->edits[i].path);
+        free(plan->edits[i].other);
+        free(plan->edits[i].data);
+    }
+    for (size_t i = 0; i < plan->change_count; i++) {
+        free(plan->changes[i].path);
+        free(plan->changes[i].before);
+        free(plan->changes[i].diff);
+    }
+    for (size_t i = 0; i < plan->mount_count; i++)
+        free(plan->mounts[i].pieces);
+    free(plan->repairs);
+    free(plan->edits);
+    free(plan->changes);
+    free(plan->mounts);
+    im_strings_done(&plan->steps);
+    free(plan);
+}

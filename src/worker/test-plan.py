@@ -1,0 +1,298 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Plans of repairs, by the worker's verb on disks with one fault each. What is planned is done here with the usual tools
+(debugfs, mtools), to see that the disk is found right afterwards; in the product the verb mend does it.
+
+test-plan.py WORKER"""
+import base64, json, os, shutil, subprocess, sys, tempfile
+
+worker = sys.argv[1]
+folder = tempfile.mkdtemp(prefix="imprint-test-")
+os.chmod(folder, 0o755)
+disk, part = os.path.join(folder, "disk"), os.path.join(folder, "part")
+count = failed = 0
+MIB = 1 << 20
+
+
+def check(claim, text):
+    global count, failed
+    count += 1
+    failed += not claim
+    print(f"{'ok' if claim else 'not ok'} {count} - {text}", flush=True)
+    return claim
+
+
+def ask(verb, **request):
+    """The worker's last word about the disk."""
+    fd = os.dup2(os.open(disk, os.O_RDONLY), 100)
+
+    def place():
+        os.dup2(fd, 3)
+
+    done = subprocess.run([worker, verb], input=json.dumps({"layers": "raw", **request}).encode(), stdout=subprocess.PIPE,
+                          preexec_fn=place, close_fds=False)
+    os.close(fd)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def sh(script):
+    subprocess.run(["sh", "-ec", script], check=True, cwd=folder, stdout=subprocess.DEVNULL,
+                   env={**os.environ, "D": disk, "P": part})
+
+
+# --- Disks ------------------------------------------------------------------------------------------------------------
+
+CODE = "printf '\\372\\353' | dd of=$D conv=notrunc 2>/dev/null; "
+UUID = "11111111-2222-3333-4444-555555555555"
+OTHER = "99999999-2222-3333-4444-555555555555"
+
+
+def root(fstab, more="", size="60M", options="", cloud=True):
+    """A root file system in the file part."""
+    if os.path.exists(os.path.join(folder, "r")):
+        shutil.rmtree(os.path.join(folder, "r"))
+    sh("mkdir -p r/etc/cloud r/etc/ssh r/bin r/usr/lib r/boot/efi r/root r/home/ann; ln -s usr/lib r/lib;"
+       "printf 'ID=debian\\nVERSION_ID=12\\n' >r/etc/os-release; cp /bin/true r/bin/ls; chmod 640 r/etc/os-release")
+    if cloud:
+        sh("printf 'system_info:\\n  default_user:\\n    name: admin\\n' >r/etc/cloud/cloud.cfg")
+    with open(os.path.join(folder, "r/etc/fstab"), "w") as f:
+        f.write(fstab)
+    sh(f"{more} rm -f $P; truncate -s {size} $P; /sbin/mkfs.ext4 -qF -U {UUID} {options} -d r $P")
+
+
+def mbr(*args, active="*", **more):
+    root(*args, **more)
+    sh(f"rm -f $D; truncate -s 64M $D; printf 'label: dos\\n2048,122880,83,{active}\\n' | /sbin/sfdisk -q $D; {CODE}"
+       "dd if=$P of=$D bs=1M seek=1 conv=notrunc,sparse 2>/dev/null")
+
+
+def gpt(*args, **more):
+    """An EFI system partition, and the root."""
+    root(*args, **more)
+    sh("rm -f $D; truncate -s 128M $D; /sbin/sgdisk -n 1::+40M -t 1:ef00 -n 2::+60M $D; mformat -i $D@@1M -F -T 81920 ::;"
+       "mmd -i $D@@1M ::/EFI ::/EFI/debian; echo shim >x; echo grub >y; mcopy -i $D@@1M x ::/EFI/debian/shimx64.efi;"
+       "mcopy -i $D@@1M y ::/EFI/debian/grubx64.efi; dd if=$P of=$D bs=1M seek=41 conv=notrunc,sparse 2>/dev/null")
+
+
+# --- Doing what is planned --------------------------------------------------------------------------------------------
+
+
+def place_of(plan, path):
+    """Where on the disk the file system lies that the path is on, its kind, and the path within."""
+    best = max((m for m in plan["mounts"] if path.startswith(m["path"].rstrip("/") + "/")), key=lambda m: len(m["path"]))
+    return best["pieces"][0]["areas"][0], best["filesystem"], path[len(best["path"].rstrip("/")):]
+
+
+def debugfs(offset, *commands):
+    script = os.path.join(folder, "script")
+    with open(script, "w") as f:
+        f.write("\n".join(commands) + "\n")
+    subprocess.run(["/sbin/debugfs", "-w", "-f", script, f"{disk}?offset={offset}"], check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+
+
+def do(plan, edit):
+    data = base64.b64decode(edit.get("data", ""))
+    if edit["op"] == "raw":
+        with open(disk, "r+b") as f:
+            f.seek(edit["offset"])
+            f.write(data)
+        return
+    offset, kind, path = place_of(plan, edit["path"])
+    if kind == "vfat":
+        assert edit["op"] == "copy"
+        source = place_of(plan, edit["from"])[2]
+        sh(f"mmd -D s -i $D@@{offset} ::{os.path.dirname(path)} || true; rm -f z; mcopy -i $D@@{offset} ::{source} z;"
+           f"mcopy -o -i $D@@{offset} z ::{path}")
+        return
+    with open(os.path.join(folder, "data"), "wb") as f:
+        f.write(data)
+    if edit["op"] == "write":
+        folders, made = [], ""
+        for name in path.split("/")[1:-1]:
+            made += "/" + name
+            folders.append("mkdir " + made)
+        debugfs(offset, *folders, "rm " + path, f"write {folder}/data {path}", f"sif {path} mode 0100{edit['mode']:o}",
+                f"sif {path} uid {edit['uid']}", f"sif {path} gid {edit['gid']}")
+    elif edit["op"] == "empty":
+        debugfs(offset, "rm " + path, f"write {folder}/data {path}")
+    elif edit["op"] == "remove":
+        debugfs(offset, "rm " + path)
+
+
+def digest():
+    return subprocess.run(["sha256sum", disk], check=True, stdout=subprocess.PIPE).stdout
+
+
+def codes(report):
+    return sorted({f["code"] for f in report["findings"]} - {"root.none", "os.no_cloud_init"})
+
+
+def repair(name, found, left=(), only="all", seal=""):
+    """The plan, after it was done; `found` is planted, `left` must stay."""
+    before = digest()
+    answer = ask("plan", only=only, seal=seal)
+    if "result" not in answer:
+        check(False, f"{name}: {answer}")
+        return {}
+    again = ask("plan", only=only, seal=seal)
+    plan = answer["result"]["plan"]
+    check(codes(answer["result"]["report"]) == sorted(found), f"{name}: has {codes(answer['result']['report'])}")
+    check(answer == again and digest() == before, f"{name}: the same plan twice, and the disk is as it was")
+    for finding in answer["result"]["report"]["findings"]:
+        if finding["code"] in found and finding["code"] not in left:
+            check(finding["repairable"] == 1, f"{name}: {finding['code']} can be repaired")
+    for edit in plan["edits"]:
+        do(plan, edit)
+    after = ask("inspect")["result"]
+    check(codes(after) == sorted(left), f"{name}: repaired, it has {codes(after)} ({[r['text'] for r in plan['repairs']]})")
+    return plan
+
+
+def file(plan, path):
+    return next((f for f in plan.get("files", []) if f["path"] == path), {"diff": "", "before": None})
+
+
+def patched(before, diff):
+    """What patch(1) makes of it: the diffs that are shown are what is done."""
+    name = os.path.join(folder, "patched")
+    with open(name, "w") as f:
+        f.write(before or "")
+    done = subprocess.run(["patch", "-s", name], input=diff.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        print("# " + done.stdout.decode())
+    return open(name).read() if os.path.exists(name) else ""
+
+
+def diffs_are_true(name, plan):
+    for f in plan.get("files", []):
+        written = next(e for e in plan["edits"] if e["op"] == "write" and e["path"] == f["path"])
+        check(patched(f["before"], f["diff"]) == base64.b64decode(written["data"]).decode(), f"{name}: the diff is what is done")
+
+
+# --- Each repair ------------------------------------------------------------------------------------------------------
+
+
+def test_fstab():
+    mbr("# the root\n/dev/sda1\t/  ext4\tdefaults 0 1\n/dev/sdb1 /srv ext4 defaults 0 2\nproc /proc proc defaults 0 0\n")
+    plan = repair("names by number", ["fstab.name"])
+    text = base64.b64decode(plan["edits"][0]["data"]).decode()
+    check(text == f"# the root\nUUID={UUID}\t/  ext4\tdefaults 0 1\n#/dev/sdb1 /srv ext4 defaults 0 2\nproc /proc proc "
+          "defaults 0 0\n", "only the words that are wrong change")
+    check(file(plan, "/etc/fstab")["diff"].startswith("--- a/etc/fstab\n+++ b/etc/fstab\n@@ -1,4 +1,4 @@\n # the root\n-/dev/sda1"),
+          "the diff is as others write it")
+    diffs_are_true("fstab", plan)
+    mbr(f"UUID={OTHER} / ext4 defaults 0 1\n")
+    diffs_are_true("fstab", repair("another disk's root", ["fstab.root"]))
+    mbr(f"UUID={UUID} / ext4 defaults\nUUID={OTHER} /boot ext4 defaults 0 2\n")
+    plan = repair("a /boot that is nowhere", ["fstab.root"], left=["fstab.root"])
+    check(plan["edits"] == [] and plan["repairs"][0]["done"] == 0, "what is meant is not known, so nothing is done")
+    mbr(f"UUID={UUID} / ext4 defaults\nLABEL=data /srv xfs\nLABEL=s none swap sw 0 0\nUUID=AAAA-BBBB /boot/efi vfat umask=0077")
+    plan = repair("what stays behind", ["fstab.unknown"])
+    check("+LABEL=data /srv xfs defaults,nofail" in file(plan, "/etc/fstab")["diff"] and
+          "+#LABEL=s none swap sw 0 0" in file(plan, "/etc/fstab")["diff"] and
+          "\\ No newline" in file(plan, "/etc/fstab")["diff"], "nofail, and out")
+    diffs_are_true("fstab", plan)
+    mbr(f"/dev/sda1 / ext4 defaults\nLABEL=data /srv xfs defaults\n")
+    plan = repair("two repairs of one file", ["fstab.name", "fstab.unknown"])
+    check(len(plan["edits"]) == 1 and len(plan["repairs"]) == 2, "they are one edit")
+    mbr(f"/dev/sda1 / ext4 defaults\nLABEL=data /srv xfs defaults\n")
+    repair("one of two", ["fstab.name", "fstab.unknown"], left=["fstab.unknown"], only="fstab.name")
+    mbr("".join(f"# line {i}\n" for i in range(30)) + "/dev/sda1 / ext4 defaults\n" +
+        "".join(f"# line {i}\n" for i in range(30, 60)) + "/dev/sdc1 /x ext4 defaults\n# the end\n")
+    plan = repair("two places of one file", ["fstab.name"])
+    check(file(plan, "/etc/fstab")["diff"].count("@@ -") == 2, "two hunks")
+    diffs_are_true("fstab", plan)
+
+
+def test_identity():
+    own = ("echo 0123456789abcdef0123456789abcdef >r/etc/machine-id; mkdir -p r/etc/udev/rules.d r/var/lib/dbus;"
+           "cp r/etc/machine-id r/var/lib/dbus/; echo x >r/etc/ssh/ssh_host_rsa_key; echo x >r/etc/ssh/ssh_host_rsa_key.pub;"
+           "echo x >r/etc/ssh/moduli; echo x >r/etc/udev/rules.d/70-persistent-net.rules; mkdir -p r/usr/lib/systemd/system;"
+           "printf '[Service]\\nExecStartPre=/usr/sbin/sshd -t\\n' >r/usr/lib/systemd/system/ssh.service;")
+    mbr(f"UUID={UUID} / ext4 defaults\n", own, cloud=False)
+    plan = repair("identity", ["identity.machine", "identity.net", "identity.ssh"])
+    check("remove /etc/ssh/ssh_host_rsa_key.pub" in plan["steps"] and "remove /etc/ssh/moduli" not in plan["steps"] and
+          "remove /var/lib/dbus/machine-id" in plan["steps"], "what is removed is told")
+    check("+ExecStartPre=/usr/bin/ssh-keygen -A" in file(plan, "/etc/systemd/system/ssh.service.d/host-keys.conf")["diff"],
+          "Debian's sshd gets keys again")
+    diffs_are_true("identity", plan)
+
+
+def test_seal():
+    own = ("mkdir -p r/var/lib/dhcp r/var/lib/systemd r/var/log/apt r/var/log/journal/1 r/var/lib/cloud/instances/i-1;"
+           "echo l >r/var/lib/dhcp/dhclient.eth0.leases; echo s >r/var/lib/systemd/random-seed; echo l >r/var/log/syslog;"
+           "echo l >r/var/log/apt/history.log; echo ls >r/root/.bash_history; echo ls >r/home/ann/.bash_history;"
+           "echo mine >r/home/ann/mine;")
+    mbr(f"UUID={UUID} / ext4 defaults\n", own)
+    plan = repair("seal", [], only="", seal="leases random-seed logs history cloud-init machine-id")
+    steps = set(plan["steps"])
+    check(steps == {"remove /var/lib/dhcp/dhclient.eth0.leases", "remove /var/lib/systemd/random-seed", "empty /var/log/syslog",
+                    "empty /var/log/apt/history.log", "empty /var/log/journal", "remove /root/.bash_history",
+                    "remove /home/ann/.bash_history", "remove /var/lib/cloud/instances"}, f"sealed: {sorted(steps)}")
+    check("error" in ask("plan", seal="everything") and "error" in ask("plan", only="disk.empty"),
+          "what there is not is refused")
+
+
+def test_gpt():
+    def whole():
+        found = subprocess.run(["/sbin/sgdisk", "-v", disk], stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout.decode()
+        return "No problems found" in found or print("# " + found)
+
+    fstab = f"UUID={UUID} / ext4 defaults\n"
+    boot = CODE + "printf core >/dev/null; "
+    gpt(fstab)
+    sh("truncate -s 200M $D;" + boot)
+    repair("a disk that has grown", ["gpt.misplaced"])
+    check(whole(), "sgdisk finds nothing wrong")
+    gpt(fstab)
+    sh("dd if=/dev/zero of=$D bs=512 seek=1 count=1 conv=notrunc 2>/dev/null;" + boot)
+    repair("the table at the beginning is lost", ["gpt.primary"])
+    check(whole(), "sgdisk finds nothing wrong")
+    gpt(fstab)
+    sh("dd if=/dev/zero of=$D bs=512 seek=262143 count=1 conv=notrunc 2>/dev/null;" + boot)
+    repair("the backup is lost", ["gpt.backup"])
+    check(whole(), "sgdisk finds nothing wrong")
+    gpt(fstab)
+    sh("truncate -s 110M $D;" + boot)
+    repair("a disk that was cut short behind its partitions", ["gpt.backup"])
+    check(whole(), "sgdisk finds nothing wrong")
+    gpt(fstab)
+    sh("truncate -s 105911296 $D;" + boot)
+    plan = repair("a disk without room for the backup", ["gpt.backup"], left=["gpt.backup"])
+    check(plan["repairs"][0]["done"] == 0 and not plan["edits"], "there is a reason")
+
+
+def test_boot():
+    mbr(f"UUID={UUID} / ext4 defaults\n", active="")
+    repair("no active partition", ["boot.active"])
+
+
+def test_lvm():
+    """The pieces of a logical volume are the plan's."""
+    if subprocess.run(["sh", "-c", "L=$(losetup -f --show " + disk + ") && losetup -d $L"], stderr=subprocess.DEVNULL).returncode:
+        print("# no loop devices here: logical volumes are left out")
+        return
+    root("/dev/mapper/cl-root / ext4 defaults\nLABEL=gone /srv ext4 defaults\n", size="64M")
+    sh("rm -f $D; truncate -s 200M $D; printf 'label: dos\\n2048,204800,8e,*\\n' | /sbin/sfdisk -q $D;" + CODE +
+       "A=$(losetup -f --show -o 1M --sizelimit 100M $D); trap 'losetup -d $A' EXIT; export LVM_SUPPRESS_FD_WARNINGS=1;"
+       "lvm() { n=$1; shift; /sbin/$n --nolocking --config 'global{activation=0} devices{use_devicesfile=0 scan_lvs=0}' "
+       "\"$@\"; }; lvm pvcreate $A; lvm vgcreate cl $A; lvm lvcreate -an -Zn -Wn -y -n root -l 4 cl;"
+       "lvm lvcreate -an -Zn -Wn -y -n between -l 4 cl; lvm lvextend -l 16 cl/root; sync;"
+       "dd if=$P of=$D bs=1M seek=2 count=16 conv=notrunc 2>/dev/null;"
+       "dd if=$P of=$D bs=1M seek=34 skip=16 conv=notrunc 2>/dev/null")
+    plan = ask("plan", only="all")["result"]["plan"]
+    check([m["pieces"] for m in plan["mounts"]] ==
+          [[{"bytes": 16 * MIB, "stripe_bytes": 0, "areas": [2 * MIB]}, {"bytes": 48 * MIB, "stripe_bytes": 0, "areas": [34 * MIB]}]],
+          f"a logical volume in two pieces: {plan['mounts']}")
+
+
+test_fstab()
+test_identity()
+test_seal()
+test_gpt()
+test_boot()
+test_lvm()
+shutil.rmtree(folder)
+print(f"1..{count}")
+sys.exit(failed != 0)
