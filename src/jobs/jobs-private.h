@@ -33,6 +33,8 @@ struct ticket {
     struct active *active;
     char *item_id; /* NULL: all unfinished items of the job, which are still to be read */
     bool working;
+    bool parked;                 /* until another one of its verb is over */
+    const struct job_verb *verb; /* once it is at work and its verb is bounded; else NULL */
     struct ticket *next;
 };
 
@@ -57,6 +59,10 @@ void queue_add(struct jobs *jobs, const char *job_id, const char *item_id);
 /* Waits for work. *ret_ticket NULL: it is time to look after the record. False: the engine stops.
  */
 bool queue_next(struct jobs *jobs, struct ticket **ret_ticket);
+/* May an item of this verb run now? If not, its ticket waits, and is no longer the caller's. */
+bool queue_enter(struct jobs *jobs, struct ticket *ticket, const struct job_verb *verb);
+/* Those that wait try again. Under the lock. */
+void queue_unpark(struct jobs *jobs);
 void queue_finish(struct jobs *jobs, struct ticket *ticket);
 /* NULL if the job neither waits nor works. Under the lock. */
 struct active *queue_active(struct jobs *jobs, const char *job_id);

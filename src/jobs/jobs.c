@@ -384,22 +384,28 @@ static bool load_patiently(struct jobs *jobs, const char *item_id, struct job_it
     return true;
 }
 
-static void run_item(struct jobs *jobs, const struct ticket *ticket) {
+/* False when its ticket waits for another time. */
+static bool run_item(struct jobs *jobs, struct ticket *ticket) {
     IM_AUTO(job_free_auto) struct job *job = NULL;
     IM_AUTO(job_item_free_auto) struct job_item *item = NULL;
     struct job_run run = {.jobs = jobs, .context = jobs->config.context};
+    const struct job_verb *verb;
 
     if (!load_patiently(jobs, ticket->item_id, &item, &job) || item->state == ITEM_DONE ||
         item->state == ITEM_FAILED)
-        return;
+        return true;
     if (job->cancel || jobs->stop)
         ticket->active->cancel = true;
+    verb = jobs_verb(jobs, job->job_action);
+    if (verb != NULL && !queue_enter(jobs, ticket, verb))
+        return false;
     run.job = job;
     run.item = item;
     run.cancel = &ticket->active->cancel;
     im_log_set_context(job->job_id);
     run_loaded(&run, item->state == ITEM_WORKING);
     im_log_set_context(NULL);
+    return true;
 }
 
 /* --- Looking after the record -----------------------------------------------------------------
@@ -445,8 +451,8 @@ static void *thread_main(void *arg) {
         }
         if (ticket->item_id == NULL)
             add_woken(jobs, ticket->active->job_id);
-        else
-            run_item(jobs, ticket);
+        else if (!run_item(jobs, ticket))
+            continue;
         queue_finish(jobs, ticket);
     }
     return NULL;
@@ -502,8 +508,10 @@ bool jobs_cancel(struct jobs *jobs, struct db_conn *conn, const char *job_id, st
         return false;
     pthread_mutex_lock(&jobs->lock);
     active = queue_active(jobs, job_id);
-    if (active != NULL)
+    if (active != NULL) {
         active->cancel = true;
+        queue_unpark(jobs);
+    }
     pthread_mutex_unlock(&jobs->lock);
     return true;
 }

@@ -117,7 +117,7 @@ void queue_add(struct jobs *jobs, const char *job_id, const char *item_id) {
 static struct ticket *waiting(const struct jobs *jobs) {
     struct ticket *ticket = jobs->first;
 
-    while (ticket != NULL && ticket->working)
+    while (ticket != NULL && (ticket->working || ticket->parked))
         ticket = ticket->next;
     return ticket;
 }
@@ -146,8 +146,37 @@ bool queue_next(struct jobs *jobs, struct ticket **ret_ticket) {
     return going;
 }
 
+void queue_unpark(struct jobs *jobs) {
+    for (struct ticket *ticket = jobs->first; ticket != NULL; ticket = ticket->next)
+        ticket->parked = false;
+    pthread_cond_broadcast(&jobs->wake);
+}
+
+/* One that is to be cancelled need not wait for that. */
+bool queue_enter(struct jobs *jobs, struct ticket *ticket, const struct job_verb *verb) {
+    unsigned limit = verb->at_once != NULL ? verb->at_once(jobs->config.context) : 0, working = 0;
+    bool entered;
+
+    if (limit == 0)
+        return true;
+    pthread_mutex_lock(&jobs->lock);
+    for (const struct ticket *other = jobs->first; other != NULL; other = other->next)
+        working += other->working && other->verb == verb;
+    entered = working < limit || ticket->active->cancel;
+    if (entered) {
+        ticket->verb = verb;
+    } else {
+        ticket->parked = true;
+        ticket->working = false;
+    }
+    pthread_mutex_unlock(&jobs->lock);
+    return entered;
+}
+
 void queue_finish(struct jobs *jobs, struct ticket *ticket) {
     pthread_mutex_lock(&jobs->lock);
+    if (ticket->verb != NULL)
+        queue_unpark(jobs);
     unlink_ticket(jobs, ticket);
     pthread_mutex_unlock(&jobs->lock);
 }

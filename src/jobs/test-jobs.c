@@ -4,6 +4,7 @@
  * into a file, as a real step does something outside the record. */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,15 +88,37 @@ static bool name_run(struct job_run *run, struct im_err *err) {
     return true;
 }
 
+/* How many of them are at work, and were at most. */
+static atomic_int singles, singles_most;
+
+static bool single_run(struct job_run *run, struct im_err *err) {
+    int now = atomic_fetch_add(&singles, 1) + 1;
+
+    if (now > singles_most)
+        singles_most = now;
+    for (int i = 0; !*run->cancel && i < 20; i++)
+        im_sleep_ms(10);
+    atomic_fetch_sub(&singles, 1);
+    return !*run->cancel || im_fail(err, IM_CANCELLED, "cancelled");
+}
+
+static unsigned single_at_once(void *context) {
+    (void) context;
+    return 1;
+}
+
+static const struct job_step single[] = {{"single", single_run, NULL, NULL}};
 static const struct job_step three[] = {
     {"zero", run0, commit0, undo0}, {"one", run1, commit1, undo1}, {"two", run2, commit2, undo2}};
 static const struct job_step slow[] = {{"slow", slow_run, NULL, NULL}};
 static const struct job_step naming[] = {{"name", name_run, NULL, NULL}};
-static const struct job_verb resuming = {"Resuming", three, 3, undone, true, false};
-static const struct job_verb undoing = {"Undoing", three, 3, undone, false, false};
-static const struct job_verb slow_verb = {"Slow", slow, 1, NULL, true, true};
-static const struct job_verb naming_verb = {"Naming", naming, 1, NULL, true, true};
-static const struct job_verb *const verbs[] = {&resuming, &undoing, &slow_verb, &naming_verb, NULL};
+static const struct job_verb resuming = {"Resuming", three, 3, undone, true, false, NULL};
+static const struct job_verb undoing = {"Undoing", three, 3, undone, false, false, NULL};
+static const struct job_verb slow_verb = {"Slow", slow, 1, NULL, true, true, NULL};
+static const struct job_verb naming_verb = {"Naming", naming, 1, NULL, true, true, NULL};
+static const struct job_verb single_verb = {"Single", single, 1, NULL, true, true, single_at_once};
+static const struct job_verb *const verbs[] = {&resuming,    &undoing,     &slow_verb,
+                                               &naming_verb, &single_verb, NULL};
 
 static struct jobs *engine(struct db *db, unsigned threads, int64_t keep_s) {
     struct jobs_config config = {.db = db,
@@ -493,7 +516,45 @@ static void test_death(void) {
     fail_at = "";
 }
 
+/* Of a verb that is bounded, some wait, and no thread waits with them. */
+static void test_at_once(void) {
+    struct db *db = record_open();
+    struct jobs *jobs = engine(db, 3, 0);
+    char bounded[5][IM_JOB_ID_MAX], other[IM_JOB_ID_MAX];
+    IM_AUTO(job_free_auto) struct job *last = NULL;
+    IM_AUTO(free_auto) char *done = NULL;
+    struct im_err err = {0};
+
+    singles_most = 0;
+    check_ok(jobs_start(jobs, &err), "an engine of three threads");
+    for (size_t i = 0; i < 5; i++) {
+        add(jobs, db, "Single", (const char *const[]){"res-1"}, 1, bounded[i]);
+        jobs_wake(jobs, bounded[i]);
+    }
+    im_sleep_ms(50);
+    add(jobs, db, "Naming", (const char *const[]){"passes"}, 1, other);
+    jobs_wake(jobs, other);
+    check_ok(jobs_wait(jobs, other, 30000, &err), "another job goes past them");
+    done = trace_take();
+    check(strcmp(done, "passes ") == 0 && singles == 1, "while one is at work, and four wait");
+    {
+        IM_AUTO(db_give_auto) struct db_conn *conn = db_take(db, &err);
+
+        check_ok(db_begin(conn, &err) && jobs_cancel(jobs, conn, bounded[4], &err) &&
+                     db_commit(conn, &err),
+                 "one that waits is cancelled");
+    }
+    for (size_t i = 0; i < 5; i++)
+        check_ok(jobs_wait(jobs, bounded[i], 30000, &err), "each ends");
+    last = job_of(db, bounded[4]);
+    check(singles_most == 1, "never two at once");
+    check(last->status == JOB_FAILED, "the cancelled one never began");
+    jobs_stop(jobs);
+    db_close(db);
+}
+
 static void suite(void) {
+    test_at_once();
     test_order();
     test_partly();
     test_cancel();

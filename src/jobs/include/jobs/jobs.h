@@ -51,6 +51,9 @@ struct job_verb {
                    struct im_err *err);
     bool resumes; /* after a restart: true = go on with the step, false = undo */
     bool cancels; /* CancelJobs is allowed while it runs */
+    /* So many of its items run at once; the others wait without holding a thread. NULL, 0: as many
+     * as there are threads. */
+    unsigned (*at_once)(void *context);
 };
 
 struct jobs_config {
