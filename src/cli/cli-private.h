@@ -288,6 +288,8 @@ bool cli_password_param(struct cli *cli, struct client_params *params,
 bool cli_image_export(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_image_exports(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_image_unexport(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+bool cli_image_boot_test(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+bool cli_image_boot_tests(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_ssh(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_console(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_monitor(struct cli *cli, struct im_err *err) IM_MUST_CHECK;

@@ -367,6 +367,24 @@ static const struct option export_options[] = {
     {0},
 };
 
+static const struct option boot_test_options[] = {
+    {"timeout", 0, "SECONDS", "60 with KVM, 300 without", "how long it may take to be up",
+     "timeout", OPTION_INT, NULL},
+    {"firmware", 0, "FIRMWARE", "the image's", "what it boots with", "firmware", 0, "bios uefi"},
+    {"cpu", 0, "COUNT", "1", "its CPUs", "cpu", OPTION_INT, NULL},
+    {"memory", 0, "SIZE", "1G", "its memory, in MiB or as 2G", "memory", OPTION_SIZE_MIB, NULL},
+    {"serial", 0, NULL, NULL, "print what its serial console said, in place of the report", NULL, 0,
+     NULL},
+    {"screen", 0, "FILE", NULL, "save a picture of its screen, a PNG", NULL, 0, "@file"},
+    {0},
+};
+
+static const struct option boot_tests_options[] = {
+    {"of", 0, "ID", NULL, "only those of these images or snapshots", "images", OPTION_MANY,
+     "@image"},
+    {0},
+};
+
 const struct command image_commands[] = {
     {"list", "[IMAGE…]", 0, SIZE_MAX, "@image", GROUP_LIST, list_options, list,
      "Lists your images and the system's.", NULL,
@@ -403,6 +421,17 @@ const struct command image_commands[] = {
      "error: no machine would start from it, or data is lost.",
      "imprint image inspect img-0a1b2c3d\n"
      "imprint image inspect ss-8s3hc600 --json"},
+    {"boot-test", "IMAGE|SNAPSHOT|TEST", 1, 1, "@image", 0, boot_test_options, cli_image_boot_test,
+     "Starts a machine of an image or snapshot to see whether it comes up, and says why not.",
+     "It has a disk that is thrown away and a network that nothing leaves; nothing is changed. "
+     "Given "
+     "a test, shows its report again. Exits with 1 unless it boots.",
+     "imprint image boot-test img-0a1b2c3d\n"
+     "imprint image boot-test debian12x64 --timeout 600 --screen screen.png\n"
+     "imprint image boot-test bt-3xw0a9fd --serial"},
+    {"boot-tests", "[TEST…]", 0, SIZE_MAX, "@boot-test", GROUP_LIST, boot_tests_options,
+     cli_image_boot_tests, "Lists boot tests and their verdicts.", NULL,
+     "imprint image boot-tests"},
     {"clone", "IMAGE", 1, 1, "@image", GROUP_WAIT, clone_options, clone,
      "Makes images of your own of an image.", NULL,
      "imprint image clone debian12x64 --name my-debian"},

@@ -92,11 +92,10 @@ static bool receive(struct client_console *console, size_t *ret_len, struct im_e
 /* --- The log ------------------------------------------------------------------------------------
  */
 
-bool client_console_log(struct client *client, const char *instance_id, char **ret_bytes,
-                        size_t *ret_len, struct im_err *err) {
+static bool get_bytes(struct client *client, const char *what, char **ret_bytes, size_t *ret_len,
+                      struct im_err *err) {
     IM_AUTO(client_params_done) struct client_params params = {0};
-    IM_AUTO(free_auto)
-    char *path = im_printf("%s/instances/%s/console.log", client->prefix, instance_id);
+    IM_AUTO(free_auto) char *path = im_printf("%s%s", client->prefix, what);
     IM_AUTO(im_str_done) struct im_str reply = {0};
     IM_AUTO(free_auto) char *query = NULL;
     IM_AUTO(free_auto) char *url = NULL;
@@ -106,7 +105,7 @@ bool client_console_log(struct client *client, const char *instance_id, char **r
 
     client_common_params(client, &params, im_now_s());
     query = client_signed_query("GET", path, &params, client->secret);
-    url = im_printf("%s/instances/%s/console.log?%s", client->origin, instance_id, query);
+    url = im_printf("%s%s?%s", client->origin, what, query);
     client_prepare(client, client->curl);
     curl_easy_setopt(client->curl, CURLOPT_URL, url);
     curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, client_gather);
@@ -116,15 +115,29 @@ bool client_console_log(struct client *client, const char *instance_id, char **r
         return client_transfer_fail(client, client->curl, rc, err);
     curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(client->curl, CURLINFO_CONTENT_TYPE, &type);
-    /* A refusal is a reply of the API; the log is plain bytes. */
+    /* A refusal is a reply of the API; what was asked for is plain bytes. */
     if (status != 200 || (type != NULL && im_starts_with(type, "application/json"))) {
         if (client_reply(client, status, reply.data, reply.len, NULL, err))
-            return im_fail(err, IM_INTERNAL, "instance %s: the server sent no log", instance_id);
+            return im_fail(err, IM_INTERNAL, "the server sent nothing for %s", what);
         return false;
     }
     *ret_len = reply.len;
     *ret_bytes = im_str_take(&reply);
     return true;
+}
+
+bool client_console_log(struct client *client, const char *instance_id, char **ret_bytes,
+                        size_t *ret_len, struct im_err *err) {
+    IM_AUTO(free_auto) char *what = im_printf("/instances/%s/console.log", instance_id);
+
+    return get_bytes(client, what, ret_bytes, ret_len, err);
+}
+
+bool client_boot_test_file(struct client *client, const char *boot_test_id, const char *kind,
+                           char **ret_bytes, size_t *ret_len, struct im_err *err) {
+    IM_AUTO(free_auto) char *what = im_printf("/data/boot-tests/%s/%s", boot_test_id, kind);
+
+    return get_bytes(client, what, ret_bytes, ret_len, err);
 }
 
 /* --- Opening ---------------------------------------------------------------------------------- */

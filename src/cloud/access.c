@@ -51,6 +51,11 @@ bool snapshot_load(struct db_conn *conn, const struct caller *caller, const char
     return load_owned(conn, caller, &snapshot_type, "snapshot", id, ret_snapshot, err);
 }
 
+bool boot_test_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                    struct boot_test **ret_test, struct im_err *err) {
+    return load_owned(conn, caller, &boot_test_type, "boot test", id, ret_test, err);
+}
+
 bool image_export_load(struct db_conn *conn, const struct caller *caller, const char *id,
                        struct image_export **ret_export, struct im_err *err) {
     return load_owned(conn, caller, &image_export_type, "export", id, ret_export, err);

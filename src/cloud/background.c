@@ -155,6 +155,10 @@ static void destroy_if_stray(struct cloud *cloud, struct db_conn *conn, const ch
 }
 
 static void destroy_stray(struct cloud *cloud, struct db_conn *conn, const char *name) {
+    if (im_starts_with(name, BOOT_TEST_PREFIX)) {
+        boot_test_stray(cloud, conn, name);
+        return;
+    }
     machine_lock(cloud, name);
     destroy_if_stray(cloud, conn, name);
     machine_unlock(cloud, name);
@@ -234,6 +238,9 @@ static void full_round(struct cloud *cloud, unsigned number) {
     err = (struct im_err){0};
     if (!exports_expire(cloud, &err))
         im_warn("cloud", "exports expire later: %s", err.text);
+    err = (struct im_err){0};
+    if (!boot_tests_expire(cloud, &err))
+        im_warn("cloud", "boot tests expire later: %s", err.text);
     err = (struct im_err){0};
     if (!damage_round(cloud, &err))
         im_warn("cloud", "what is damaged is marked later: %s", err.text);

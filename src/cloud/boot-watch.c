@@ -34,7 +34,6 @@ enum patience {
     LINGER = 60, /* after a fault, for the lines that explain it */
     GATHER = 20, /* once it is up, for further signs of it */
     GO_ON = 5,   /* after an error that a boot loader may get over, and when nothing follows */
-    SETTLE = 40, /* until the screen shows what the firmware said last */
 };
 
 static int64_t patience(const struct boot_watch *watch, enum patience which) {
@@ -414,9 +413,7 @@ void boot_watch_screen(struct boot_watch *watch, int64_t at_ms) {
     if (watch->over)
         return;
     watch->screen_ms = at_ms;
-    if (watch->marks[BOOT_MARK_FIRMWARE] >= 0 &&
-        at_ms - watch->marks[BOOT_MARK_FIRMWARE] > patience(watch, SETTLE))
-        watch->pictures++;
+    watch->pictures += watch->marks[BOOT_MARK_FIRMWARE] >= 0;
 }
 
 static bool conclude(struct boot_watch *watch, enum boot_reason reason) {
@@ -448,10 +445,10 @@ void boot_watch_ended(struct boot_watch *watch, int64_t at_ms) {
                             : fault_or_end(watch));
 }
 
-/* Nothing followed after the firmware had done its part; a cursor that blinks makes one picture
- * more. */
+/* Nothing followed after the firmware had done its part: what it wrote last makes one picture, and
+ * the cursor that blinks there another one. */
 static bool is_dead(const struct boot_watch *watch) {
-    return watch->marks[BOOT_MARK_FIRMWARE] >= 0 && !watch->spoke && watch->pictures <= 1 &&
+    return watch->marks[BOOT_MARK_FIRMWARE] >= 0 && !watch->spoke && watch->pictures <= 2 &&
            watch->marks[BOOT_MARK_FRAME] < 0 && watch->marks[BOOT_MARK_DHCP] < 0 &&
            before_kernel(watch) && watch->marks[BOOT_MARK_LOADER] < 0;
 }

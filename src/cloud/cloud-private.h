@@ -94,6 +94,8 @@ bool volume_load(struct db_conn *conn, const struct caller *caller, const char *
                  struct volume **ret_volume, struct im_err *err) IM_MUST_CHECK;
 bool snapshot_load(struct db_conn *conn, const struct caller *caller, const char *id,
                    struct snapshot **ret_snapshot, struct im_err *err) IM_MUST_CHECK;
+bool boot_test_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                    struct boot_test **ret_test, struct im_err *err) IM_MUST_CHECK;
 bool image_export_load(struct db_conn *conn, const struct caller *caller, const char *id,
                        struct image_export **ret_export, struct im_err *err) IM_MUST_CHECK;
 bool job_load(struct db_conn *conn, const struct caller *caller, const char *id,
@@ -540,6 +542,9 @@ bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *
  * stop_timeout_ms. */
 bool machine_stop(struct cloud *cloud, const char *instance_id, bool soft,
                   const volatile bool *cancel, struct im_err *err) IM_MUST_CHECK;
+/* Asks the guest to power off. False when it runs on, with the reason. */
+bool machine_ask_off(struct cloud *cloud, const char *instance_id, int64_t timeout_ms,
+                     const volatile bool *cancel, struct im_err *err) IM_MUST_CHECK;
 /* Off, and nothing is left of it outside the record and the pool. */
 bool machine_forget(struct cloud *cloud, const char *instance_id, struct im_err *err) IM_MUST_CHECK;
 /* What one machine may have: asks the hypervisor's host, so before a transaction is begun. */
@@ -666,7 +671,7 @@ extern const struct job_verb image_import_verb, image_export_verb, image_capture
     volume_detach_verb, volume_resize_verb, volume_clone_verb, snapshot_create_verb,
     snapshot_delete_verb, snapshot_apply_verb, snapshot_volume_verb, snapshot_instance_image_verb,
     snapshot_image_verb, snapshot_copy_verb, snapshot_restore_verb, copy_delete_verb,
-    pool_scrub_verb;
+    pool_scrub_verb, boot_test_verb;
 
 /* --- image-export.c --------------------------------------------------------------------------- */
 
@@ -674,6 +679,16 @@ extern const struct job_verb image_import_verb, image_export_verb, image_capture
 bool exports_expire(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 /* Removes files that no row knows. Before jobs start. */
 bool exports_sweep(const struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+
+/* --- boot-test.c ------------------------------------------------------------------------------ */
+
+#define BOOT_TEST_PREFIX "bt-" /* of their ids, which are their machines' names */
+/* A machine of that name runs: ends it, unless its job is at work on it. */
+void boot_test_stray(struct cloud *cloud, struct db_conn *conn, const char *name);
+/* Those whose time is over go, rows and files. */
+bool boot_tests_expire(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+/* Removes files that no row knows. Before jobs start. */
+bool boot_tests_sweep(const struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 
 /* --- recover.c -------------------------------------------------------------------------------- */
 

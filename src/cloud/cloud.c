@@ -8,23 +8,41 @@
 #include "cloud-private.h"
 
 static const struct job_verb *const verbs[] = {
-    &image_import_verb,       &image_export_verb,
-    &image_capture_verb,      &image_clone_verb,
-    &image_delete_verb,       &instance_run_verb,
-    &instance_start_verb,     &instance_stop_verb,
-    &instance_restart_verb,   &instance_cease_verb,
-    &instance_terminate_verb, &instance_reset_verb,
-    &instance_resize_verb,    &instance_clone_verb,
-    &keypair_attach_verb,     &keypair_detach_verb,
-    &password_reset_verb,     &volume_create_verb,
-    &volume_delete_verb,      &volume_attach_verb,
-    &volume_detach_verb,      &volume_resize_verb,
-    &volume_clone_verb,       &snapshot_create_verb,
-    &snapshot_delete_verb,    &snapshot_apply_verb,
-    &snapshot_volume_verb,    &snapshot_instance_image_verb,
-    &snapshot_image_verb,     &snapshot_copy_verb,
-    &snapshot_restore_verb,   &copy_delete_verb,
-    &pool_scrub_verb,         NULL,
+    &image_import_verb,
+    &image_export_verb,
+    &image_capture_verb,
+    &image_clone_verb,
+    &image_delete_verb,
+    &instance_run_verb,
+    &instance_start_verb,
+    &instance_stop_verb,
+    &instance_restart_verb,
+    &instance_cease_verb,
+    &instance_terminate_verb,
+    &instance_reset_verb,
+    &instance_resize_verb,
+    &instance_clone_verb,
+    &keypair_attach_verb,
+    &keypair_detach_verb,
+    &password_reset_verb,
+    &volume_create_verb,
+    &volume_delete_verb,
+    &volume_attach_verb,
+    &volume_detach_verb,
+    &volume_resize_verb,
+    &volume_clone_verb,
+    &snapshot_create_verb,
+    &snapshot_delete_verb,
+    &snapshot_apply_verb,
+    &snapshot_volume_verb,
+    &snapshot_instance_image_verb,
+    &snapshot_image_verb,
+    &snapshot_copy_verb,
+    &snapshot_restore_verb,
+    &copy_delete_verb,
+    &pool_scrub_verb,
+    &boot_test_verb,
+    NULL,
 };
 
 /* The texts of the configuration, which become copies of our own. */
@@ -49,6 +67,7 @@ struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) 
                                .keep_s = config->job_keep_s};
     IM_AUTO(free_auto) char *uploads = im_printf("%s/uploads", config->state_dir);
     IM_AUTO(free_auto) char *exports = im_printf("%s/exports", config->state_dir);
+    IM_AUTO(free_auto) char *boot_tests = im_printf("%s/boot-tests", config->state_dir);
     IM_AUTO(free_auto) char *seeds = im_printf("%s/seeds", config->state_dir);
 
     cloud->config = *config;
@@ -67,7 +86,8 @@ struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) 
     pthread_rwlock_init(&cloud->chains, NULL);
     /* Seeds are read by the machines' user, the others by nobody but us. */
     if (!im_make_dirs(uploads, 0700, err) || !im_make_dirs(exports, 0700, err) ||
-        !im_make_dirs(seeds, 0755, err) || (cloud->jobs = jobs_open(&jobs, err)) == NULL) {
+        !im_make_dirs(boot_tests, 0700, err) || !im_make_dirs(seeds, 0755, err) ||
+        (cloud->jobs = jobs_open(&jobs, err)) == NULL) {
         cloud_close(cloud);
         return NULL;
     }
@@ -81,9 +101,10 @@ bool cloud_start(struct cloud *cloud, struct im_err *err) {
      */
     if (!background_reconcile(cloud, &later))
         im_warn("cloud", "record and hypervisor are compared later: %s", later.text);
-    return uploads_sweep(cloud, err) && exports_sweep(cloud, err) && fold_settle(cloud, err) &&
-           jobs_start(cloud->jobs, err) && background_start(cloud, err) &&
-           monitor_start(cloud, err) && scrub_start(cloud, err) && fold_start(cloud, err);
+    return uploads_sweep(cloud, err) && exports_sweep(cloud, err) && boot_tests_sweep(cloud, err) &&
+           fold_settle(cloud, err) && jobs_start(cloud->jobs, err) &&
+           background_start(cloud, err) && monitor_start(cloud, err) && scrub_start(cloud, err) &&
+           fold_start(cloud, err);
 }
 
 void cloud_close(struct cloud *cloud) {

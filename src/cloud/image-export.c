@@ -380,7 +380,8 @@ bool cloud_export_open(struct cloud *cloud, const struct caller *caller, const c
     if (st.st_size != row->size_bytes)
         return im_fail(err, IM_INTERNAL, "export [%s] has another size than it was made with",
                        export_id);
-    *ret_file = (struct export_file){.size_bytes = (uint64_t) st.st_size};
+    *ret_file = (struct export_file){.size_bytes = (uint64_t) st.st_size,
+                                     .type = "application/octet-stream"};
     snprintf(ret_file->digest, sizeof(ret_file->digest), "%s",
              im_starts_with(row->digest, "sha256:") ? row->digest + 7 : "");
     snprintf(ret_file->name, sizeof(ret_file->name), "%s.%s", row->image_id, row->format);

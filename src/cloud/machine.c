@@ -400,11 +400,10 @@ bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *
     return started ? true : im_within(err, "instance [%s]", instance_id);
 }
 
-/* Asks the guest to power off, again and again: firmware and boot loaders do not hear the button.
- * False when it runs on, with the reason. */
-static bool ask_off(struct cloud *cloud, const char *instance_id, const volatile bool *cancel,
-                    struct im_err *err) {
-    int64_t deadline = im_mono_ms() + cloud->config.stop_timeout_ms;
+/* Again and again: firmware and boot loaders do not hear the button. */
+bool machine_ask_off(struct cloud *cloud, const char *instance_id, int64_t timeout_ms,
+                     const volatile bool *cancel, struct im_err *err) {
+    int64_t deadline = im_mono_ms() + timeout_ms;
 
     if (!virt_shutdown(cloud->config.virt, instance_id, err))
         return false;
@@ -428,7 +427,8 @@ bool machine_stop(struct cloud *cloud, const char *instance_id, bool soft,
                   const volatile bool *cancel, struct im_err *err) {
     struct im_err patience = {0};
 
-    if (soft && !ask_off(cloud, instance_id, cancel, &patience)) {
+    if (soft &&
+        !machine_ask_off(cloud, instance_id, cloud->config.stop_timeout_ms, cancel, &patience)) {
         if (patience.code == IM_CANCELLED) {
             *err = patience;
             return false;

@@ -113,8 +113,8 @@ static void time_line(void) {
 
 static void silent_ones(void) {
     begin(false);
-    replay(BOOT_FIRMWARE, "bios-boots", 100, 900);
     boot_watch_screen(&watch, 0);
+    replay(BOOT_FIRMWARE, "bios-boots", 100, 900);
     boot_watch_screen(&watch, 5000);
     boot_watch_screen(&watch, 15000);
     check(!boot_watch_over(&watch, 50000) && boot_watch_over(&watch, 61000),
@@ -123,6 +123,7 @@ static void silent_ones(void) {
 
     begin(false);
     replay(BOOT_FIRMWARE, "bios-boots", 100, 900);
+    boot_watch_screen(&watch, 5000);
     boot_watch_screen(&watch, 15000);
     boot_watch_screen(&watch, 25000);
     check(!boot_watch_over(&watch, 200000) && boot_watch_over(&watch, TIMEOUT_MS),
@@ -243,8 +244,27 @@ static void tables(void) {
     }
 }
 
+/* The manual names the same reasons and marks. */
+static void manual(const char *path) {
+    IM_AUTO(free_auto) char *text = NULL;
+    const char *section;
+
+    check_ok(im_read_file(path, 1 << 20, &text, NULL, &err), "the manual is there");
+    section = text != NULL ? strstr(text, ".Sh BOOT TESTS") : NULL;
+    check(section != NULL, "and has a section on boot tests");
+    for (size_t i = 1; section != NULL && i < BOOT_REASONS; i++) {
+        IM_AUTO(free_auto) char *item = im_printf(".It Li %s\n", boot_reasons[i].code);
+
+        check(strstr(section, item) != NULL, "which knows the reason %s", boot_reasons[i].code);
+    }
+    for (size_t i = 0; section != NULL && i < BOOT_MARKS; i++)
+        check(strstr(section, boot_mark_word((enum boot_mark) i)) != NULL, "and the mark %s",
+              boot_mark_word((enum boot_mark) i));
+}
+
 int main(int argc, char **argv) {
     folder = argc > 1 ? argv[1] : ".";
+    manual(argc > 2 ? argv[2] : "imprint-api.7");
     real_ones();
     time_line();
     silent_ones();

@@ -139,7 +139,13 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
                                   .import_max_bytes = 1ll << 40,
                                   .import_max_ratio = 1000,
                                   .export_keep_s = 3600,
-                                  .export_max_bytes = 1ll << 40};
+                                  .export_max_bytes = 1ll << 40,
+                                  .boot_test_at_once = 2,
+                                  .boot_test_kvm_s = 1,
+                                  .boot_test_tcg_s = 1,
+                                  .boot_test_vcpus = 1,
+                                  .boot_test_memory_mib = 64,
+                                  .boot_test_keep_s = 3600};
     struct cloud *cloud;
 
     im_log_set_level(getenv("IMPRINT_DEBUG") ? IM_LOG_DEBUG : IM_LOG_ERROR);
@@ -304,6 +310,10 @@ struct image *rig_image_row(struct rig *rig, const char *id) {
     return row(rig, &image_type, id);
 }
 
+struct boot_test *rig_boot_test_row(struct rig *rig, const char *id) {
+    return row(rig, &boot_test_type, id);
+}
+
 struct image_export *rig_export_row(struct rig *rig, const char *id) {
     return row(rig, &image_export_type, id);
 }
@@ -418,6 +428,7 @@ static const struct {
     {"uploads whose image does not wait",
      "SELECT COUNT(*) FROM uploads WHERE image_id NOT IN"
      " (SELECT image_id FROM images WHERE status = 'pending')"},
+    {"boot tests under way", "SELECT COUNT(*) FROM boot_tests WHERE status = 'pending'"},
     {"exports that are being made", "SELECT COUNT(*) FROM image_exports WHERE status = 'pending'"},
     {"layers planned or given up", "SELECT COUNT(*) FROM layers WHERE state NOT IN"
                                    " ('head', 'frozen')"},
@@ -592,6 +603,22 @@ static void compare_exports(struct rig *rig, struct im_str *text) {
     }
 }
 
+/* Files of boot tests that no row has. */
+static void compare_boot_tests(struct rig *rig, struct im_str *text) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/boot-tests", rig->folder);
+    DIR *dir = opendir(path);
+
+    for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
+        IM_AUTO(free_auto) char *id = im_strndup(entry->d_name, strcspn(entry->d_name, "."));
+        IM_AUTO(boot_test_free_auto) struct boot_test *test = NULL;
+
+        if (id[0] != '\0' && (test = rig_boot_test_row(rig, id)) == NULL)
+            im_str_addf(text, "boot-tests/%s stays; ", entry->d_name);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
 char *rig_faults(struct rig *rig) {
     IM_AUTO(im_str_done) struct im_str text = {0};
     int64_t deadline = im_mono_ms() + RIG_WAIT_MS;
@@ -614,6 +641,7 @@ char *rig_faults(struct rig *rig) {
     compare_machines(rig, &text);
     compare_disks(rig, &text);
     compare_exports(rig, &text);
+    compare_boot_tests(rig, &text);
     compare_folder(rig, "seeds", ".iso", &text);
     compare_folder(rig, "console", ".log", &text);
     return im_str_take(&text);

@@ -54,6 +54,7 @@ bool rig_done(struct rig *rig, const char *job_id);
 /* Rows as they are now; NULL when there is none. */
 struct instance *rig_instance_row(struct rig *rig, const char *id);
 struct image *rig_image_row(struct rig *rig, const char *id);
+struct boot_test *rig_boot_test_row(struct rig *rig, const char *id);
 struct image_export *rig_export_row(struct rig *rig, const char *id);
 struct volume *rig_volume_row(struct rig *rig, const char *id);
 struct snapshot *rig_snapshot_row(struct rig *rig, const char *id);

@@ -186,6 +186,16 @@ CALL(image_export) {
     return true;
 }
 
+CALL(boot_test) {
+    struct boot_test_args args = {.resource_id = id, .cpu = -1, .memory = -1, .timeout_s = -1};
+    char test_id[IM_ID_MAX];
+
+    if (!cloud_boot_test(rig->cloud, caller, &args, test_id, ret_job_id, err))
+        return false;
+    im_strings_add(ret_made, test_id);
+    return true;
+}
+
 CALL(volume_create) {
     struct volume_create_args args = {
         .size = 20, .volume_type = 100, .count = 2, .volume_name = "data"};
@@ -410,6 +420,17 @@ REACHED(exported) {
            row->expire_time > im_now_s() && stat(path, &st) == 0 && st.st_size == row->size_bytes;
 }
 
+REACHED(boot_tested) {
+    IM_AUTO(boot_test_free_auto) struct boot_test *row = rig_boot_test_row(rig, made);
+    IM_AUTO(free_auto) char *path = im_printf("%s/boot-tests/%s.serial", rig->folder, made);
+    struct stat st = {0};
+
+    return row != NULL && row->status == BOOT_TEST_DONE && im_str_equal(row->resource_id, id) &&
+           im_str_equal(row->verdict, "boots") && im_str_equal(row->reason, "login_prompt") &&
+           strstr(row->timeline, "\"login\"") != NULL && stat(path, &st) == 0 &&
+           st.st_size == row->serial_bytes;
+}
+
 static bool volume_is(struct rig *rig, const char *id, enum volume_status status) {
     IM_AUTO(volume_free_auto) struct volume *volume = rig_volume_row(rig, id);
 
@@ -552,6 +573,8 @@ const struct rig_verb rig_verbs[] = {
     {"DeleteImages at once", ON_IMAGE, image_cease, image_ceased},
     {"ImportImage", ON_NOTHING, image_import, image_made},
     {"ExportImage", ON_IMAGE, image_export, exported},
+    {"BootTestImage", ON_IMAGE, boot_test, boot_tested},
+    {"BootTestImage of a point", ON_POINT, boot_test, boot_tested},
     {"CreateVolumes", ON_NOTHING, volume_create, volume_made},
     {"AttachVolumes", ON_VOLUME, volume_attach, volume_attached},
     {"CloneInstances with a volume", ON_ATTACHED, clone_with_volume, cloned_with_volume},
@@ -694,6 +717,10 @@ static bool give_up(struct rig *rig, const char *id, char job_id[IM_JOB_ID_MAX],
 
         job_id[0] = '\0';
         return cloud_image_exports_delete(rig->cloud, &rig->admin, &ids, err);
+    }
+    if (im_starts_with(id, "bt-")) {
+        job_id[0] = '\0';
+        return true;
     }
     if (im_starts_with(id, "vol-"))
         return volume_delete_at_once(rig, &rig->admin, id, &made, job_id, err);

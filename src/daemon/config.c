@@ -135,6 +135,15 @@ static const struct config_key keys[] = {
         "an export can be downloaded for so long"),
     SIZE("export", "max_bytes", export_max_bytes, "100G", 0, 64 * TIB,
          "of all exports together, which lie in state_dir; 0 = no limit"),
+    INT("boot_test", "at_once", boot_test_at_once, "1", 1, 64, NULL,
+        "so many machines of boot tests run at once; further tests wait"),
+    INT("boot_test", "timeout_kvm", boot_test_kvm_s, "60", 10, 7200, "s",
+        "a machine under KVM may take so long to be up"),
+    INT("boot_test", "timeout_tcg", boot_test_tcg_s, "300", 10, 7200, "s", "one without KVM"),
+    INT("boot_test", "cpus", boot_test_vcpus, "1", 1, 512, NULL, "what such a machine has"),
+    INT("boot_test", "memory", boot_test_memory_mib, "1024", 16, 1 << 20, "MiB", "the same"),
+    INT("boot_test", "keep", boot_test_keep_s, "604800", 60, 365 * DAY, "s",
+        "a report is kept for so long"),
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
 

@@ -233,6 +233,12 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
         .import_max_ratio = config->import_max_ratio,
         .export_keep_s = config->export_keep_s,
         .export_max_bytes = config->export_max_bytes,
+        .boot_test_at_once = config->boot_test_at_once,
+        .boot_test_kvm_s = config->boot_test_kvm_s,
+        .boot_test_tcg_s = config->boot_test_tcg_s,
+        .boot_test_vcpus = config->boot_test_vcpus,
+        .boot_test_memory_mib = config->boot_test_memory_mib,
+        .boot_test_keep_s = config->boot_test_keep_s,
     };
     struct cloud *opened;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* /data/exports/ID: files of images going out, by GET and HEAD, whole or in ranges (RFC 9110), so
- * that any client goes on where it broke off. The kernel sends the file; its bytes are not looked
- * at. Failures have a status of HTTP, as clients that know nothing of us would take a reply with
- * 200 for the file. */
+/* /data/exports/ID, /data/boot-tests/ID/serial, /data/boot-tests/ID/screen: files going out, by GET
+ * and HEAD, whole or in ranges (RFC 9110), so that any client goes on where it broke off. The
+ * kernel sends the file; its bytes are not looked at. Failures have a status of HTTP, as clients
+ * that know nothing of us would take a reply with 200 for the file. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,8 @@
 #include "crypto/crypto.h"
 #include "server-private.h"
 
-#define PREFIX "/data/exports/"
+#define EXPORTS "/data/exports/"
+#define BOOT_TESTS "/data/boot-tests/"
 
 struct span {
     uint64_t first, len; /* of the file */
@@ -131,7 +132,7 @@ static void add_headers(struct MHD_Response *response, const struct export_file 
         add_header(response, "Content-Range", "bytes */%" PRIu64, file->size_bytes);
     if (span->len == 0)
         return;
-    add_header(response, "Content-Type", "application/octet-stream");
+    add_header(response, "Content-Type", "%s", file->type);
     add_header(response, "Content-Disposition", "attachment; filename=\"%s\"", file->name);
     if (span->status == MHD_HTTP_PARTIAL_CONTENT)
         add_header(response, "Content-Range", "bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, span->first,
@@ -140,7 +141,9 @@ static void add_headers(struct MHD_Response *response, const struct export_file 
 
 /* Takes the file's descriptor over. */
 static enum MHD_Result send_file(struct exchange *exchange, const struct export_file *file) {
-    IM_AUTO(free_auto) char *tag = im_printf("\"%s\"", file->digest);
+    /* What has no digest never changes under its name. */
+    IM_AUTO(free_auto)
+    char *tag = im_printf("\"%s\"", file->digest[0] != '\0' ? file->digest : file->name);
     struct span span = choose(exchange, tag, file->size_bytes);
     struct MHD_Response *response;
     enum MHD_Result result;
@@ -163,18 +166,40 @@ static enum MHD_Result send_file(struct exchange *exchange, const struct export_
     return result;
 }
 
+/* ID, or ID/WHAT for a boot test. Owned; NULL if it is none of these. */
+static char *split_path(const char *path, const char **ret_what) {
+    const char *id = path + strlen(im_starts_with(path, EXPORTS) ? EXPORTS : BOOT_TESTS);
+    const char *slash = strchr(id, '/');
+    char *only = im_strndup(id, strcspn(id, "/"));
+
+    *ret_what = slash != NULL ? slash + 1 : NULL;
+    if (im_id_valid(only) &&
+        (im_starts_with(path, EXPORTS)
+             ? slash == NULL
+             : slash != NULL && (strcmp(slash, "/serial") == 0 || strcmp(slash, "/screen") == 0)))
+        return only;
+    free(only);
+    return NULL;
+}
+
 static bool open_file(struct exchange *exchange, struct export_file *ret_file, struct im_err *err) {
-    const char *id = exchange->path + strlen(PREFIX);
+    const char *what = NULL;
+    IM_AUTO(free_auto) char *id = split_path(exchange->path, &what);
     struct params params = {0};
     bool good;
 
     if (strcmp(exchange->method, "GET") != 0 && strcmp(exchange->method, "HEAD") != 0)
         return im_fail(err, IM_BAD_ACTION, "method %.16s is not allowed here", exchange->method);
-    if (!im_id_valid(id))
+    if (id == NULL)
         return im_fail(err, IM_NOT_FOUND, "there is nothing at [%.80s]", exchange->path);
     good = exchange_authenticate(exchange, &params, err);
     params_done(&params);
-    return good && cloud_export_open(exchange->http->cloud, &exchange->caller, id, ret_file, err);
+    if (!good)
+        return false;
+    return what == NULL
+               ? cloud_export_open(exchange->http->cloud, &exchange->caller, id, ret_file, err)
+               : cloud_boot_test_open(exchange->http->cloud, &exchange->caller, id, what, ret_file,
+                                      err);
 }
 
 enum MHD_Result download_serve(struct exchange *exchange, size_t *len) {

@@ -459,9 +459,7 @@ bool cloud_image_exports(struct cloud *cloud, const struct caller *caller, struc
     fake.query = *query;
     return verdict(err);
 }
-
 void image_export_list_done(struct image_export_list *list) { (void) list; }
-
 bool cloud_image_exports_delete(struct cloud *cloud, const struct caller *caller,
                                 const struct im_strings *ids, struct im_err *err) {
     (void) cloud, (void) caller;
@@ -469,21 +467,59 @@ bool cloud_image_exports_delete(struct cloud *cloud, const struct caller *caller
     return verdict(err);
 }
 
+bool cloud_boot_test(struct cloud *cloud, const struct caller *caller,
+                     const struct boot_test_args *args, char ret_boot_test_id[IM_ID_MAX],
+                     char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+    (void) cloud, (void) caller;
+    if (!job("boot_test", NULL, ret_job_id, err))
+        return false;
+    im_replace(&fake.texts[0], args->resource_id);
+    snprintf(ret_boot_test_id, IM_ID_MAX, "bt-0a1b2c3d");
+    return true;
+}
+
+bool cloud_boot_tests(struct cloud *cloud, const struct caller *caller, struct query *query,
+                      struct boot_test_list *ret_list, struct im_err *err) {
+    (void) cloud, (void) caller;
+    *ret_list = (struct boot_test_list){0};
+    fake.query = *query;
+    return verdict(err);
+}
+void boot_test_list_done(struct boot_test_list *list) { (void) list; }
 /* The file at fake.upload_path. */
-bool cloud_export_open(struct cloud *cloud, const struct caller *caller, const char *export_id,
-                       struct export_file *ret_file, struct im_err *err) {
+static bool open_upload(const char *type, struct export_file *ret_file, struct im_err *err) {
     struct stat st;
 
+    *ret_file =
+        (struct export_file){.fd = open(fake.upload_path, O_RDONLY | O_CLOEXEC), .type = type};
+    if (ret_file->fd < 0 || fstat(ret_file->fd, &st) < 0)
+        return im_fail_sys(err, errno, "the file");
+    ret_file->size_bytes = (uint64_t) st.st_size;
+    return true;
+}
+
+bool cloud_boot_test_open(struct cloud *cloud, const struct caller *caller,
+                          const char *boot_test_id, const char *what, struct export_file *ret_file,
+                          struct im_err *err) {
+    (void) cloud, (void) caller;
+    call("boot_test_open", NULL);
+    im_replace(&fake.texts[0], what);
+    if (!verdict(err) || !open_upload("image/png", ret_file, err))
+        return false;
+    snprintf(ret_file->name, sizeof(ret_file->name), "%s.png", boot_test_id);
+    return true;
+}
+
+bool cloud_export_open(struct cloud *cloud, const struct caller *caller, const char *export_id,
+                       struct export_file *ret_file, struct im_err *err) {
     (void) cloud, (void) caller;
     call("export_open", NULL);
     if (!verdict(err))
         return false;
     if (strcmp(export_id, "exp-0a1b2c3d") != 0)
         return im_fail(err, IM_NOT_FOUND, "export [%s] does not exist", export_id);
-    *ret_file = (struct export_file){.fd = open(fake.upload_path, O_RDONLY | O_CLOEXEC)};
-    if (ret_file->fd < 0 || fstat(ret_file->fd, &st) < 0)
-        return im_fail_sys(err, errno, "the file");
-    ret_file->size_bytes = (uint64_t) st.st_size;
+    if (!open_upload("application/octet-stream", ret_file, err))
+        return false;
     snprintf(ret_file->digest, sizeof(ret_file->digest), "%064d", 7);
     snprintf(ret_file->name, sizeof(ret_file->name), "img-0a1b2c3d.qcow2");
     return true;

@@ -189,6 +189,61 @@ static const struct http_param delete_exports_params[] = {
     {0},
 };
 
+static bool boot_test_image(struct request *request, struct im_err *err) {
+    struct boot_test_args args = {.resource_id = request_text(request, "image"),
+                                  .firmware = request_text(request, "firmware"),
+                                  .cpu = request_int(request, "cpu"),
+                                  .memory = request_int(request, "memory"),
+                                  .timeout_s = request_int(request, "timeout")};
+    char test_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
+
+    if (!cloud_boot_test(request->cloud, &request->caller, &args, test_id, job_id, err))
+        return false;
+    wire_text(&request->reply, "image_id", args.resource_id);
+    wire_text(&request->reply, "boot_test_id", test_id);
+    wire_text(&request->reply, "job_id", job_id);
+    return true;
+}
+
+static const struct http_param boot_test_image_params[] = {
+    {"image", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, "an image or a snapshot"},
+    {"firmware", HTTP_WORD, 0, 0, 0, "bios uefi", NULL, "what it boots with, as the image says"},
+    {"cpu", HTTP_INT, HTTP_ZERO_UNSET, 1, 512, NULL, NULL, "CPUs, as configured"},
+    {"memory", HTTP_INT, HTTP_ZERO_UNSET, 1, 1 << 20, NULL, NULL, "MiB, as configured"},
+    {"timeout", HTTP_INT, HTTP_ZERO_UNSET, 10, 7200, NULL, NULL,
+     "seconds that it may take to be up, as configured"},
+    {0},
+};
+
+static bool describe_boot_tests(struct request *request, struct im_err *err) {
+    IM_AUTO(query_done) struct query query = {0};
+    IM_AUTO(boot_test_list_done) struct boot_test_list list = {0};
+
+    if (!request_query(request, &query, err) ||
+        !cloud_boot_tests(request->cloud, &request->caller, &query, &list, err))
+        return false;
+    request_begin_set(request, list.total);
+    for (size_t i = 0; i < list.count; i++) {
+        const char *timeline = list.items[i]->timeline;
+
+        wire_object_begin(&request->reply, NULL);
+        wire_fields(&request->reply, &boot_test_type, list.items[i]);
+        wire_raw(&request->reply, "timeline", im_str_empty(timeline) ? "[]" : timeline);
+        wire_object_end(&request->reply);
+    }
+    wire_array_end(&request->reply);
+    return true;
+}
+
+static const struct http_param describe_boot_tests_params[] = {
+    {"boot_tests", HTTP_LIST, 0, 0, HTTP_ID_LIST_MAX, NULL, "boot_test_id", "ids"},
+    {"images", HTTP_LIST, 0, 0, HTTP_ID_LIST_MAX, NULL, "resource_id",
+     "only those of these images or snapshots"},
+    {"verdict", HTTP_LIST, 0, 0, 32, NULL, "verdict", "boots, does_not_boot or no_sign_of_life"},
+    {"status", HTTP_LIST, 0, 0, 16, NULL, "status", "pending or done"},
+    {0},
+};
+
 static bool capture_instance(struct request *request, struct im_err *err) {
     char image_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
 
@@ -292,6 +347,10 @@ const struct http_action image_actions[] = {
      "ours: gives files of images up before they expire"},
     {"InspectImage", inspect_image_params, 0, NULL, inspect_image,
      "ours: looks into the disk of an image or snapshot, and says what is wrong with it"},
+    {"BootTestImage", boot_test_image_params, 0, NULL, boot_test_image,
+     "ours: starts a machine of an image or snapshot, on its own, and says whether it comes up"},
+    {"DescribeBootTests", describe_boot_tests_params, HTTP_CACHED, &boot_test_type,
+     describe_boot_tests, "ours: lists one's boot tests, with their verdicts and time lines"},
     {"CaptureInstance", capture_instance_params, 0, NULL, capture_instance,
      "makes an image of a stopped instance, in constant time"},
     {"CloneImages", clone_images_params, 0, NULL, clone_images,

@@ -45,7 +45,7 @@ enum MHD_Result reply_error(struct MHD_Connection *connection, unsigned status,
 enum MHD_Result data_begin(struct exchange *exchange);
 enum MHD_Result data_serve(struct exchange *exchange, const char *bytes, size_t *len);
 void data_end(struct exchange *exchange);
-/* /data/exports/ID (download.c). */
+/* /data/exports/ID, /data/boot-tests/ID/serial and …/screen (download.c). */
 enum MHD_Result download_serve(struct exchange *exchange, size_t *len);
 /* The caller of a request that is signed like the query API's; `path` and query as received. */
 bool exchange_authenticate(struct exchange *exchange, struct params *params, struct im_err *err);

@@ -178,7 +178,7 @@ static enum route route_of(const struct exchange *exchange) {
                    : ROUTE_PAGE;
     if (im_starts_with(path, "/data/images/"))
         return ROUTE_DATA;
-    if (im_starts_with(path, "/data/exports/"))
+    if (im_starts_with(path, "/data/exports/") || im_starts_with(path, "/data/boot-tests/"))
         return ROUTE_DOWNLOAD;
     if (im_starts_with(path, "/instances/"))
         return ROUTE_CONSOLE;

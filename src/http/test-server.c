@@ -439,6 +439,10 @@ static bool got(const char *status, const char *body) {
 }
 
 static void test_download(void) {
+    static const char *const nowhere[] = {
+        "/data/boot-tests/bt-1",         "/data/boot-tests/bt-1/",
+        "/data/boot-tests/bt-1/serial/", "/data/boot-tests/bt-1/secret.key",
+        "/data/boot-tests/../screen",    "/data/exports/exp-0a1b2c3d/serial"};
     static const struct {
         const char *headers, *status, *body, *range;
     } rows[] = {
@@ -488,6 +492,17 @@ static void test_download(void) {
     check(strstr(answer, "HTTP/1.1 405") != NULL, "nothing is put there");
     get("GET", "/data/exports/exp-0a1b2c3d", "x=1", "");
     check(strstr(answer, "HTTP/1.1 200") != NULL, "other parameters are signed, too");
+    get("GET", "/data/boot-tests/bt-1/screen", "", "");
+    check(got("HTTP/1.1 200", "abcdefghij") && strstr(answer, "Content-Type: image/png") &&
+              strstr(answer, "ETag: \"bt-1.png\"") && im_str_equal(fake.texts[0], "screen"),
+          "a boot test's picture comes the same way");
+    get("GET", "/data/boot-tests/bt-1/serial", "", "");
+    check(strstr(answer, "HTTP/1.1 200") && im_str_equal(fake.texts[0], "serial"),
+          "so does what its machine said");
+    for (size_t i = 0; i < sizeof(nowhere) / sizeof(nowhere[0]); i++) {
+        get("GET", nowhere[i], "", "");
+        check(strstr(answer, "HTTP/1.1 404") != NULL, "there is no %s", nowhere[i]);
+    }
     {
         static const char bare[] = "GET /data/exports/exp-0a1b2c3d HTTP/1.1\r\nHost: x\r\n"
                                    "Connection: close\r\n\r\n";

@@ -10,6 +10,7 @@ static const char *const instance_status_words[] = {INSTANCE_STATUS_TABLE(X) NUL
 static const char *const volume_status_words[] = {VOLUME_STATUS_TABLE(X) NULL};
 static const char *const snapshot_status_words[] = {SNAPSHOT_STATUS_TABLE(X) NULL};
 static const char *const export_status_words[] = {EXPORT_STATUS_TABLE(X) NULL};
+static const char *const boot_test_status_words[] = {BOOT_TEST_STATUS_TABLE(X) NULL};
 static const char *const job_status_words[] = {JOB_STATUS_TABLE(X) NULL};
 static const char *const transition_words[] = {TRANSITION_TABLE(X) NULL};
 static const char *const layer_state_words[] = {LAYER_STATE_TABLE(X) NULL};
@@ -141,6 +142,33 @@ static const struct field image_export_fields[] = {
     TEXT(image_export, layer_id, FIELD_PRIVATE),
 };
 TYPE(image_export, "image_export", "image_exports", "export_id", NULL);
+
+static const struct field boot_test_fields[] = {
+    TEXT(boot_test, boot_test_id, 0),
+    TEXT(boot_test, resource_id, 0),
+    ENUM(boot_test, status, 0, boot_test_status_words),
+    TEXT(boot_test, verdict, 0),
+    TEXT(boot_test, reason, 0),
+    TEXT(boot_test, message, 0),
+    TEXT(boot_test, evidence, 0),
+    TEXT(boot_test, hint, 0),
+    INT(boot_test, vcpus, 0),
+    INT(boot_test, memory, 0),
+    INT(boot_test, timeout, 0),
+    INT(boot_test, seconds, 0),
+    INT(boot_test, clean_shutdown, 0),
+    TEXT(boot_test, firmware, 0),
+    TEXT(boot_test, accel, 0),
+    INT(boot_test, serial_bytes, 0),
+    INT(boot_test, screen_bytes, 0),
+    TEXT(boot_test, owner, 0),
+    TEXT(boot_test, job_id, 0),
+    TIME(boot_test, create_time),
+    TIME(boot_test, end_time),
+    TEXT(boot_test, timeline, FIELD_PRIVATE),
+    TEXT(boot_test, layer_id, FIELD_PRIVATE),
+};
+TYPE(boot_test, "boot_test", "boot_tests", "boot_test_id", NULL);
 
 static const struct field instance_fields[] = {
     TEXT(instance, instance_id, 0),

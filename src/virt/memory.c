@@ -313,7 +313,7 @@ static bool memory_start(struct virt_driver *driver, const struct virt_machine *
         snprintf(fake.macs[i], sizeof(*fake.macs), "%s", machine->nics[i].mac);
     im_grow(&driver->host->machines, driver->host->count, &driver->host->capacity);
     driver->host->machines[driver->host->count++] = fake;
-    say(driver, &driver->host->machines[driver->host->count - 1], "FAKE up\r\n");
+    say(driver, &driver->host->machines[driver->host->count - 1], "FAKE up\r\nfake login: ");
     tell(driver, machine->name, VIRT_RUNNING);
     return true;
 }
@@ -337,7 +337,7 @@ static bool memory_reset(struct virt_driver *driver, const char *name, struct im
     fake = need(driver, name, err);
     if (fake == NULL)
         return false;
-    say(driver, fake, "FAKE up\r\n");
+    say(driver, fake, "FAKE up\r\nfake login: ");
     return true;
 }
 

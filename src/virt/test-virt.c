@@ -240,7 +240,7 @@ static void test_fake(struct virt *virt) {
               memcmp(bytes, "hey", 3) == 0,
           "it echoes");
     check_ok(im_read_file(log, 1000, &text, NULL, &err), "it has a log");
-    check(text != NULL && im_ends_with(text, "FAKE up\r\nhey"), "with all it said");
+    check(text != NULL && im_ends_with(text, "FAKE up\r\nfake login: hey"), "with all it said");
     check_ok(virt_destroy(virt, "i-one", &err), "destroy");
     virt_forget(virt, "i-one");
     check(stat(log, &st) < 0, "its log is gone when it is forgotten");

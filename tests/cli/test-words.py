@@ -80,7 +80,7 @@ def manual():
     check(len(nouns) >= 9, "the program's help names the nouns")
     for noun in nouns:
         text = imprint(noun, "--help").out
-        verbs = re.findall(r"^  ([a-z]+)\b", text.split("Commands:\n")[1], re.M) if "Commands:" in text else [""]
+        verbs = re.findall(r"^  ([a-z-]+)", text.split("Commands:\n")[1], re.M) if "Commands:" in text else [""]
         for verb in verbs:
             words = [w for w in (noun, verb) if w]
             given = help_options(imprint(*words, "--help").out)

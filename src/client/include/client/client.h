@@ -120,6 +120,10 @@ bool client_wait_job(struct client *client, const char *job_id, client_job_seen 
 bool client_console_log(struct client *client, const char *instance_id, char **ret_bytes,
                         size_t *ret_len, struct im_err *err) IM_MUST_CHECK;
 
+/* What a boot test kept, the same way: "serial", the log of its console, or "screen", a PNG. */
+bool client_boot_test_file(struct client *client, const char *boot_test_id, const char *kind,
+                           char **ret_bytes, size_t *ret_len, struct im_err *err) IM_MUST_CHECK;
+
 struct client_console;
 struct client_console *client_console(struct client *client, const char *instance_id,
                                       struct im_err *err) IM_MUST_CHECK;

@@ -62,12 +62,16 @@ struct cloud_config {
     int64_t scrub_rate_bytes; /* a second, that frozen layers are read with; 0 = not by itself */
     int64_t scrub_interval_s; /* each of them once in this time */
     const char *import_paths; /* folders ImportImage may read from, separated by ':'; "" = none */
-    bool import_private_addresses; /* URLs may lead to loopback and private ranges */
-    const char *import_proxy;      /* for URLs; "" = none */
-    int64_t import_max_bytes;      /* virtual size and received bytes */
-    int64_t import_max_ratio;      /* decompressed : compressed */
-    int64_t export_keep_s;         /* how long an export can be downloaded */
-    int64_t export_max_bytes;      /* of all exports together; 0 = no limit */
+    bool import_private_addresses;            /* URLs may lead to loopback and private ranges */
+    const char *import_proxy;                 /* for URLs; "" = none */
+    int64_t import_max_bytes;                 /* virtual size and received bytes */
+    int64_t import_max_ratio;                 /* decompressed : compressed */
+    int64_t export_keep_s;                    /* how long an export can be downloaded */
+    int64_t export_max_bytes;                 /* of all exports together; 0 = no limit */
+    int64_t boot_test_at_once;                /* machines of boot tests */
+    int64_t boot_test_kvm_s, boot_test_tcg_s; /* that a machine may take to be up */
+    int64_t boot_test_vcpus, boot_test_memory_mib;
+    int64_t boot_test_keep_s; /* how long reports are kept */
 };
 
 /* Does the record know layers of this pool? Then an empty folder is none of it: for the daemon,
@@ -234,14 +238,37 @@ bool cloud_image_export(struct cloud *cloud, const struct caller *caller, const 
 struct export_file {
     int fd; /* the caller's */
     uint64_t size_bytes;
-    char digest[65];           /* SHA-256, hexadecimal */
+    char digest[65];           /* SHA-256, hexadecimal; "" = not known */
     char name[IM_ID_MAX + 16]; /* to save it under */
+    const char *type;          /* of its content */
 };
 bool cloud_export_open(struct cloud *cloud, const struct caller *caller, const char *export_id,
                        struct export_file *ret_file, struct im_err *err) IM_MUST_CHECK;
 /* Those that are ready; at once. */
 bool cloud_image_exports_delete(struct cloud *cloud, const struct caller *caller,
                                 const struct im_strings *ids, struct im_err *err) IM_MUST_CHECK;
+
+/* Starts a machine of what an image or snapshot holds, on a disk that is thrown away and a network
+ * that nothing leaves, to see whether it comes up: a job. What is not given is as configured. */
+struct boot_test_args {
+    const char *resource_id, *firmware;
+    int64_t cpu, memory, timeout_s; /* memory in MiB */
+};
+bool cloud_boot_test(struct cloud *cloud, const struct caller *caller,
+                     const struct boot_test_args *args, char ret_boot_test_id[IM_ID_MAX],
+                     char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
+struct boot_test_list {
+    struct boot_test **items;
+    size_t count;
+    int64_t total;
+};
+bool cloud_boot_tests(struct cloud *cloud, const struct caller *caller, struct query *query,
+                      struct boot_test_list *ret_list, struct im_err *err) IM_MUST_CHECK;
+void boot_test_list_done(struct boot_test_list *list);
+/* What the machine said, "serial", or a picture of its screen, "screen" (PNG). */
+bool cloud_boot_test_open(struct cloud *cloud, const struct caller *caller,
+                          const char *boot_test_id, const char *what, struct export_file *ret_file,
+                          struct im_err *err) IM_MUST_CHECK;
 
 bool cloud_image_capture(struct cloud *cloud, const struct caller *caller, const char *instance_id,
                          const char *image_name, char ret_image_id[IM_ID_MAX],

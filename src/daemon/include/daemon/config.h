@@ -31,6 +31,8 @@ struct config {
     char *import_paths, *import_proxy;
     int64_t import_private_addresses, import_max_bytes, import_max_ratio;
     int64_t export_keep_s, export_max_bytes;
+    int64_t boot_test_at_once, boot_test_kvm_s, boot_test_tcg_s, boot_test_vcpus,
+        boot_test_memory_mib, boot_test_keep_s;
 };
 
 enum config_type {

@@ -51,6 +51,9 @@
 #define EXPORT_STATUS_TABLE(X)                                                                     \
     X(PENDING, "pending")                                                                          \
     X(AVAILABLE, "available")
+#define BOOT_TEST_STATUS_TABLE(X)                                                                  \
+    X(PENDING, "pending")                                                                          \
+    X(DONE, "done")
 /* What a resource is on its way to; clients treat a non-empty one as "wait". Terraform aborts on
  * words it does not know, so no new ones are invented here. */
 #define TRANSITION_TABLE(X)                                                                        \
@@ -103,6 +106,9 @@ enum snapshot_status { SNAPSHOT_STATUS_TABLE(X) SNAPSHOT_STATUSES };
 #undef X
 #define X(name, word) EXPORT_##name,
 enum export_status { EXPORT_STATUS_TABLE(X) EXPORT_STATUSES };
+#undef X
+#define X(name, word) BOOT_TEST_##name,
+enum boot_test_status { BOOT_TEST_STATUS_TABLE(X) BOOT_TEST_STATUSES };
 #undef X
 #define X(name, word) JOB_##name,
 enum job_status { JOB_STATUS_TABLE(X) JOB_STATUSES };
@@ -215,6 +221,30 @@ struct image_export {
     char *layer_id;                   /* private */
 };
 extern const struct object_type image_export_type;
+
+/* Ours: a machine that was started for the sake of seeing it start. */
+struct boot_test {
+    char *boot_test_id;
+    char *resource_id; /* an image or snapshot */
+    enum boot_test_status status;
+    char *verdict;          /* "boots", "does_not_boot" or "no_sign_of_life"; "" while it runs */
+    char *reason;           /* a code for why */
+    char *message;          /* the same as a sentence */
+    char *evidence;         /* the line of the guest that tells; "" = none */
+    char *hint;             /* what to do; "" = nothing to say */
+    int64_t vcpus, memory;  /* of the machine; MiB */
+    int64_t timeout;        /* that it was given, s */
+    int64_t seconds;        /* until the verdict stood */
+    int64_t clean_shutdown; /* 1: it powered off when it was asked to */
+    char *firmware, *accel; /* "bios" or "uefi"; "kvm" or "tcg" */
+    int64_t serial_bytes;   /* of its serial console's log */
+    int64_t screen_bytes;   /* of the picture of its screen, a PNG; 0 = there is none */
+    char *owner, *job_id;
+    int64_t create_time, end_time;
+    char *timeline; /* private: JSON, [{"mark":"kernel","ms":4200}, …] */
+    char *layer_id; /* private: its disk while it runs */
+};
+extern const struct object_type boot_test_type;
 
 struct instance {
     char *instance_id, *instance_name, *description;
@@ -344,6 +374,7 @@ MODEL_DEFINE_FREE(access_key)
 MODEL_DEFINE_FREE(layer)
 MODEL_DEFINE_FREE(image)
 MODEL_DEFINE_FREE(image_export)
+MODEL_DEFINE_FREE(boot_test)
 MODEL_DEFINE_FREE(instance)
 MODEL_DEFINE_FREE(volume)
 MODEL_DEFINE_FREE(snapshot)
