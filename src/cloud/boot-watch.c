@@ -245,7 +245,8 @@ static void loader_line(struct boot_watch *watch, const char *line, int64_t at_m
 
     if (has(line, ">>Start PXE over") || has(line, ">>Start HTTP Boot over"))
         doubt(watch, BOOT_REASON_NO_LOADER, line, at_ms);
-    if (has(line, "Could not find kernel image") || has(line, "Could not find ramdisk image"))
+    if (has(line, "Could not find kernel image") || has(line, "Could not find ramdisk image") ||
+        (has(line, "Loading ") && has(line, " failed: ")))
         doubt(watch,
               initrd || has(line, "ramdisk") ? BOOT_REASON_NO_INITRD : BOOT_REASON_LOADER_ERROR,
               line, at_ms);

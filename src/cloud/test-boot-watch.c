@@ -12,7 +12,7 @@
 #include "boot-watch.h"
 #include "harness/test.h"
 
-enum { TIMEOUT_MS = 300000, LATE_MS = 30000 };
+enum { TIMEOUT_MS = 300000, LATE_MS = 60000 };
 static const char *folder;
 
 static struct boot_watch watch;
@@ -70,6 +70,8 @@ static const struct record {
      "an empty disk with UEFI"},
     {"debian-no-grub-cfg.screen", false, BOOT_SCREEN, BOOT_REASON_PROMPT, "grub>",
      "GRUB without configuration, on the screen"},
+    {"syslinux-no-kernel.screen", false, BOOT_SCREEN, BOOT_REASON_LOADER_ERROR,
+     "Loading /vmlinuz failed: No such file or directory", "SYSLINUX without kernel"},
     {"debian.screen", false, BOOT_SCREEN, BOOT_REASON_LOGIN, "", "a login on the screen"},
 };
 

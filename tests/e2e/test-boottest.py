@@ -157,7 +157,8 @@ def killed():
     check(wait_for(world.machines), "another one runs")
     world.ask("CancelJobs", **{"jobs.1": job["job_id"]})
     check(wait_for(lambda: not world.machines()), "and ends when its job is cancelled")
-    check(world.pool_clean() and len(world.json("image", "boot-tests", "--of", image)) == 1, "without a trace")
+    check(wait_for(lambda: len(world.json("image", "boot-tests", "--of", image)) == 1) and world.pool_clean() and
+          not os.listdir(os.path.join(world.state, "seeds")), "without a trace")
 
 
 main(makes, boots, does_not, killed)
