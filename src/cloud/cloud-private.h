@@ -406,11 +406,14 @@ bool freeze_plan(struct cloud *cloud, struct db_conn *conn, const struct disk *d
 /* The halves of a step. After the commit the old heads are frozen, the disks live on the next ones,
  * and are not locked any more. Running machines are switched over. */
 bool freeze_step_run(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+/* The same, and asks the guests afterwards whether their programs were quiet, too. */
+bool freeze_step_run_asking(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
 bool freeze_step_commit(struct job_run *run, struct db_conn *conn,
                         struct im_err *err) IM_MUST_CHECK;
 bool freeze_step_undo(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
-/* Between the two halves: "fs", "crash", or "off" when no machine ran. */
-const char *freeze_consistency(const struct job_run *run);
+/* Between the two halves, of the disk of an instance or volume: "fs", "crash", or "off" when no
+ * machine ran; "app" only where it was asked for. */
+const char *freeze_consistency(const struct job_run *run, const char *id);
 int64_t freeze_time(const struct job_run *run); /* when the instant was, in seconds */
 /* For `undone`: gives up the next heads that never came to life, and ends their locks. */
 bool freeze_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;

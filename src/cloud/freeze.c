@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "cloud-private.h"
 
-/* How long guests may be kept from writing, all of them together. */
+/* How long guests may be kept from writing, all of them together, and then be asked how it was. */
 static const int64_t fs_freeze_timeout_ms = 5000;
 enum { FREEZE_TRIES = 5 };
 
@@ -55,11 +55,13 @@ struct frozen {
     char id[IM_ID_MAX], machine[IM_ID_MAX], head_id[IM_ID_MAX], next_id[IM_ID_MAX];
     char was[STORAGE_NAME_MAX], wanted[STORAGE_NAME_MAX]; /* the layers' names before */
     char frozen[STORAGE_NAME_MAX], head[STORAGE_NAME_MAX];
-    char *path; /* the new head's, for the machine */
+    char *path;  /* the new head's, for the machine */
+    bool hooked; /* its machine's programs were quiet as well */
 };
 struct freeze {
     const char *consistency; /* of all of them together */
     int64_t time_s;          /* of the instant */
+    int64_t deadline_ms;     /* for what is asked of guests */
     size_t count;
     struct frozen items[];
 };
@@ -131,9 +133,8 @@ static void machines_of(const struct freeze *freeze, struct im_strings *ret_mach
 
 /* Asks the guests to write out what they hold. A guest without agent, or too slow, is frozen as if
  * its power had failed. Bit i of the result: machine i is quiet. */
-static void quiesce(struct cloud *cloud, const struct im_strings *machines, bool *quiet) {
-    int64_t deadline_ms = im_mono_ms() + fs_freeze_timeout_ms;
-
+static void quiesce(struct cloud *cloud, const struct im_strings *machines, int64_t deadline_ms,
+                    bool *quiet) {
     for (size_t i = 0; i < machines->count; i++) {
         int64_t left_ms = deadline_ms - im_mono_ms();
         struct im_err err = {0};
@@ -242,7 +243,8 @@ static bool freeze_all(struct cloud *cloud, struct freeze *freeze, struct im_err
     machines_of(freeze, &machines);
     several = machines.count > 1;
     quiet = im_alloc((machines.count + 1) * sizeof(*quiet));
-    quiesce(cloud, &machines, quiet);
+    freeze->deadline_ms = im_mono_ms() + fs_freeze_timeout_ms;
+    quiesce(cloud, &machines, freeze->deadline_ms, quiet);
     fine = (!several || pause_all(cloud, &machines, err)) &&
            begin_and_switch(cloud, freeze, &machines, err);
     freeze->time_s = im_now_s();
@@ -293,8 +295,45 @@ bool freeze_step_run(struct job_run *run, struct im_err *err) {
     return fine;
 }
 
-const char *freeze_consistency(const struct job_run *run) {
-    return ((const struct freeze *) run->scratch)->consistency;
+/* Asked when the guests go on again, so that no freeze comes later or lasts longer for it, and
+ * anew each time: a hook may have been put in a minute ago. What cannot be told stays "fs". */
+static void ask_hooks(struct cloud *cloud, struct freeze *freeze) {
+    IM_AUTO(im_strings_done) struct im_strings machines = {0};
+
+    machines_of(freeze, &machines);
+    for (size_t i = 0; i < machines.count; i++) {
+        int64_t left_ms = freeze->deadline_ms - im_mono_ms();
+        struct im_err err = {0};
+        bool hooked = false;
+
+        if (left_ms <= 0 ||
+            !virt_fs_hooked(cloud->config.virt, machines.items[i], left_ms, &hooked, &err))
+            im_info("cloud", "%s: whether its programs were quiet is not known: %s",
+                    machines.items[i], left_ms <= 0 ? "no time left" : err.text);
+        for (size_t j = 0; j < freeze->count; j++)
+            if (strcmp(freeze->items[j].machine, machines.items[i]) == 0)
+                freeze->items[j].hooked = hooked;
+    }
+}
+
+bool freeze_step_run_asking(struct job_run *run, struct im_err *err) {
+    struct freeze *freeze;
+
+    if (!freeze_step_run(run, err))
+        return false;
+    freeze = run->scratch;
+    if (strcmp(freeze->consistency, "fs") == 0)
+        ask_hooks(run->context, freeze);
+    return true;
+}
+
+const char *freeze_consistency(const struct job_run *run, const char *id) {
+    const struct freeze *freeze = run->scratch;
+
+    for (size_t i = 0; i < freeze->count; i++)
+        if (freeze->items[i].hooked && strcmp(freeze->items[i].id, id) == 0)
+            return "app";
+    return freeze->consistency;
 }
 
 int64_t freeze_time(const struct job_run *run) {

@@ -236,6 +236,7 @@ bool cloud_snapshots_create(struct cloud *cloud, const struct caller *caller,
 static bool take_point(const struct job_run *run, struct db_conn *conn, const char *id,
                        struct im_err *err) {
     IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = NULL;
+    const char *consistency;
 
     if (!record_get(conn, &snapshot_type, id, &snapshot, err) ||
         !db_exec(conn, NULL, err,
@@ -249,11 +250,12 @@ static bool take_point(const struct job_run *run, struct db_conn *conn, const ch
         return false;
     snapshot->is_taken = snapshot->is_head = snapshot->head_chain = 1;
     snapshot->snapshot_time = freeze_time(run);
-    im_replace(&snapshot->consistency, freeze_consistency(run));
     /* A guest's file systems that were quiet are as good as its programs' data only where these
-     * take part, as Windows' do through VSS. */
-    if (im_str_equal(snapshot->platform, "windows") && strcmp(freeze_consistency(run), "fs") == 0)
-        im_replace(&snapshot->consistency, "app");
+     * take part, as Windows' do through VSS and those of others where a hook was run. */
+    consistency = freeze_consistency(run, snapshot->resource_id);
+    if (im_str_equal(snapshot->platform, "windows") && strcmp(consistency, "fs") == 0)
+        consistency = "app";
+    im_replace(&snapshot->consistency, consistency);
     return record_update(conn, &snapshot_type, snapshot, err);
 }
 
@@ -353,7 +355,7 @@ static bool create_undone(struct job_run *run, struct db_conn *conn, const struc
 }
 
 static const struct job_step create_steps[] = {
-    {"freeze", freeze_step_run, create_freeze_commit, freeze_step_undo},
+    {"freeze", freeze_step_run_asking, create_freeze_commit, freeze_step_undo},
     {"size", create_size_run, create_size_commit, NULL},
 };
 const struct job_verb snapshot_create_verb = {.action = "CreateSnapshots",

@@ -632,6 +632,49 @@ static void looked_into(void) {
     rig_check_clean(&rig, "after looks into disks");
 }
 
+/* --- How quiet a guest was -------------------------------------------------------------------- */
+
+static void consistency_of(const char *id, const char *wanted, const char *when) {
+    IM_AUTO(im_strings_done) struct im_strings ids = rig_ids(id);
+    IM_AUTO(im_strings_done) struct im_strings made = {0};
+    const struct snapshot_create_args args = {.resources = &ids, .snapshot_name = "point"};
+    IM_AUTO(snapshot_free_auto) struct snapshot *point = NULL;
+    JOB;
+
+    check_ok(cloud_snapshots_create(rig.cloud, &rig.alice, &args, &made, job_id, &err),
+             "a snapshot of it %s", when);
+    if (!rig_done(&rig, job_id) || made.count != 1)
+        return;
+    point = rig_snapshot_row(&rig, made.items[0]);
+    check(point && im_str_equal(point->consistency, wanted), "is %s, should be %s",
+          point ? point->consistency : "not there", wanted);
+}
+
+/* The machine in memory has a hook when it is named "hooked". */
+static void consistency(void) {
+    struct instance_run_args args = rig_run_args(RIG_SYSTEM_IMAGE);
+    IM_AUTO(im_strings_done) struct im_strings made = {0};
+    char plain[IM_ID_MAX];
+    JOB;
+
+    args.instance_name = "hooked";
+    check_ok(RUN(&args), "a machine whose agent has a hook");
+    rig_done(&rig, job_id);
+    consistency_of(made.items[0], "app", "with a hook");
+    {
+        IM_AUTO(im_strings_done) struct im_strings ids = rig_ids(made.items[0]);
+
+        check_ok(cloud_instances_stop(rig.cloud, &rig.alice, &ids, true, job_id, &err),
+                 "it is stopped");
+        rig_done(&rig, job_id);
+    }
+    consistency_of(made.items[0], "off", "when it is off");
+    rig_instance(&rig, &rig.alice, RIG_SYSTEM_IMAGE, true, plain);
+    consistency_of(plain, "fs", "without a hook");
+    rig_sweep(&rig);
+    rig_check_clean(&rig, "after points of all kinds");
+}
+
 /* --- Uploads -------------------------------------------------------------------------------- */
 
 static void upload(void) {
@@ -756,6 +799,7 @@ int main(void) {
     jobs_told();
     users_and_keys();
     looked_into();
+    consistency();
     upload();
     exports();
     rig_close(&rig);

@@ -18,7 +18,7 @@ static bool connected(virDomainPtr domain) {
     return xml != NULL && virt_xml_agent_connected(xml);
 }
 
-static bool need_agent(virDomainPtr domain, struct im_err *err) {
+bool lv_need_agent(virDomainPtr domain, struct im_err *err) {
     return connected(domain) ||
            im_fail(err, IM_UNSUPPORTED, "no guest agent is connected, install qemu-guest-agent");
 }
@@ -93,7 +93,7 @@ bool lv_info(struct virt_driver *driver, const char *name, struct virt_info *ret
 /* A freeze that nobody waits for any more, or that libvirt gave up on, may still happen in the
  * guest, and nobody would ever thaw it: we do. */
 static bool run_freeze(struct lv_call *call, struct im_err *err) {
-    if (!need_agent(call->domain, err))
+    if (!lv_need_agent(call->domain, err))
         return false;
     agent_patience(call->domain, (int64_t) call->number);
     if (virDomainFSFreeze(call->domain, NULL, 0, 0) < 0) {
@@ -135,7 +135,7 @@ bool lv_fs_thaw(struct virt_driver *driver, const char *name, struct im_err *err
 }
 
 static bool run_password(struct lv_call *call, struct im_err *err) {
-    if (!need_agent(call->domain, err))
+    if (!lv_need_agent(call->domain, err))
         return false;
     agent_patience(call->domain, LV_AGENT_MS);
     return virDomainSetUserPassword(call->domain, call->text, call->more,
@@ -149,7 +149,7 @@ bool lv_set_password(struct virt_driver *driver, const char *name, const char *u
 }
 
 static bool run_keys(struct lv_call *call, struct im_err *err) {
-    if (!need_agent(call->domain, err))
+    if (!lv_need_agent(call->domain, err))
         return false;
     agent_patience(call->domain, LV_AGENT_MS);
     return virDomainAuthorizedSSHKeysSet(call->domain, call->text, (const char **) call->list.items,
@@ -181,7 +181,7 @@ static bool run_devices(struct lv_call *call, struct im_err *err) {
     struct im_str lines = {0};
     int count = 0;
 
-    if (!need_agent(call->domain, err))
+    if (!lv_need_agent(call->domain, err))
         return false;
     agent_patience(call->domain, LV_INFO_MS);
     if (virDomainGetGuestInfo(call->domain, VIR_DOMAIN_GUEST_INFO_DISKS, &params, &count, 0) < 0)

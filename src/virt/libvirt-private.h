@@ -123,10 +123,14 @@ void lv_embed_kill_late(struct virt_driver *driver, const char *name);
 char *lv_embed_root(const char *uri);
 void lv_embed_settle(virConnectPtr conn);
 
+/* Fails with IM_UNSUPPORTED when no guest agent is connected. */
+bool lv_need_agent(virDomainPtr domain, struct im_err *err) IM_MUST_CHECK;
 /* The guest agent, for the driver's table. */
 bool lv_fs_freeze(struct virt_driver *driver, const char *name, int64_t timeout_ms,
                   bool *ret_frozen, struct im_err *err);
 bool lv_fs_thaw(struct virt_driver *driver, const char *name, struct im_err *err);
+bool lv_fs_hooked(struct virt_driver *driver, const char *name, int64_t timeout_ms,
+                  bool *ret_hooked, struct im_err *err);
 bool lv_set_password(struct virt_driver *driver, const char *name, const char *user,
                      const char *hash, struct im_err *err);
 bool lv_authorized_keys(struct virt_driver *driver, const char *name, const char *user,

@@ -418,6 +418,7 @@ const struct virt_ops virt_libvirt_ops = {
     .disk_devices = lv_disk_devices,
     .fs_freeze = lv_fs_freeze,
     .fs_thaw = lv_fs_thaw,
+    .fs_hooked = lv_fs_hooked,
     .set_password = lv_set_password,
     .authorized_keys = lv_authorized_keys,
     .console_open = lv_console_open,

@@ -41,6 +41,7 @@ struct fake {
     char name[64];
     bool running;
     bool frozen;
+    bool hooked;       /* its title says so: "hooked" */
     int64_t off_at_ms; /* 0 = not asked to power off */
     struct fake_disk *disks;
     size_t disk_count;
@@ -306,6 +307,7 @@ static bool memory_start(struct virt_driver *driver, const struct virt_machine *
     fake.run = ++driver->host->starts;
     fake.started_ms = im_mono_ms();
     fake.vcpus = machine->vcpus;
+    fake.hooked = im_str_equal(machine->title, "hooked");
     fake.memory_mib = machine->memory_mib;
     fake.macs = im_alloc((machine->nic_count + 1) * sizeof(*fake.macs));
     fake.mac_count = machine->nic_count;
@@ -529,6 +531,19 @@ static bool memory_thaw(struct virt_driver *driver, const char *name, struct im_
     return true;
 }
 
+static bool memory_hooked(struct virt_driver *driver, const char *name, int64_t timeout_ms,
+                          bool *ret_hooked, struct im_err *err) {
+    const struct fake *fake;
+    LOCKED();
+
+    (void) timeout_ms;
+    fake = need(driver, name, err);
+    if (fake == NULL)
+        return false;
+    *ret_hooked = fake->hooked;
+    return true;
+}
+
 static bool memory_password(struct virt_driver *driver, const char *name, const char *user,
                             const char *hash, struct im_err *err) {
     LOCKED();
@@ -659,6 +674,7 @@ const struct virt_ops virt_memory_ops = {
     .disk_devices = memory_disk_devices,
     .fs_freeze = memory_freeze,
     .fs_thaw = memory_thaw,
+    .fs_hooked = memory_hooked,
     .set_password = memory_password,
     .authorized_keys = memory_keys,
     .console_open = memory_console,

@@ -53,7 +53,7 @@ static bool agent_tells(struct virt *virt, struct virt_info *ret_info) {
 static void test_agent(struct virt *virt) {
     const char *const keys[] = {key};
     struct virt_info info = {0};
-    bool frozen = false;
+    bool frozen = false, hooked = true;
 
     check(agent_tells(virt, &info), "its agent tells name and address");
     check(strcmp(info.ip, "10.0.2.15") == 0, "the address is %s, the name %s", info.ip,
@@ -61,6 +61,8 @@ static void test_agent(struct virt *virt) {
     check_ok(virt_fs_freeze(virt, "i-nano", 60000, &frozen, &err), "its file systems are frozen");
     check(frozen, "really");
     check_ok(virt_fs_thaw(virt, "i-nano", &err), "and thawed");
+    check_ok(virt_fs_hooked(virt, "i-nano", 60000, &hooked, &err), "whether by a hook, is told");
+    check(!hooked, "by none");
     check_ok(virt_set_password(virt, "i-nano", "root", "a Passw0rd; $(x)", &err), "a password");
     check_err(virt_set_password(virt, "i-nano", "nobody-there", "x", &err), IM_INTERNAL,
               "of a user who is not there");

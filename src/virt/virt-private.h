@@ -47,6 +47,8 @@ struct virt_ops {
     bool (*fs_freeze)(struct virt_driver *driver, const char *name, int64_t timeout_ms,
                       bool *ret_frozen, struct im_err *err);
     bool (*fs_thaw)(struct virt_driver *driver, const char *name, struct im_err *err);
+    bool (*fs_hooked)(struct virt_driver *driver, const char *name, int64_t timeout_ms,
+                      bool *ret_hooked, struct im_err *err);
     bool (*set_password)(struct virt_driver *driver, const char *name, const char *user,
                          const char *hash, struct im_err *err);
     bool (*authorized_keys)(struct virt_driver *driver, const char *name, const char *user,
@@ -129,6 +131,11 @@ bool virt_snapshot_xml(const struct virt_xml_disk *disks, const char *const *pat
                        char **ret_xml, struct im_err *err) IM_MUST_CHECK;
 /* "vda", "vdb", … "vdaa" */
 void virt_disk_target(size_t index, char out[8]);
+
+/* The agent's command that finds out whether it runs a hook when it freezes, owned; and what the
+ * exit status of that command says. */
+char *virt_hook_question(void);
+bool virt_hook_answer(int exit_status);
 
 /* Reading back what libvirt says of a running machine: its own output, so plain search will do. */
 int virt_xml_vnc_port(const char *xml);

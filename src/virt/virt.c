@@ -341,6 +341,13 @@ bool virt_fs_thaw(struct virt *virt, const char *name, struct im_err *err) {
     CALL(virt, fs_thaw, name);
 }
 
+bool virt_fs_hooked(struct virt *virt, const char *name, int64_t timeout_ms, bool *ret_hooked,
+                    struct im_err *err) {
+    if (!name_ok(name, err))
+        return false;
+    CALL(virt, fs_hooked, name, timeout_ms, ret_hooked);
+}
+
 bool virt_set_password(struct virt *virt, const char *name, const char *user, const char *hash,
                        struct im_err *err) {
     if (!name_ok(name, err))

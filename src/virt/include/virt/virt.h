@@ -182,6 +182,11 @@ bool virt_disk_devices(struct virt *virt, const char *name, struct virt_device *
 bool virt_fs_freeze(struct virt *virt, const char *name, int64_t timeout_ms, bool *ret_frozen,
                     struct im_err *err) IM_MUST_CHECK;
 bool virt_fs_thaw(struct virt *virt, const char *name, struct im_err *err) IM_MUST_CHECK;
+/* Whether its agent runs a hook around a freeze that makes programs quiet: a machine that was just
+ * frozen had them quiet, then, for a hook that fails fails the freeze. Asked within the guest, as
+ * nothing else tells: fails where the agent may not run commands, or does not answer in time. */
+bool virt_fs_hooked(struct virt *virt, const char *name, int64_t timeout_ms, bool *ret_hooked,
+                    struct im_err *err) IM_MUST_CHECK;
 /* A connected agent sets the password of `user`, given as its crypt(3) hash: the password itself is
  * not ours to keep. IM_UNSUPPORTED without agent. */
 bool virt_set_password(struct virt *virt, const char *name, const char *user, const char *hash,
