@@ -294,6 +294,70 @@ static const struct option inspect_options[] = {
     {0},
 };
 
+/* --- Plan ------------------------------------------------------------------------------------- */
+
+static void print_diff(const char *diff, bool colours) {
+    while (*diff != '\0') {
+        size_t len = strcspn(diff, "\n");
+        const char *colour = !colours         ? ""
+                             : diff[0] == '+' ? "\033[32m"
+                             : diff[0] == '-' ? "\033[31m"
+                             : diff[0] == '@' ? "\033[36m"
+                                              : "";
+
+        printf("%s%.*s%s\n", colour, (int) len, diff, colour[0] != '\0' ? "\033[0m" : "");
+        diff += len + (diff[len] == '\n');
+    }
+}
+
+static void print_plan(const struct wire_value *plan) {
+    const struct wire_value *repairs = wire_get(plan, "repairs"), *files = wire_get(plan, "files"),
+                            *steps = wire_get(plan, "steps");
+    bool colours = terminal_colours(STDOUT_FILENO);
+
+    if (wire_count(repairs) == 0)
+        printf("there is nothing to repair\n");
+    for (size_t i = 0; i < wire_count(repairs); i++) {
+        const struct wire_value *repair = wire_at(repairs, i);
+
+        printf("%s%s [%s]\n", wire_get_int(repair, "done", 0) != 0 ? "" : "cannot be repaired: ",
+               wire_get_text(repair, "text", ""), wire_get_text(repair, "code", ""));
+    }
+    for (size_t i = 0; i < wire_count(steps); i++)
+        printf("    %s\n", wire_as_text(wire_at(steps, i), ""));
+    for (size_t i = 0; i < wire_count(files); i++)
+        print_diff(wire_get_text(wire_at(files, i), "diff", ""), colours);
+}
+
+static bool plan(struct cli *cli, struct im_err *err) {
+    IM_AUTO(client_params_done) struct client_params params = {0};
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
+    const struct wire_value *found;
+
+    cli_params(cli, &params);
+    client_param(&params, "image", cli->args.items[0]);
+    if (!cli_call(cli, "PlanImageRepair", &params, &doc, err))
+        return false;
+    found = wire_get(wire_root(doc), "plan");
+    if (cli->output == OUTPUT_JSON) {
+        IM_AUTO(free_auto) char *text = wire_dump(found, true);
+
+        printf("%s\n", text);
+    } else {
+        print_plan(found);
+    }
+    return true;
+}
+
+static const struct option plan_options[] = {
+    {"only", 0, "CODE", NULL, "only findings of these codes", "findings", OPTION_MANY, NULL},
+    {"seal", 0, "ITEM", NULL,
+     "what would be taken out of an image for others: machine-id, ssh-keys, leases, random-seed, "
+     "net-rules, cloud-init, logs or history",
+     "seal", OPTION_MANY, NULL},
+    {0},
+};
+
 static const struct option capture_options[] = {
     {"name", 'N', "NAME", NULL, "name of the image", "image_name", 0, NULL},
     {0},
@@ -432,6 +496,13 @@ const struct command image_commands[] = {
     {"boot-tests", "[TEST…]", 0, SIZE_MAX, "@boot-test", GROUP_LIST, boot_tests_options,
      cli_image_boot_tests, "Lists boot tests and their verdicts.", NULL,
      "imprint image boot-tests"},
+    {"plan", "IMAGE|SNAPSHOT", 1, 1, "@image", 0, plan_options, plan,
+     "Says what would repair the disk of an image or snapshot, file by file. Nothing is changed.",
+     "Text files are shown as differences, everything else as steps. A finding that cannot be "
+     "repaired is told with the reason.",
+     "imprint image plan img-0a1b2c3d\n"
+     "imprint image plan img-0a1b2c3d --only fstab.name\n"
+     "imprint image plan ss-8s3hc600 --seal machine-id,ssh-keys,logs"},
     {"clone", "IMAGE", 1, 1, "@image", GROUP_WAIT, clone_options, clone,
      "Makes images of your own of an image.", NULL,
      "imprint image clone debian12x64 --name my-debian"},

@@ -24,19 +24,29 @@ static bool layer_name(struct cloud *cloud, const char *layer_id, char **ret_nam
     return true;
 }
 
-static char *worker_request(const struct cloud *cloud, const struct layer_files *files) {
+/* What a worker is asked to plan; NULL: nothing, it only looks. */
+struct wish {
+    char *only, *seal; /* words with blanks in between */
+};
+
+static char *worker_request(const struct cloud *cloud, const struct layer_files *files,
+                            const struct wish *wish) {
     IM_AUTO(free_auto) char *formats = layer_files_formats(files);
     struct wire_writer writer = {0};
 
     wire_object_begin(&writer, NULL);
     wire_text(&writer, "layers", formats);
     wire_text(&writer, "user", cloud->config.worker_user);
+    if (wish != NULL) {
+        wire_text(&writer, "only", wish->only);
+        wire_text(&writer, "seal", wish->seal);
+    }
     wire_object_end(&writer);
     return im_str_take(&writer.text);
 }
 
-bool layer_inspect(struct cloud *cloud, const char *layer_id, const volatile bool *cancel,
-                   char **ret_report, struct im_err *err) {
+static bool layer_look(struct cloud *cloud, const char *layer_id, const struct wish *wish,
+                       const volatile bool *cancel, char **ret_report, struct im_err *err) {
     IM_AUTO(layer_files_done) struct layer_files files = {0};
     IM_AUTO(free_auto) char *name = NULL;
     IM_AUTO(free_auto) char *request = NULL;
@@ -44,15 +54,20 @@ bool layer_inspect(struct cloud *cloud, const char *layer_id, const volatile boo
     if (!layer_name(cloud, layer_id, &name, err) ||
         !layer_files_open(cloud, name, LAYERS_MAX, &files, err))
         return false;
-    request = worker_request(cloud, &files);
+    request = worker_request(cloud, &files, wish);
     return worker_run(&(struct worker_call){.program = cloud->config.worker_program,
-                                            .verb = "inspect",
+                                            .verb = wish != NULL ? "plan" : "inspect",
                                             .request = request,
                                             .fds = files.fds,
                                             .fd_count = files.count,
                                             .cancel = cancel,
                                             .silence_ms = SILENCE_MS},
                       ret_report, err);
+}
+
+bool layer_inspect(struct cloud *cloud, const char *layer_id, const volatile bool *cancel,
+                   char **ret_report, struct im_err *err) {
+    return layer_look(cloud, layer_id, NULL, cancel, ret_report, err);
 }
 
 /* --- The report ------------------------------------------------------------------------------- */
@@ -160,24 +175,74 @@ static void leave(struct cloud *cloud) {
     pthread_mutex_unlock(&cloud->lock);
 }
 
+static bool look(struct cloud *cloud, struct demand *demand, const struct wish *wish,
+                 char **ret_report, struct im_err *err) {
+    bool looked;
+
+    if (im_str_empty(demand->id))
+        return im_fail(err, IM_BAD_MESSAGE, "parameter [image] is missing");
+    if (!find_layer(cloud, demand, err) || !enter(cloud, err))
+        return false;
+    looked = layer_look(cloud, demand->layer_id, wish, NULL, ret_report, err);
+    leave(cloud);
+    return looked || im_within(err, "%s [%s]", demand->is_image ? "image" : "snapshot", demand->id);
+}
+
 bool cloud_inspect(struct cloud *cloud, const struct caller *caller, const char *id,
                    char **ret_report, struct im_err *err) {
     struct demand demand = {.caller = caller, .id = id};
     IM_AUTO(free_auto) char *report = NULL;
     struct keep keep = {.image_id = id};
-    bool looked;
 
-    if (im_str_empty(id))
-        return im_fail(err, IM_BAD_MESSAGE, "parameter [image] is missing");
-    if (!find_layer(cloud, &demand, err) || !enter(cloud, err))
+    if (!look(cloud, &demand, NULL, &report, err))
         return false;
-    looked = layer_inspect(cloud, demand.layer_id, NULL, &report, err);
-    leave(cloud);
-    if (!looked)
-        return im_within(err, "%s [%s]", demand.is_image ? "image" : "snapshot", id);
     keep.report = report;
     if (demand.keeps && !cloud_transact(cloud, keep_body, &keep, err))
         return false;
     *ret_report = im_steal(&report);
+    return true;
+}
+
+/* --- What would repair it --------------------------------------------------------------------- */
+
+/* How it would be done is between workers. */
+static char *plan_for_people(const struct wire_value *plan) {
+    static const char *const keys[] = {"repairs", "files", "steps"};
+    struct wire_writer writer = {0};
+
+    wire_object_begin(&writer, NULL);
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        IM_AUTO(free_auto) char *part = wire_dump(wire_get(plan, keys[i]), false);
+
+        wire_raw(&writer, keys[i], part);
+    }
+    wire_object_end(&writer);
+    return im_str_take(&writer.text);
+}
+
+bool cloud_repair_plan(struct cloud *cloud, const struct caller *caller, const char *id,
+                       const struct im_strings *codes, const struct im_strings *seal,
+                       char **ret_plan, struct im_err *err) {
+    struct demand demand = {.caller = caller, .id = id};
+    struct wish wish = {im_strings_join(codes, " "), im_strings_join(seal, " ")};
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
+    IM_AUTO(free_auto) char *text = NULL;
+    const struct wire_value *plan;
+    bool looked;
+
+    if (wish.only[0] == '\0' && wish.seal[0] == '\0')
+        im_replace(&wish.only, "all");
+    looked = look(cloud, &demand, &wish, &text, err);
+    free(wish.only);
+    free(wish.seal);
+    if (!looked)
+        return false;
+    doc = wire_parse(text, strlen(text), err);
+    if (doc == NULL)
+        return false;
+    plan = wire_get(wire_root(doc), "plan");
+    if (wire_kind(plan) != WIRE_OBJECT)
+        return im_fail(err, IM_INTERNAL, "the worker has made no plan");
+    *ret_plan = plan_for_people(plan);
     return true;
 }

@@ -984,14 +984,6 @@ bool cloud_snapshot_image(struct cloud *cloud, const struct caller *caller,
     return job("snapshot_image", NULL, ret_job_id, err);
 }
 
-bool cloud_inspect(struct cloud *cloud, const struct caller *caller, const char *id,
-                   char **ret_report, struct im_err *err) {
-    UNUSED;
-    (void) id, (void) err;
-    *ret_report = im_strdup("{\"errors\":0}");
-    return true;
-}
-
 bool cloud_recover(struct cloud *cloud, const struct caller *caller, const struct im_strings *ids,
                    struct im_err *err) {
     UNUSED;

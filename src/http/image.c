@@ -334,6 +334,31 @@ static const struct http_param inspect_image_params[] = {
     {0},
 };
 
+static bool plan_image_repair(struct request *request, struct im_err *err) {
+    const char *id = request_text(request, "image");
+    IM_AUTO(im_strings_done) struct im_strings codes = {0};
+    IM_AUTO(im_strings_done) struct im_strings seal = {0};
+    IM_AUTO(free_auto) char *plan = NULL;
+
+    request_list(request, "findings", &codes);
+    request_list(request, "seal", &seal);
+    if (!cloud_repair_plan(request->cloud, &request->caller, id, &codes, &seal, &plan, err))
+        return false;
+    wire_text(&request->reply, "image_id", id);
+    wire_raw(&request->reply, "plan", plan);
+    return true;
+}
+
+static const struct http_param plan_image_repair_params[] = {
+    {"image", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, "an image or a snapshot"},
+    {"findings", HTTP_LIST, 0, 0, 32, NULL, NULL,
+     "codes of findings; without them, all that can be repaired"},
+    {"seal", HTTP_LIST, 0, 0, 32, NULL, NULL,
+     "what else is taken out: machine-id, ssh-keys, leases, random-seed, net-rules, cloud-init, "
+     "logs, history"},
+    {0},
+};
+
 const struct http_action image_actions[] = {
     {"DescribeImages", describe_images_params, HTTP_CACHED, &image_type, describe_images,
      "lists images: one's own and those of the system; verbose=1 adds instance_ids and inspection"},
@@ -351,6 +376,8 @@ const struct http_action image_actions[] = {
      "ours: starts a machine of an image or snapshot, on its own, and says whether it comes up"},
     {"DescribeBootTests", describe_boot_tests_params, HTTP_CACHED, &boot_test_type,
      describe_boot_tests, "ours: lists one's boot tests, with their verdicts and time lines"},
+    {"PlanImageRepair", plan_image_repair_params, 0, NULL, plan_image_repair,
+     "ours: says what would repair the disk of an image or snapshot, and changes nothing"},
     {"CaptureInstance", capture_instance_params, 0, NULL, capture_instance,
      "makes an image of a stopped instance, in constant time"},
     {"CloneImages", clone_images_params, 0, NULL, clone_images,

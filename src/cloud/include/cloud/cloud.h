@@ -514,6 +514,12 @@ void copy_list_done(struct copy_list *list);
  * start the worker. IM_BUSY while others are looked into. */
 bool cloud_inspect(struct cloud *cloud, const struct caller *caller, const char *id,
                    char **ret_report, struct im_err *err) IM_MUST_CHECK;
+/* What would repair the disk of an image or snapshot, or seal it: {"repairs", "files", "steps"} as
+ * worker/request.h has them. Findings by their codes and items of sealing; neither: all that can be
+ * repaired. Changes nothing. IM_BAD_MESSAGE for a code or item that there is not. */
+bool cloud_repair_plan(struct cloud *cloud, const struct caller *caller, const char *id,
+                       const struct im_strings *codes, const struct im_strings *seal,
+                       char **ret_plan, struct im_err *err) IM_MUST_CHECK;
 
 /* --- The recycle bin -------------------------------------------------------------------------- */
 
