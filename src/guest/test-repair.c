@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plans of repairs over disks that mean harm: whatever the bytes say, a plan ends, writes inside
+ * the disk, and names plain paths. That plans are right is test-plan.py's in the worker's room. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/spawn.h"
+#include "base/str.h"
+#include "guest/repair.h"
+#include "harness/test.h"
+
+#define MIB (1ull << 20)
+enum { ROUNDS = 1500 };
+
+struct disk {
+    uint8_t *bytes;
+    uint64_t len;
+};
+
+static bool read_disk(void *arg, uint64_t offset, void *bytes, size_t len, struct im_err *err) {
+    const struct disk *disk = arg;
+
+    (void) err;
+    memcpy(bytes, disk->bytes + offset, len); /* beyond it, the sanitizer tells */
+    return true;
+}
+
+/* The mapping is private, so that it can be spoiled. */
+static struct disk make_disk(const char *script) {
+    IM_AUTO(free_auto)
+    char *text = im_printf("set -e; exec >/dev/null; cd '%s'; D=$PWD/disk; rm -rf $D r; %s",
+                           test_folder(), script);
+    IM_AUTO(free_auto) char *path = im_printf("%s/disk", test_folder());
+    IM_AUTO(fd_auto) int fd = -1;
+    struct disk disk = {0};
+    struct im_err err = {0};
+    struct stat st;
+
+    if (!im_run((const char *const[]){"sh", "-c", text, NULL}, NULL, 120000, NULL, &err)) {
+        check(false, "%s: %s", script, err.text);
+        return disk;
+    }
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return disk;
+    disk.len = (uint64_t) st.st_size;
+    disk.bytes = mmap(NULL, disk.len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    return disk;
+}
+
+static const char system_script[] =
+    "PATH=$PATH:/sbin; mkdir -p r/etc/ssh r/etc/udev/rules.d r/var/log/apt r/root r/home/ann "
+    "r/var/lib/dhcp; printf 'ID=debian\\n' >r/etc/os-release; "
+    "printf '/dev/sda1 / ext4 defaults 0 1\\nLABEL=data /srv xfs defaults\\n"
+    "LABEL=s none swap sw\\n/dev/sdb7 /x auto\\n' >r/etc/fstab; "
+    "echo 0123456789abcdef >r/etc/machine-id; echo x >r/etc/ssh/ssh_host_rsa_key; "
+    "echo x >r/etc/udev/rules.d/70-persistent-net.rules; echo x >r/var/log/apt/term.log; "
+    "echo x >r/home/ann/.bash_history; echo x >r/var/lib/dhcp/a.leases; "
+    "truncate -s 30M part; mkfs.ext4 -qF -d r part; truncate -s 32M $D; "
+    "printf 'label: dos\\n2048,61440,83\\n' | sfdisk -q $D; "
+    "printf '\\372\\353' | dd of=$D conv=notrunc 2>/dev/null; "
+    "dd if=part of=$D bs=1M seek=1 conv=notrunc,sparse 2>/dev/null";
+static const char gpt_script[] =
+    "PATH=$PATH:/sbin; truncate -s 32M $D; sgdisk -n 1::+4M -n 2:: $D; "
+    "truncate -s 40M $D";
+
+static bool plain(const char *path) {
+    return path != NULL && path[0] == '/' && strstr(path, "/../") == NULL &&
+           !im_ends_with(path, "/..") && im_utf8_valid(path, strlen(path));
+}
+
+static bool sound(const struct disk *disk, const struct guest_edit *edit) {
+    if (edit->kind == GUEST_EDIT_RAW)
+        return edit->offset <= disk->len && edit->len <= disk->len - edit->offset;
+    return plain(edit->path) && (edit->kind != GUEST_EDIT_COPY || plain(edit->other));
+}
+
+/* How many edits there are; SIZE_MAX when one of them is not sound. */
+static size_t plan(struct disk *disk) {
+    IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
+    IM_AUTO(guest_plan_free_auto) struct guest_plan *made = NULL;
+    struct guest_source source = {read_disk, disk, disk->len};
+    struct guest_wish wish = {.all = true};
+    struct im_err err = {0};
+    bool fine;
+
+    for (size_t i = 0; guest_seal_items[i].word != NULL; i++)
+        im_strings_add(&wish.seal, guest_seal_items[i].word);
+    fine = guest_plan(&source, &wish, &found, &made, &err);
+    im_strings_done(&wish.seal);
+    if (!fine)
+        return SIZE_MAX;
+    for (size_t i = 0; i < made->edit_count; i++)
+        if (!sound(disk, &made->edits[i]))
+            return SIZE_MAX;
+    return made->edit_count;
+}
+
+static uint32_t chance(uint32_t *seed) {
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+/* A few bytes at a time are turned over, from `areas` on; the sanitizers are the judges. */
+static void spoil(struct disk *disk, const uint64_t *areas, size_t area_count, uint32_t within,
+                  const char *name) {
+    size_t untouched = plan(disk);
+    uint32_t seed = 1;
+    bool fine = true;
+
+    check(untouched > 0 && untouched != SIZE_MAX, "%s: %zu edits as it is", name, untouched);
+    for (unsigned round = 0; fine && round < ROUNDS; round++) {
+        uint64_t spots[8];
+        uint8_t old[8];
+        size_t count = 1 + chance(&seed) % 8;
+
+        for (size_t i = 0; i < count; i++) {
+            spots[i] = areas[chance(&seed) % area_count] + chance(&seed) % within;
+            old[i] = disk->bytes[spots[i]];
+            disk->bytes[spots[i]] = (uint8_t) chance(&seed);
+            if (chance(&seed) % 4 == 0)
+                disk->bytes[spots[i]] = (uint8_t) " \t\n/#,=."[chance(&seed) % 8];
+        }
+        fine = plan(disk) != SIZE_MAX;
+        for (size_t i = count; i-- > 0;)
+            disk->bytes[spots[i]] = old[i];
+    }
+    check(fine, "%s, spoiled %u times", name, ROUNDS);
+}
+
+static void test_systems(void) {
+    static const uint64_t ext[] = {MIB + 1024, MIB + 4096, MIB + (64 << 10), MIB + (260 << 10)};
+    struct disk disk = make_disk(system_script);
+    const uint8_t *fstab;
+    uint64_t at;
+
+    if (disk.bytes == NULL)
+        return;
+    spoil(&disk, ext, 4, 1024, "a file system");
+    fstab = memmem(disk.bytes, disk.len, "/dev/sda1 / ext4", 16);
+    if (check(fstab != NULL, "fstab is found on the disk")) {
+        at = (uint64_t) (fstab - disk.bytes);
+        spoil(&disk, &at, 1, 90, "fstab");
+    }
+    (void) munmap(disk.bytes, disk.len);
+}
+
+static void test_tables(void) {
+    static const uint64_t tables[] = {0, 512, 1024, 32 * MIB - 1024};
+    struct disk disk = make_disk(gpt_script);
+
+    if (disk.bytes == NULL)
+        return;
+    spoil(&disk, tables, 4, 512, "a GPT");
+    (void) munmap(disk.bytes, disk.len);
+}
+
+static void shows(const char *before, const char *after, const char *diff) {
+    IM_AUTO(free_auto) char *made = guest_diff("/f", before, after);
+
+    if (!check(strcmp(made, diff) == 0, "a difference of %zu bytes", strlen(made)))
+        test_note("%s", made);
+}
+
+static void test_diffs(void) {
+    shows("a\n", "a\n", "");
+    shows(NULL, "a\n", "--- /dev/null\n+++ b/f\n@@ -0,0 +1 @@\n+a\n");
+    shows("a\nb\nc\n", "a\nc\n", "--- a/f\n+++ b/f\n@@ -1,3 +1,2 @@\n a\n-b\n c\n");
+    shows("a", "a\n", "--- a/f\n+++ b/f\n@@ -1 +1 @@\n-a\n\\ No newline at end of file\n+a\n");
+    shows("1\n2\n3\n4\n5\n6\n7\n8\n9\n", "1\n2\n3\n4\nx\n6\n7\n8\n9\n",
+          "--- a/f\n+++ b/f\n@@ -2,7 +2,7 @@\n 2\n 3\n 4\n-5\n+x\n 6\n 7\n 8\n");
+}
+
+int main(void) {
+    test_diffs();
+    test_tables();
+    test_systems();
+    return test_end();
+}
