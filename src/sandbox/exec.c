@@ -19,7 +19,8 @@
 #define OUTPUT_MAX 65536
 
 /* In the child, which is single-threaded whatever the parent is. Ends in exec or _exit. */
-static void child(const struct sandbox_policy *policy, const char *const argv[], int out) {
+static void child(const struct sandbox_policy *policy, const char *const argv[], unsigned kept,
+                  int out) {
     struct sandbox_policy own = *policy;
     struct sandbox_report report;
     struct im_err err = {0};
@@ -30,7 +31,7 @@ static void child(const struct sandbox_policy *policy, const char *const argv[],
     (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
         _exit(127);
-    if (close_range(3, ~0U, 0) < 0)
+    if (close_range(3 + kept, ~0U, 0) < 0)
         _exit(127);
     if (sandbox_enter(&own, &report, &err)) {
         execve(argv[0], (char *const *) argv, environment);
@@ -84,26 +85,38 @@ static bool judge(const char *program, int status, const char *output, struct im
     return true;
 }
 
-bool sandbox_exec(const struct sandbox_policy *policy, const char *const argv[], int64_t timeout_ms,
-                  char **ret_output, struct im_err *err) {
-    struct im_str output = {0};
-    IM_AUTO(free_auto) char *text = NULL;
-    int pipes[2], status = 0;
-    bool ended, fine;
+bool sandbox_start(const struct sandbox_policy *policy, const char *const argv[], unsigned kept,
+                   pid_t *ret_pid, int *ret_output, struct im_err *err) {
+    int pipes[2];
     pid_t pid;
 
     if (pipe2(pipes, O_CLOEXEC) < 0)
         return im_fail_sys(err, errno, "%s: no pipe", argv[0]);
     pid = fork();
     if (pid == 0)
-        child(policy, argv, pipes[1]);
+        child(policy, argv, kept, pipes[1]);
     (void) close(pipes[1]);
     if (pid < 0) {
         (void) close(pipes[0]);
         return im_fail_sys(err, errno, "%s: no process", argv[0]);
     }
-    ended = collect(pipes[0], timeout_ms, &output);
-    (void) close(pipes[0]);
+    *ret_pid = pid;
+    *ret_output = pipes[0];
+    return true;
+}
+
+bool sandbox_exec(const struct sandbox_policy *policy, const char *const argv[], int64_t timeout_ms,
+                  char **ret_output, struct im_err *err) {
+    struct im_str output = {0};
+    IM_AUTO(free_auto) char *text = NULL;
+    int out, status = 0;
+    bool ended, fine;
+    pid_t pid;
+
+    if (!sandbox_start(policy, argv, 0, &pid, &out, err))
+        return false;
+    ended = collect(out, timeout_ms, &output);
+    (void) close(out);
     if (!ended)
         (void) kill(pid, SIGKILL);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)

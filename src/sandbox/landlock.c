@@ -44,7 +44,7 @@ static bool allow_path(int ruleset, const char *path, uint64_t rights) {
         return false;
     if (!S_ISDIR(st.st_mode))
         rule.allowed_access &= LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE |
-                               LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_TRUNCATE;
+                               LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_TRUNCATE | ACCESS_IOCTL_DEV;
     return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0;
 }
 
@@ -58,8 +58,10 @@ static bool allow_paths(int ruleset, const struct sandbox_policy *policy,
         if (!allow_path(ruleset, paths->readable[i], read))
             return false;
     for (size_t i = 0; i < paths->writable_count; i++)
-        if (!allow_path(ruleset, paths->writable[i],
-                        known & (read | LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_TRUNCATE)))
+        if (!allow_path(
+                ruleset, paths->writable[i],
+                known & (read | LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_TRUNCATE |
+                         (strcmp(paths->writable[i], SANDBOX_KVM) == 0 ? ACCESS_IOCTL_DEV : 0))))
             return false;
     return true;
 }

@@ -87,13 +87,15 @@ static unsigned long kept_flags(int fd) {
 static bool show_path(int fd, const char *path, bool writable) {
     IM_AUTO(free_auto) char *place = im_printf(NEW_ROOT "%s", path);
     IM_AUTO(free_auto) char *source = im_printf("/proc/self/fd/%d", fd);
-    unsigned long flags = MS_BIND | MS_REMOUNT | MS_NOSUID | MS_NODEV | kept_flags(fd);
+    unsigned long flags = MS_BIND | MS_REMOUNT | MS_NOSUID | kept_flags(fd);
     bool mounts;
 
     if (!make_place(fd, place, &mounts))
         return false;
     if (!mounts)
         return true;
+    if (strcmp(path, SANDBOX_KVM) != 0)
+        flags |= MS_NODEV;
     if (mount(source, place, NULL, MS_BIND, NULL) < 0)
         return false;
     return mount(NULL, place, NULL, flags | (writable ? 0 : MS_RDONLY), NULL) == 0;

@@ -11,6 +11,8 @@ struct belt_why {
     size_t size;
 };
 
+#define SANDBOX_KVM "/dev/kvm"
+
 /* The paths a policy stands for: its own lists and what exec and resolve imply. */
 #define SANDBOX_PATHS 48
 struct sandbox_paths {

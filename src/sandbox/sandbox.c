@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -69,6 +70,8 @@ bool paths_collect(const struct sandbox_policy *policy, struct sandbox_paths *pa
     if (policy->resolve && !add_list(paths->readable, count, resolve_paths,
                                      sizeof(resolve_paths) / sizeof(resolve_paths[0]), err))
         return false;
+    if (policy->kvm && !add_path(paths->writable, &paths->writable_count, SANDBOX_KVM, err))
+        return false;
     return add_list(paths->readable, count, policy->readable, SIZE_MAX, err) &&
            add_list(paths->writable, &paths->writable_count, policy->writable, SIZE_MAX, err);
 }
@@ -95,22 +98,31 @@ static bool belt_limits(const struct sandbox_policy *policy, struct im_err *err)
         return false;
     if (policy->file_bytes && !limit(RLIMIT_FSIZE, policy->file_bytes, "file size", err))
         return false;
-    return limit(RLIMIT_CORE, 0, "core files", err) && limit(RLIMIT_NOFILE, 64, "files", err);
+    return limit(RLIMIT_CORE, 0, "core files", err) &&
+           limit(RLIMIT_NOFILE, policy->files ? policy->files : 64, "files", err);
 }
 
 struct identity {
     uid_t uid;
-    gid_t gid;
+    gid_t gid, extra;
+    size_t extras; /* 0 or 1 */
 };
 
-/* Looked up while /etc can still be read. */
-static struct identity identity_find(const char *user) {
-    const struct passwd *found = user && user[0] ? getpwnam(user) : NULL;
+/* Looked up while /etc and /dev can still be read. */
+static struct identity identity_find(const struct sandbox_policy *policy) {
+    const struct passwd *found = policy->user && policy->user[0] ? getpwnam(policy->user) : NULL;
+    struct identity to = {.uid = 65534, .gid = 65534};
+    struct stat st;
 
     if (!found)
         found = getpwnam("nobody");
-    return found ? (struct identity){found->pw_uid, found->pw_gid}
-                 : (struct identity){65534, 65534};
+    if (found)
+        to = (struct identity){.uid = found->pw_uid, .gid = found->pw_gid};
+    if (policy->kvm && stat(SANDBOX_KVM, &st) == 0 && st.st_gid != 0) {
+        to.extra = st.st_gid;
+        to.extras = 1;
+    }
+    return to;
 }
 
 static bool drop_capabilities(void) {
@@ -127,7 +139,7 @@ static bool belt_user(struct identity to, bool limit_processes, struct im_err *e
     if (geteuid() == 0) {
         if (to.uid == 0 || to.gid == 0)
             return im_fail(err, IM_DENIED, "the worker's user must not be root");
-        if (setgroups(0, NULL) < 0 || setresgid(to.gid, to.gid, to.gid) < 0 ||
+        if (setgroups(to.extras, &to.extra) < 0 || setresgid(to.gid, to.gid, to.gid) < 0 ||
             setresuid(to.uid, to.uid, to.uid) < 0)
             return im_fail_sys(err, errno, "sandbox: cannot become user %u", to.uid);
     }
@@ -171,7 +183,7 @@ static void fasten_paths(const struct sandbox_policy *policy, const struct sandb
 
 bool sandbox_enter(const struct sandbox_policy *policy, struct sandbox_report *report,
                    struct im_err *err) {
-    struct identity to = identity_find(policy->user);
+    struct identity to = identity_find(policy);
     struct sandbox_paths paths = {0};
     struct belt_why why = why_of(report, SANDBOX_SYSCALLS);
 

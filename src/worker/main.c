@@ -10,7 +10,7 @@
 #include "base/mem.h"
 #include "worker-private.h"
 
-#define REQUEST_MAX (1u << 20)
+#define REQUEST_MAX (64u << 20) /* an edit may hold an initramfs */
 
 #ifdef SANDBOX_WIDE
 /* Looking for leaks at the end takes rights that are gone by then. */
@@ -22,10 +22,11 @@ static const struct {
     const char *name;
     bool (*run)(const struct request *request, struct im_err *err);
 } verbs[] = {{"import", verb_import}, {"probe", verb_probe}, {"inspect", verb_inspect},
-             {"plan", verb_plan},     {"fold", verb_fold},   {"export", verb_export}};
+             {"plan", verb_plan},     {"fold", verb_fold},   {"export", verb_export},
+             {"mend", verb_mend}};
 
 static const char usage[] =
-    "usage: imprint-worker import|probe|inspect|plan|fold|export\n"
+    "usage: imprint-worker import|probe|inspect|plan|fold|export|mend\n"
     "                                         (JSON request on stdin; started by imprintd)\n"
     "       imprint-worker --sandbox-report   shows which belts can be fastened here\n"
     "       imprint-worker --version\n";

@@ -67,12 +67,16 @@ bool request_parse(const char *text, size_t len, struct request *request, struct
     request->layers = take_text(root, "layers");
     request->only = take_text(root, "only");
     request->seal = take_text(root, "seal");
+    request->appliance = take_text(root, "appliance");
+    request->kvm = wire_get_int(root, "kvm", 0) != 0;
     request->allow_private = wire_get_int(root, "allow_private", 0) != 0;
     request->force = wire_get_int(root, "force", 0) != 0;
+    request->doc = im_steal(&doc);
     return take_source(root, request, err) &&
            take_digest(wire_get_text(root, "digest", ""), request->digest, err) &&
            take_limit(root, "max_bytes", SIZE_LIMIT, SIZE_LIMIT, &request->max_bytes, err) &&
            take_limit(root, "max_ratio", RATIO_DEFAULT, INT32_MAX, &request->max_ratio, err) &&
+           take_limit(root, "limit_s", 0, INT32_MAX, &request->limit_s, err) &&
            take_limit(root, "rate", UINT32_MAX, UINT32_MAX, &request->rate, err);
 }
 
@@ -86,5 +90,7 @@ void request_done(struct request *request) {
     free(request->layers);
     free(request->only);
     free(request->seal);
+    free(request->appliance);
+    wire_doc_free(request->doc);
     *request = (struct request){0};
 }

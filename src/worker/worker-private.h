@@ -18,10 +18,11 @@
 /* --- request.c: see worker/request.h ---------------------------------------------------------- */
 
 struct request {
-    bool from_url, allow_private, force;
-    char *url, *proxy, *format, *user, *scratch_dir, *backing, *layers, *only, *seal;
+    bool from_url, allow_private, force, kvm;
+    char *url, *proxy, *format, *user, *scratch_dir, *backing, *layers, *only, *seal, *appliance;
     char digest[65]; /* hexadecimal, lower case; "" = none */
-    uint64_t max_bytes, max_ratio, rate;
+    uint64_t max_bytes, max_ratio, rate, limit_s;
+    struct wire_doc *doc; /* all of it: what has a structure of its own */
 };
 bool request_parse(const char *text, size_t len, struct request *request, struct im_err *err);
 void request_done(struct request *request);
@@ -151,6 +152,7 @@ bool verb_fold(const struct request *request, struct im_err *err);
 bool verb_probe(const struct request *request, struct im_err *err);
 bool verb_export(const struct request *request, struct im_err *err);
 bool verb_inspect(const struct request *request, struct im_err *err);
+bool verb_mend(const struct request *request, struct im_err *err);
 bool verb_plan(const struct request *request, struct im_err *err);
 
 /* What a look may take. */

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 
@@ -29,9 +30,11 @@ struct sandbox_policy {
     bool network;     /* may connect */
     bool exec;    /* may run the programs under /usr; implies reading /usr, /lib and ld.so.cache */
     bool resolve; /* may look up names and check certificates: implies reading parts of /etc */
+    bool kvm;     /* may open /dev/kvm, in the group that it belongs to */
     uint64_t memory_bytes;       /* address space; 0 = 1 GiB */
     uint64_t cpu_s;              /* 0 = no limit */
     uint64_t file_bytes;         /* largest file that may be written; 0 = no limit */
+    unsigned files;              /* open at once; 0 = 64 */
     const char *const *readable; /* paths, NULL-terminated; may be NULL */
     const char *const *writable; /* existing files, NULL-terminated; may be NULL */
 };
@@ -57,6 +60,13 @@ bool sandbox_enter(const struct sandbox_policy *policy, struct sandbox_report *r
  * timeout_ms. */
 bool sandbox_exec(const struct sandbox_policy *policy, const char *const argv[], int64_t timeout_ms,
                   char **ret_output, struct im_err *err) __attribute__((warn_unused_result));
+
+/* The same for a program that is talked to while it runs: it is killed when the calling thread
+ * ends, and is the caller's to wait for. It also keeps the descriptors 3 to 3 + `kept` - 1.
+ * *ret_output, the caller's, is what it says. */
+bool sandbox_start(const struct sandbox_policy *policy, const char *const argv[], unsigned kept,
+                   pid_t *ret_pid, int *ret_output, struct im_err *err)
+    __attribute__((warn_unused_result));
 
 /* "user", "limits" …: for reports. */
 const char *sandbox_belt_name(enum sandbox_belt belt);

@@ -8,6 +8,8 @@
  *                              the uppermost first
  *     imprint-worker export    descriptor 3: an empty file, read-write; 4, 5, …: the layers of a
  *                              disk, read-only, the one that was written last first
+ *     imprint-worker mend      descriptors 3, 4 …: the layers of a disk, head first; the head, a
+ *                              qcow2 overlay, is read-write, the others are read-only
  *     imprint-worker inspect   descriptors 3, 4 …: the layers of a disk, head first
  *     imprint-worker plan      the same
  *
@@ -68,6 +70,37 @@
  * "done","text"}],"files":[{"path","before","diff"}],"steps":[…],"mounts":[…],"edits":[…]}}: what
  * is changed in words, as unified diffs and as the rest, and mounts and edits as the verb mend
  * takes them. It writes nothing; the same disk gives the same plan.
+ *
+ * mend changes what is inside a disk: a machine of its own (the appliance) mounts its file systems
+ * and does the edits one by one; what it writes lands in the head. The first that fails ends it
+ * all, with an error: the caller drops the head. It takes "layers" as inspect (the last may be
+ * raw), "appliance" (the folder that make-appliance filled), "kvm" (0 or 1), "limit_s" (0 = 60 with
+ * KVM, 300 without), and
+ *
+ *     "mounts": [{"path": "/", "filesystem": "xfs", "options": "subvol=@",
+ *                 "pieces": [{"bytes": N, "stripe_bytes": 0, "areas": [byte on the disk]}]}, …]
+ *     "edits":  [{"op": "write", "path", "data": base64, "mode", "uid", "gid", "label"},
+ *                {"op": "append", "path", "data", "align": 1},
+ *                {"op": "remove", "path", "recursive"}, {"op": "empty", "path", "recursive"},
+ *                {"op": "link", "path", "target"},
+ *                {"op": "copy", "path", "from"}, {"op": "directory", "path", "mode", "uid", "gid"},
+ *                {"op": "run", "argv": […], "seconds": 120}, {"op": "raw", "offset", "data"},
+ *                {"op": "fstrim", "path"}, {"op": "grow", "path"}]
+ *
+ * Mounts are in order, the root first; they are made also where there are no edits (a journal is
+ * replayed), but after raw edits that come first. A piece with several areas is striped over them.
+ * Paths are looked up as in a chroot. Missing folders are made. write, copy and link replace by
+ * rename; what is replaced keeps mode, owner and attributes unless they are given; write and copy
+ * follow a link that leads to something, and take the place of one that does not. What a new file
+ * is not told it gets as 0644, root, and its folder's SELinux label. append writes in place, behind
+ * zeros up to a multiple of `align`. remove and empty of what is not there are done with "changed":
+ * 0. empty with recursive clears a folder. run is a program of the guest in its own tree, without a
+ * network; its status must be 0. Phases: "start", then "mend" in edits. The result:
+ *
+ *     {"edits":[{"done":1,"changed":0,"bytes":N,"output":"…"}, …],"kernel":"6.1.0","seconds":4.5}
+ *
+ * changed only where nothing was to do, bytes of fstrim (given back) and grow (the new size),
+ * output of run (64 KiB at most). The head is durable then.
  *
  * SIGTERM ends it at once: it makes no names in the file system, so nothing is left behind but what
  * the caller opened. A warning about a weak sandbox comes as a log message. */
