@@ -281,14 +281,40 @@ static bool start_and_watch(struct job_run *run, const struct boot_test *test,
            boot_run(cloud, &machine, ret_report, err);
 }
 
+/* Tests that are steps of other verbs wait here; those by themselves have waited before. */
+static bool enter(struct cloud *cloud, const volatile bool *cancel, struct im_err *err) {
+    for (;;) {
+        bool entered;
+
+        pthread_mutex_lock(&cloud->lock);
+        entered = cloud->boots < (unsigned) cloud->config.boot_test_at_once;
+        cloud->boots += entered;
+        pthread_mutex_unlock(&cloud->lock);
+        if (entered)
+            return true;
+        if (*cancel)
+            return im_fail(err, IM_CANCELLED, "cancelled while other boot tests ran");
+        im_sleep_ms(100);
+    }
+}
+
+static void leave(struct cloud *cloud) {
+    pthread_mutex_lock(&cloud->lock);
+    cloud->boots--;
+    pthread_mutex_unlock(&cloud->lock);
+}
+
 static bool boot_step_run(struct job_run *run, struct im_err *err) {
     struct cloud *cloud = run->context;
     IM_AUTO(boot_test_free_auto) struct boot_test *test = NULL;
     IM_AUTO(boot_report_done) struct boot_report report = {0};
+    bool watched;
 
-    if (!test_load(run, &test, err))
+    if (!test_load(run, &test, err) || !enter(cloud, run->cancel, err))
         return false;
-    if (!start_and_watch(run, test, &report, err) ||
+    watched = start_and_watch(run, test, &report, err);
+    leave(cloud);
+    if (!watched ||
         !keep_file(cloud, test->boot_test_id, "serial", report.serial, report.serial_len, err) ||
         !keep_file(cloud, test->boot_test_id, "screen", report.screen, report.screen_len, err))
         return im_within(err, "boot test of [%s]", run->item->resource_id);
@@ -356,6 +382,179 @@ const struct job_verb boot_test_verb = {.action = "BootTestImage",
                                         .resumes = true,
                                         .cancels = true,
                                         .at_once = boot_at_once};
+
+/* --- As a step on the way to an image --------------------------------------------------------- */
+
+static const char *const gate_kinds[] = {"import", "volume", "instance"};
+
+/* The words of the text, one after the other. */
+static bool next_word(const char **at, char word[16]) {
+    size_t len;
+
+    *at += strspn(*at, " ,");
+    len = strcspn(*at, " ,");
+    snprintf(word, 16, "%.*s", (int) (len < 15 ? len : 15), *at);
+    *at += len;
+    return len > 0;
+}
+
+bool boot_gate_kinds(const char *kinds_text, struct im_err *err) {
+    char word[16];
+
+    for (const char *at = kinds_text; next_word(&at, word);) {
+        bool known = false;
+
+        for (size_t i = 0; i < sizeof(gate_kinds) / sizeof(gate_kinds[0]); i++)
+            known = known || strcmp(gate_kinds[i], word) == 0;
+        if (!known)
+            return im_fail(err, IM_BAD_MESSAGE,
+                           "boottest.required: [%s] should be one of: import volume instance",
+                           word);
+    }
+    return true;
+}
+
+static bool is_required(const struct cloud *cloud, const char *kind) {
+    char word[16];
+
+    for (const char *at = cloud->config.boot_test_required; next_word(&at, word);)
+        if (strcmp(word, kind) == 0)
+            return true;
+    return false;
+}
+
+/* {"boot_test":"bt-…", and what was there before; a commit that is tried again has another one. */
+static void note_plan(struct job_item *item, const char *test_id) {
+    static const char begins[] = "{\"boot_test\":\"";
+    const char *rest = im_starts_with(item->data, "{") ? item->data + 1 : "}";
+    char *data;
+
+    if (im_starts_with(item->data, begins)) {
+        rest = item->data + strlen(begins);
+        rest += strcspn(rest, "\"");
+        rest += *rest == '"';
+        rest += *rest == ',';
+    }
+    data = im_printf("%s%s\"%s%s", begins, test_id, *rest == '}' ? "" : ",", rest);
+    free(item->data);
+    item->data = data;
+}
+
+/* "" without one. */
+static bool planned(const struct job_run *run, char ret_id[IM_ID_MAX], struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = NULL;
+
+    ret_id[0] = '\0';
+    if (im_str_empty(run->item->data))
+        return true;
+    data = item_data(run, err);
+    if (data != NULL)
+        snprintf(ret_id, IM_ID_MAX, "%s", wire_get_text(wire_root(data), "boot_test", ""));
+    return data != NULL;
+}
+
+bool boot_gate_plan(struct job_run *run, struct db_conn *conn, const struct image *image,
+                    const char *kind, bool *ret_planned, struct im_err *err) {
+    struct cloud *cloud = run->context;
+    struct boot_test_args args = {.cpu = -1, .memory = -1, .timeout_s = -1};
+    struct boot_call call = {.cloud = cloud, .args = &args};
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *wish = item_data(run, err);
+    char layer_id[IM_ID_MAX];
+    struct boot_test test = {.boot_test_id = call.test_id,
+                             .resource_id = image->image_id,
+                             .status = BOOT_TEST_PENDING,
+                             .firmware = im_str_equal(image->firmware, "uefi") ? "uefi" : "bios",
+                             .accel = call.accel,
+                             .owner = image->owner,
+                             .job_id = run->job->job_id,
+                             .create_time = im_now_s(),
+                             .layer_id = layer_id};
+
+    *ret_planned = false;
+    if (wish == NULL)
+        return false;
+    if (!is_required(cloud, kind) || wire_get_int(wire_root(wish), "force", 0) > 0)
+        return true;
+    if (!fill_in(&call, err) || !layer_plan(cloud, conn, image->layer_id, 0, layer_id, err))
+        return false;
+    im_id_make(call.test_id, BOOT_TEST_PREFIX, 8);
+    test.vcpus = call.vcpus;
+    test.memory = call.memory_mib;
+    test.timeout = call.timeout_s;
+    if (!record_insert(conn, &boot_test_type, &test, err))
+        return false;
+    note_plan(run->item, call.test_id);
+    *ret_planned = true;
+    return true;
+}
+
+static bool report_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    return boot_step_commit(arg, conn, err);
+}
+
+bool boot_gate_run(struct job_run *run, struct im_err *err) {
+    IM_AUTO(boot_test_free_auto) struct boot_test *test = NULL;
+    IM_AUTO(boot_test_free_auto) struct boot_test *done = NULL;
+    char id[IM_ID_MAX];
+
+    if (!planned(run, id, err))
+        return false;
+    if (id[0] == '\0')
+        return true;
+    if (!test_load(run, &test, err))
+        return false;
+    /* The report stays, so it is written by itself, and a step that is done again finds it. */
+    if (test->status != BOOT_TEST_DONE &&
+        (!boot_step_run(run, err) || !cloud_transact(run->context, report_body, run, err)))
+        return false;
+    if (!test_load(run, &done, err))
+        return false;
+    if (im_str_equal(done->verdict, boot_verdict_word(BOOT_BOOTS)))
+        return true;
+    return im_fail(err, IM_WRONG_STATE,
+                   "%s [%s]%s%s; boot test [%s] has the rest, force=1 takes it "
+                   "all the same",
+                   done->message, done->reason, im_str_empty(done->evidence) ? "" : ": ",
+                   done->evidence, id);
+}
+
+bool boot_gate_undo(struct job_run *run, struct im_err *err) {
+    struct cloud *cloud = run->context;
+    IM_AUTO(db_give_auto) struct db_conn *conn = NULL;
+    IM_AUTO(boot_test_free_auto) struct boot_test *test = NULL;
+    struct im_err missing = {0};
+    char id[IM_ID_MAX];
+
+    if (!planned(run, id, err) ||
+        (id[0] != '\0' && (conn = db_take(cloud->config.db, err)) == NULL))
+        return false;
+    if (id[0] == '\0' ||
+        (record_get(conn, &boot_test_type, id, &test, &missing) && test->status == BOOT_TEST_DONE))
+        return true;
+    db_give(im_steal(&conn));
+    return boot_step_undo(run, err);
+}
+
+bool boot_gate_publish(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    char id[IM_ID_MAX];
+
+    return planned(run, id, err) &&
+           (id[0] == '\0' || image_settle(conn, run->item->resource_id, IMAGE_AVAILABLE, err));
+}
+
+bool boot_gate_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(boot_test_free_auto) struct boot_test *test = NULL;
+    struct im_err missing = {0};
+    char id[IM_ID_MAX];
+
+    if (!planned(run, id, err))
+        return false;
+    if (id[0] == '\0' || !record_get(conn, &boot_test_type, id, &test, &missing))
+        return missing.code == IM_OK || missing.code == IM_NOT_FOUND ||
+               im_fail(err, missing.code, "%s", missing.text);
+    return test->status == BOOT_TEST_DONE || (layer_drop(run->context, conn, test->layer_id, err) &&
+                                              record_delete(conn, &boot_test_type, id, err));
+}
 
 /* --- Looking, downloading --------------------------------------------------------------------- */
 

@@ -54,6 +54,7 @@ struct cloud {
     struct im_strings machines_locked;
     pthread_cond_t machine_free;
     unsigned looks;          /* into disks, on demand, at the moment */
+    unsigned boots;          /* machines of boot tests that run */
     uint32_t address_cursor; /* where the search for a free address begins */
 
     /* Held while what was read of a layer is written down, never while it is read. */
@@ -686,6 +687,22 @@ bool exports_sweep(const struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 /* --- boot-test.c ------------------------------------------------------------------------------ */
 
 #define BOOT_TEST_PREFIX "bt-" /* of their ids, which are their machines' names */
+/* Images that are only published if they boot, by the configuration: `kind` is "import", "volume"
+ * or "instance". In the commit before the steps below: plans the test of `image`, whose layer is
+ * frozen by then, and notes it in the item's data; *ret_planned false when there is none. The two
+ * steps are part of the verb and do nothing without a plan; the test's report stays, whatever it
+ * says. */
+bool boot_gate_plan(struct job_run *run, struct db_conn *conn, const struct image *image,
+                    const char *kind, bool *ret_planned, struct im_err *err) IM_MUST_CHECK;
+/* Fails with IM_WRONG_STATE and the reason. */
+bool boot_gate_run(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+bool boot_gate_undo(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+/* The image is published if its test was planned. */
+bool boot_gate_publish(struct job_run *run, struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;
+/* For `undone`: a test that has no report is forgotten. */
+bool boot_gate_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;
+/* Are these words kinds? */
+bool boot_gate_kinds(const char *kinds, struct im_err *err) IM_MUST_CHECK;
 /* A machine of that name runs: ends it, unless its job is at work on it. */
 void boot_test_stray(struct cloud *cloud, struct db_conn *conn, const char *name);
 /* Those whose time is over go, rows and files. */

@@ -46,12 +46,16 @@ static const struct job_verb *const verbs[] = {
 };
 
 /* The texts of the configuration, which become copies of our own. */
-static const size_t texts[] = {
-    offsetof(struct cloud_config, zone_id),        offsetof(struct cloud_config, state_dir),
-    offsetof(struct cloud_config, worker_program), offsetof(struct cloud_config, worker_user),
-    offsetof(struct cloud_config, instance_name),  offsetof(struct cloud_config, import_paths),
-    offsetof(struct cloud_config, import_proxy),   offsetof(struct cloud_config, volume_types),
-    offsetof(struct cloud_config, second_uri)};
+static const size_t texts[] = {offsetof(struct cloud_config, zone_id),
+                               offsetof(struct cloud_config, state_dir),
+                               offsetof(struct cloud_config, worker_program),
+                               offsetof(struct cloud_config, worker_user),
+                               offsetof(struct cloud_config, instance_name),
+                               offsetof(struct cloud_config, import_paths),
+                               offsetof(struct cloud_config, import_proxy),
+                               offsetof(struct cloud_config, volume_types),
+                               offsetof(struct cloud_config, second_uri),
+                               offsetof(struct cloud_config, boot_test_required)};
 
 static char **text_at(struct cloud *cloud, size_t i) {
     return (char **) ((char *) &cloud->config + texts[i]);
@@ -85,7 +89,8 @@ struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) 
     pthread_cond_init(&cloud->fold_wake, NULL);
     pthread_rwlock_init(&cloud->chains, NULL);
     /* Seeds are read by the machines' user, the others by nobody but us. */
-    if (!im_make_dirs(uploads, 0700, err) || !im_make_dirs(exports, 0700, err) ||
+    if (!boot_gate_kinds(cloud->config.boot_test_required, err) ||
+        !im_make_dirs(uploads, 0700, err) || !im_make_dirs(exports, 0700, err) ||
         !im_make_dirs(boot_tests, 0700, err) || !im_make_dirs(seeds, 0755, err) ||
         (cloud->jobs = jobs_open(&jobs, err)) == NULL) {
         cloud_close(cloud);

@@ -551,6 +551,7 @@ static bool import_commit(struct job_run *run, struct db_conn *conn, struct im_e
     IM_AUTO(wire_doc_free_auto) struct wire_doc *wish = item_data(run, err);
     IM_AUTO(image_free_auto) struct image *image = NULL;
     const struct wire_value *result;
+    bool planned = false;
     int64_t gib;
 
     if (doc == NULL || wish == NULL ||
@@ -566,10 +567,15 @@ static bool import_commit(struct job_run *run, struct db_conn *conn, struct im_e
         im_replace(&image->firmware, wire_get_text(result, "firmware", "bios"));
     if (wire_get(result, "report") != NULL)
         image_take_report(image, wire_get(result, "report"), wire_root(wish));
-    image->status = IMAGE_AVAILABLE;
-    image->transition_status = TRANSITION_NONE;
-    image->status_time = im_now_s();
-    return layer_imported(conn, image, err) && record_update(conn, &image_type, image, err);
+    if (!layer_imported(conn, image, err) ||
+        !boot_gate_plan(run, conn, image, "import", &planned, err))
+        return false;
+    if (!planned) {
+        image->status = IMAGE_AVAILABLE;
+        image->transition_status = TRANSITION_NONE;
+        image->status_time = im_now_s();
+    }
+    return record_update(conn, &image_type, image, err);
 }
 
 /* What was received has served. Failing here must not take a published image back, so it only
@@ -585,18 +591,20 @@ static bool import_undone(struct job_run *run, struct db_conn *conn, const struc
     IM_AUTO(image_free_auto) struct image *image = NULL;
 
     (void) why;
-    return record_get(conn, &image_type, run->item->resource_id, &image, err) &&
+    return boot_gate_undone(run, conn, err) &&
+           record_get(conn, &image_type, run->item->resource_id, &image, err) &&
            layer_drop(run->context, conn, image->layer_id, err) &&
            image_gone(conn, image->image_id, err);
 }
 
 static const struct job_step import_steps[] = {
     {"import", import_run, import_commit, clean_run},
+    {"boot", boot_gate_run, boot_gate_publish, boot_gate_undo},
     {"clean", clean_run, NULL, NULL},
 };
 const struct job_verb image_import_verb = {.action = "ImportImage",
                                            .steps = import_steps,
-                                           .step_count = 2,
+                                           .step_count = 3,
                                            .undone = import_undone,
                                            .resumes = true,
                                            .cancels = true};

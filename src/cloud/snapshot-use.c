@@ -219,15 +219,27 @@ static bool inspect_run(struct job_run *run, struct im_err *err) {
 
 static bool inspect_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *report = NULL;
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *wish = NULL;
+    bool planned = false;
     IM_AUTO(image_free_auto) struct image *image = NULL;
 
-    if (run->scratch == NULL)
+    if (im_str_empty(run->item->data))
         return true;
-    report = wire_parse(run->scratch, strlen(run->scratch), err);
-    if (report == NULL || !record_get(conn, &image_type, run->item->resource_id, &image, err))
+    if (!record_get(conn, &image_type, run->item->resource_id, &image, err))
         return false;
-    image_take_report(image, wire_root(report), NULL);
-    return record_update(conn, &image_type, image, err);
+    if (run->scratch != NULL) {
+        report = wire_parse(run->scratch, strlen(run->scratch), err);
+        if (report == NULL)
+            return false;
+        image_take_report(image, wire_root(report), NULL);
+        if (!record_update(conn, &image_type, image, err))
+            return false;
+    }
+    wish = item_data(run, err);
+    return wish != NULL &&
+           boot_gate_plan(run, conn, image,
+                          wire_get_int(wire_root(wish), "inspect", 0) ? "volume" : "instance",
+                          &planned, err);
 }
 
 static bool publish_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
@@ -237,18 +249,19 @@ static bool publish_commit(struct job_run *run, struct db_conn *conn, struct im_
 static bool image_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
                          struct im_err *err) {
     (void) why;
-    return image_gone(conn, run->item->resource_id, err);
+    return boot_gate_undone(run, conn, err) && image_gone(conn, run->item->resource_id, err);
 }
 
 static const struct job_step image_steps[] = {{"inspect", inspect_run, inspect_commit, NULL},
+                                              {"boot", boot_gate_run, NULL, boot_gate_undo},
                                               {"publish", NULL, publish_commit, NULL}};
 const struct job_verb snapshot_image_verb = {.action = "CaptureImageFromSnapshot",
                                              .steps = image_steps,
-                                             .step_count = 2,
+                                             .step_count = 3,
                                              .undone = image_undone,
                                              .resumes = true};
 const struct job_verb snapshot_instance_image_verb = {.action = "CaptureInstanceFromSnapshot",
                                                       .steps = image_steps,
-                                                      .step_count = 2,
+                                                      .step_count = 3,
                                                       .undone = image_undone,
                                                       .resumes = true};

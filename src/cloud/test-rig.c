@@ -145,7 +145,8 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
                                   .boot_test_tcg_s = 1,
                                   .boot_test_vcpus = 1,
                                   .boot_test_memory_mib = 64,
-                                  .boot_test_keep_s = 3600};
+                                  .boot_test_keep_s = 3600,
+                                  .boot_test_required = "import, volume instance"};
     struct cloud *cloud;
 
     im_log_set_level(getenv("IMPRINT_DEBUG") ? IM_LOG_DEBUG : IM_LOG_ERROR);

@@ -142,6 +142,10 @@ static const struct config_key keys[] = {
     INT("boottest", "timeout_tcg", boot_test_tcg_s, "300", 10, 7200, "s", "one without KVM"),
     INT("boottest", "cpus", boot_test_vcpus, "1", 1, 512, NULL, "what such a machine has"),
     INT("boottest", "memory", boot_test_memory_mib, "1024", 16, 1 << 20, "MiB", "the same"),
+    TEXT(
+        "boottest", "required", boot_test_required, "",
+        "images that are published only if they boot, or are forced: import, volume, instance (the "
+        "last two of snapshots); empty = none"),
     INT("boottest", "keep", boot_test_keep_s, "604800", 60, 365 * DAY, "s",
         "a report is kept for so long"),
 };

@@ -239,6 +239,7 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
         .boot_test_vcpus = config->boot_test_vcpus,
         .boot_test_memory_mib = config->boot_test_memory_mib,
         .boot_test_keep_s = config->boot_test_keep_s,
+        .boot_test_required = config->boot_test_required,
     };
     struct cloud *opened;
 

@@ -42,10 +42,15 @@ def init(text):
     return subprocess.run(["busybox", "cpio", "-o", "-H", "newc"], input=b"init\n", cwd=folder, capture_output=True).stdout
 
 
-def changed(raw, name, change):
+def disk(raw, name, change):
     path = os.path.join(world.disks, name + ".raw")
     subprocess.run(["cp", "--sparse=always", raw, path], check=True)
     change(path)
+    return path
+
+
+def changed(raw, name, change):
+    path = disk(raw, name, change)
     return world.do("image", "import", path, "--name", name, "--force")
 
 
@@ -161,4 +166,25 @@ def killed():
           not os.listdir(os.path.join(world.state, "seeds")), "without a trace")
 
 
-main(makes, boots, does_not, killed)
+def required():
+    """What does not boot is not published where the operator says so."""
+    world.kill()
+    world.configure(boottest_required="import", boottest_timeout_tcg=SECONDS, boottest_memory=128)
+    world.start()
+    good = world.do("image", "import", disk(raw, "good", with_init(LOGIN)), "--name", "good")
+    check(world.status("image", good) == "available", "an image that boots is published")
+    listed = world.json("image", "boot-tests", "--of", good)
+    check([test["verdict"] for test in listed] == ["boots"], "with its report", listed)
+    bad = disk(raw, "bad", with_init(EMERGENCY))
+    before = {image["image_id"] for image in world.json("image", "list")}
+    result = world.imprint("image", "import", bad, "--name", "bad", "--wait", seconds=400)
+    check(result.status != 0 and "[emergency_mode]" in result.err and "Failed to mount /data" in result.err,
+          "one that does not is refused with the reason", result)
+    check({image["image_id"] for image in world.json("image", "list")} == before and world.pool_clean(), "and is gone")
+    test = [test for test in world.json("image", "boot-tests") if test["reason"] == "emergency_mode"]
+    check(len(test) == 2, "its report stays", test)
+    forced = world.do("image", "import", bad, "--name", "bad", "--force")
+    check(world.status("image", forced) == "available", "forced, it is taken all the same")
+
+
+main(makes, boots, does_not, killed, required)

@@ -71,7 +71,9 @@ struct cloud_config {
     int64_t boot_test_at_once;                /* machines of boot tests */
     int64_t boot_test_kvm_s, boot_test_tcg_s; /* that a machine may take to be up */
     int64_t boot_test_vcpus, boot_test_memory_mib;
-    int64_t boot_test_keep_s; /* how long reports are kept */
+    int64_t boot_test_keep_s;       /* how long reports are kept */
+    const char *boot_test_required; /* kinds of images that must boot before they are published:
+                                       "import, volume, instance"; "" = none */
 };
 
 /* Does the record know layers of this pool? Then an empty folder is none of it: for the daemon,

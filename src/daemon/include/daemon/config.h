@@ -33,6 +33,7 @@ struct config {
     int64_t export_keep_s, export_max_bytes;
     int64_t boot_test_at_once, boot_test_kvm_s, boot_test_tcg_s, boot_test_vcpus,
         boot_test_memory_mib, boot_test_keep_s;
+    char *boot_test_required;
 };
 
 enum config_type {
