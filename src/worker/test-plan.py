@@ -275,12 +275,13 @@ def test_lvm():
     if subprocess.run(["sh", "-c", "L=$(losetup -f --show " + disk + ") && losetup -d $L"], stderr=subprocess.DEVNULL).returncode:
         print("# no loop devices here: logical volumes are left out")
         return
-    root("/dev/mapper/cl-root / ext4 defaults\nLABEL=gone /srv ext4 defaults\n", size="64M")
+    group = f"plan{os.getpid()}"  # others may have groups on loop devices, too
+    root(f"/dev/mapper/{group}-root / ext4 defaults\nLABEL=gone /srv ext4 defaults\n", size="64M")
     sh("rm -f $D; truncate -s 200M $D; printf 'label: dos\\n2048,204800,8e,*\\n' | /sbin/sfdisk -q $D;" + CODE +
        "A=$(losetup -f --show -o 1M --sizelimit 100M $D); trap 'losetup -d $A' EXIT; export LVM_SUPPRESS_FD_WARNINGS=1;"
        "lvm() { n=$1; shift; /sbin/$n --nolocking --config 'global{activation=0} devices{use_devicesfile=0 scan_lvs=0}' "
-       "\"$@\"; }; lvm pvcreate $A; lvm vgcreate cl $A; lvm lvcreate -an -Zn -Wn -y -n root -l 4 cl;"
-       "lvm lvcreate -an -Zn -Wn -y -n between -l 4 cl; lvm lvextend -l 16 cl/root; sync;"
+       "\"$@\"; }; lvm pvcreate $A; lvm vgcreate " + group + " $A; lvm lvcreate -an -Zn -Wn -y -n root -l 4 " + group + ";"
+       "lvm lvcreate -an -Zn -Wn -y -n between -l 4 " + group + "; lvm lvextend -l 16 " + group + "/root; sync;"
        "dd if=$P of=$D bs=1M seek=2 count=16 conv=notrunc 2>/dev/null;"
        "dd if=$P of=$D bs=1M seek=34 skip=16 conv=notrunc 2>/dev/null")
     plan = ask("plan", only="all")["result"]["plan"]
