@@ -145,7 +145,10 @@ static bool device_make(const struct frame *order, unsigned *ret_minor, struct i
         }
     if (device_count == DEVICES_MAX)
         return im_fail(err, IM_BAD_IMAGE, "too many file systems");
-    if (!mapper_open(err) || !mapper_do(number, DM_DEV_CREATE, ret_minor, err))
+    if (!mapper_open(err))
+        return false;
+    klog_mark(); /* modules have words of their own */
+    if (!mapper_do(number, DM_DEV_CREATE, ret_minor, err))
         return false;
     devices[device_count++] = (struct device){.pieces = im_steal(&pieces), .minor = *ret_minor};
     return table_load(number, order, err) && mapper_do(number, DM_DEV_SUSPEND, NULL, err);
@@ -185,6 +188,7 @@ static bool mount_at(const char *source, const char *path, const char *filesyste
             return im_fail_sys(err, errno, "%s", path);
         snprintf(place, sizeof(place), "/proc/self/fd/%d", fd);
     }
+    klog_mark();
     if (mount(source, place, filesystem, MS_NOATIME | MS_NODEV, options) == 0)
         return true;
     if (errno == ENODEV)

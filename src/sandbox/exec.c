@@ -20,7 +20,7 @@
 
 /* In the child, which is single-threaded whatever the parent is. Ends in exec or _exit. */
 static void child(const struct sandbox_policy *policy, const char *const argv[], unsigned kept,
-                  int out) {
+                  int out, pid_t parent) {
     struct sandbox_policy own = *policy;
     struct sandbox_report report;
     struct im_err err = {0};
@@ -34,6 +34,8 @@ static void child(const struct sandbox_policy *policy, const char *const argv[],
     if (close_range(3 + kept, ~0U, 0) < 0)
         _exit(127);
     if (sandbox_enter(&own, &report, &err)) {
+        if (getppid() != parent) /* which ended before its end was ours */
+            _exit(127);
         execve(argv[0], (char *const *) argv, environment);
         (void) im_fail_sys(&err, errno, "%s cannot be run", argv[0]);
     }
@@ -87,14 +89,14 @@ static bool judge(const char *program, int status, const char *output, struct im
 
 bool sandbox_start(const struct sandbox_policy *policy, const char *const argv[], unsigned kept,
                    pid_t *ret_pid, int *ret_output, struct im_err *err) {
+    pid_t parent = getpid(), pid;
     int pipes[2];
-    pid_t pid;
 
     if (pipe2(pipes, O_CLOEXEC) < 0)
         return im_fail_sys(err, errno, "%s: no pipe", argv[0]);
     pid = fork();
     if (pid == 0)
-        child(policy, argv, kept, pipes[1]);
+        child(policy, argv, kept, pipes[1], parent);
     (void) close(pipes[1]);
     if (pid < 0) {
         (void) close(pipes[0]);

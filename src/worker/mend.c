@@ -260,8 +260,9 @@ static void tell_edit(struct mend *mend, struct frame *answer) {
 static void edit_name(const struct wire_value *edit, char out[160]) {
     const char *first = wire_as_text(wire_at(wire_get(edit, "argv"), 0), "");
 
-    snprintf(out, 160, "%.16s %.128s", wire_get_text(edit, "op", "?"),
-             wire_get_text(edit, "path", first));
+    const char *what = wire_get_text(edit, "path", first);
+
+    snprintf(out, 160, "%.16s%s%.128s", wire_get_text(edit, "op", "?"), what[0] ? " " : "", what);
 }
 
 static bool do_edit(struct mend *mend, const struct wire_value *edit, struct im_err *err) {
