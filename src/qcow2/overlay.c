@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Empty images: five small writes into a sparse file, where `qemu-img create` starts a process. */
+/* Empty images: five small writes into a sparse file, where `qemu-img create` starts a process; and
+ * what they stand on. */
 #include "qcow2-private.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/mem.h"
 
 #define CLUSTER ((uint64_t) QCOW2_CLUSTER)
 #define CLUSTER_BITS 16u
@@ -57,4 +60,33 @@ bool qcow2_overlay_write(int fd, const char *backing, const char *backing_format
     if (ftruncate(fd, (off_t) (used * CLUSTER)) < 0)
         return im_fail_sys(err, errno, "cannot set the length of the image");
     return true;
+}
+
+/* The name comes last in the header's cluster, for QEMU as for us. */
+bool qcow2_backing_rename(int fd, const char *backing, struct im_err *err) {
+    IM_AUTO(free_auto) unsigned char *bytes = NULL;
+    struct header header;
+    struct stat st;
+    size_t end;
+
+    if (!backing_check(backing, "qcow2", err))
+        return false;
+    if (fstat(fd, &st) < 0)
+        return im_fail_sys(err, errno, "cannot look at the image");
+    if (!header_read(fd, (uint64_t) st.st_size, &header, err))
+        return false;
+    if (header.backing_offset == 0)
+        return im_fail(err, IM_UNSUPPORTED, "the image has no backing file");
+    if (header.backing_offset < HEADER_V2 ||
+        header.backing_offset + strlen(backing) > 1ull << header.cluster_bits)
+        return im_fail(err, IM_BAD_IMAGE, "the backing file name does not lie in the header");
+    end = (size_t) header.backing_offset + strlen(backing);
+    bytes = im_alloc(end);
+    if (!image_pread(fd, bytes, (size_t) header.backing_offset, 0, err))
+        return false;
+    put32(bytes + 16, (uint32_t) strlen(backing));
+    memcpy(bytes + header.backing_offset, backing, strlen(backing));
+    if (!im_pwrite_all(fd, bytes, end, 0, "the image's header", err))
+        return false;
+    return fdatasync(fd) == 0 || im_fail_sys(err, errno, "cannot make the image's header durable");
 }

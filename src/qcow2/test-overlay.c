@@ -118,6 +118,36 @@ static void test_overlay(void) {
     check(CLEAN(top) && CLEAN(base), "both are clean");
 }
 
+static bool rename_backing(const char *path, const char *backing, struct im_err *err) {
+    IM_AUTO(fd_auto) int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    return fd >= 0 && qcow2_backing_rename(fd, backing, err);
+}
+
+/* Names that QEMU wrote, or we, shorter ones and longer ones. */
+static void test_rename(void) {
+    const char *base = in_folder("base.qcow2"), *top = in_folder("renamed.qcow2");
+    static const char *const names[] = {"base.qcow2", "a-much-longer-name-of-a-layer.qcow2", "b",
+                                        "base.qcow2"};
+
+    check(TOOL(NULL, "qemu-img", "create", "-f", "qcow2", "-F", "qcow2", "-b", base, top),
+          "an overlay that names its base with all folders");
+    check(io(top, "write -P 0x44 3M 1M"), "with data");
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        check_ok(rename_backing(top, names[i], &err), "now it names %s", names[i]);
+        check(strcmp(info_of(top).backing, names[i]) == 0 &&
+                  strcmp(info_of(top).backing_format, "qcow2") == 0,
+              "as is read back");
+    }
+    check(TOOL("\"backing-filename\": \"base.qcow2\"", "qemu-img", "info", "-f", "qcow2",
+               "--output=json", top),
+          "by qemu-img too");
+    check(io(top, "read -P 0x44 3M 1M") && io(top, "read -P 0x11 0 1M") && CLEAN(top),
+          "it holds what it held");
+    check_err(rename_backing(base, "other.qcow2", &err), IM_UNSUPPORTED, "one without base");
+    check_err(rename_backing(top, "", &err), IM_BAD_MESSAGE, "an empty name");
+}
+
 static void test_grow(void) {
     const char *path = in_folder("grow");
 
@@ -184,6 +214,7 @@ int main(void) {
         test_skip_all("qemu-img is not here");
     test_sizes();
     test_overlay();
+    test_rename();
     test_grow();
     test_grow_foreign();
     test_speed();

@@ -320,17 +320,44 @@ static bool local_freeze_undo(void *handle, const char *head, const char *next,
     return local_remove(local, next, err);
 }
 
-static bool local_resize(void *handle, const char *head, uint64_t size, struct im_err *err) {
+static bool local_parent(void *handle, const char *name, char *ret_parent, struct im_err *err) {
+    struct qcow2_info info = {0};
+    bool frozen;
+
+    return layer_info(handle, name, &info, &frozen, err) &&
+           (layer_of_file(info.backing, ret_parent) ||
+            im_fail(err, IM_BAD_IMAGE, "layer %s: its parent [%.64s] is no layer's file", name,
+                    info.backing));
+}
+
+/* Opens a head for a change that only its file sees. */
+static bool open_head(struct local *local, const char *head, int *ret_fd, struct im_err *err) {
     IM_AUTO(fd_auto) int fd = -1;
     struct stat st;
 
-    if (!open_layer(handle, head, O_RDWR, &fd, err))
+    if (!open_layer(local, head, O_RDWR, &fd, err))
         return false;
     if (fstat(fd, &st) < 0)
         return im_fail_sys(err, errno, "cannot look at layer %s", head);
     if (is_frozen(&st))
         return im_fail(err, IM_UNSUPPORTED, "layer %s is frozen and never changes", head);
-    return qcow2_grow(fd, size, err) || im_within(err, "layer %s", head);
+    *ret_fd = im_steal_fd(&fd);
+    return true;
+}
+
+static bool local_reparent(void *handle, const char *head, const char *parent, struct im_err *err) {
+    struct file_name backing = file_of(parent);
+    IM_AUTO(fd_auto) int fd = -1;
+
+    return open_head(handle, head, &fd, err) &&
+           (qcow2_backing_rename(fd, backing.text, err) || im_within(err, "layer %s", head));
+}
+
+static bool local_resize(void *handle, const char *head, uint64_t size, struct im_err *err) {
+    IM_AUTO(fd_auto) int fd = -1;
+
+    return open_head(handle, head, &fd, err) &&
+           (qcow2_grow(fd, size, err) || im_within(err, "layer %s", head));
 }
 
 static bool local_import_begin(void *handle, const char *name, int *ret_fd, struct im_err *err) {
@@ -609,6 +636,8 @@ const struct storage_ops storage_local = {.scheme = "local",
                                           .freeze_begin = local_freeze_begin,
                                           .freeze_end = local_freeze_end,
                                           .freeze_undo = local_freeze_undo,
+                                          .parent = local_parent,
+                                          .reparent = local_reparent,
                                           .resize = local_resize,
                                           .remove = local_remove,
                                           .import_begin = local_import_begin,

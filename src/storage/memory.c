@@ -197,6 +197,29 @@ static bool memory_freeze_undo(void *handle, const char *head, const char *next,
     return true;
 }
 
+static bool memory_parent(void *handle, const char *name, char *ret_parent, struct im_err *err) {
+    LOCKED((struct memory *) handle);
+    const struct storage_entry *layer = layer_of(handle, name, err);
+
+    if (layer != NULL)
+        memcpy(ret_parent, layer->parent, STORAGE_NAME_MAX);
+    return layer != NULL;
+}
+
+static bool memory_reparent(void *handle, const char *head, const char *parent,
+                            struct im_err *err) {
+    LOCKED((struct memory *) handle);
+    struct storage_entry *layer = layer_of(handle, head, err);
+
+    if (layer == NULL)
+        return false;
+    if (layer->frozen || layer->parent[0] == '\0')
+        return im_fail(err, IM_UNSUPPORTED, "layer %s %s", head,
+                       layer->frozen ? "is frozen and never changes" : "has no parent");
+    snprintf(layer->parent, sizeof(layer->parent), "%s", parent);
+    return true;
+}
+
 static bool memory_resize(void *handle, const char *head, uint64_t size, struct im_err *err) {
     LOCKED((struct memory *) handle);
     struct storage_entry *layer = layer_of(handle, head, err);
@@ -453,6 +476,8 @@ const struct storage_ops storage_memory = {
     .freeze_begin = memory_freeze_begin,
     .freeze_end = memory_freeze_end,
     .freeze_undo = memory_freeze_undo,
+    .parent = memory_parent,
+    .reparent = memory_reparent,
     .resize = memory_resize,
     .remove = memory_remove,
     .import_begin = memory_import_begin,

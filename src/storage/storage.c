@@ -164,6 +164,18 @@ bool storage_freeze_undo(struct storage_pool *pool, const char *head, const char
                 pool->ops->freeze_undo(pool->handle, head, next, err));
 }
 
+bool storage_parent(struct storage_pool *pool, const char *name, char ret_parent[STORAGE_NAME_MAX],
+                    struct im_err *err) {
+    return name_fits(name, STORAGE_NAME_MAX, err) &&
+           CALL(pool, "parent", name, err, pool->ops->parent(pool->handle, name, ret_parent, err));
+}
+
+bool storage_reparent(struct storage_pool *pool, const char *head, const char *parent,
+                      struct im_err *err) {
+    return name_fits(head, STORAGE_NAME_MAX, err) && name_fits(parent, STORAGE_NAME_MAX, err) &&
+           CALL(pool, "reparent", head, err, pool->ops->reparent(pool->handle, head, parent, err));
+}
+
 bool storage_resize(struct storage_pool *pool, const char *head, uint64_t size_bytes,
                     struct im_err *err) {
     return name_fits(head, STORAGE_NAME_MAX, err) && size_fits(size_bytes, err) &&

@@ -200,6 +200,34 @@ static void suite_change(struct storage_pool *pool) {
     check_err(storage_freeze_undo(pool, "c", "c3", &err), IM_NOT_FOUND, "nor taken back");
 }
 
+static void suite_reparent(struct storage_pool *pool) {
+    char parent[STORAGE_NAME_MAX] = "x";
+
+    check_ok(storage_create(pool, "first", GIB, &err) && freeze(pool, "first", "second", &err) &&
+                 freeze(pool, "second", "third", &err),
+             "three layers");
+    check_ok(storage_parent(pool, "first", parent, &err), "the first one's parent");
+    check(parent[0] == '\0', "is none");
+    check_ok(storage_parent(pool, "third", parent, &err), "the head's");
+    check(strcmp(parent, "second") == 0, "is that which was frozen");
+    for (int i = 0; i < 2; i++) {
+        check_ok(storage_reparent(pool, "third", "first", &err), "the head gets another");
+        check_ok(storage_parent(pool, "third", parent, &err), "which");
+        check(strcmp(parent, "first") == 0 && strcmp(entry_of(pool, "third").parent, "first") == 0,
+              "it names");
+    }
+    check(entry_of(pool, "third").usage.virtual_bytes == GIB, "it has its size");
+    check_err(storage_reparent(pool, "second", "first", &err), IM_UNSUPPORTED, "a frozen one");
+    check_err(storage_reparent(pool, "nowhere", "first", &err), IM_NOT_FOUND, "a missing one");
+    check_err(storage_parent(pool, "nowhere", parent, &err), IM_NOT_FOUND, "its parent");
+    check_ok(storage_create(pool, "alone", GIB, &err), "one without parent");
+    check_err(storage_reparent(pool, "alone", "first", &err), IM_UNSUPPORTED, "gets none");
+    for (int i = 0; i < 4; i++)
+        check_ok(storage_remove(
+                     pool, ((const char *const[]){"alone", "third", "second", "first"})[i], &err),
+                 "removed");
+}
+
 static void suite_import(struct storage_pool *pool) {
     IM_AUTO(fd_auto) int fd = -1;
     IM_AUTO(fd_auto) int second = -1;
@@ -281,6 +309,7 @@ static void suite_chain(struct storage_pool *pool) {
 static void suite(struct storage_pool *pool) {
     suite_make(pool);
     suite_change(pool);
+    suite_reparent(pool);
     suite_import(pool);
     suite_refuse(pool);
     suite_chain(pool);

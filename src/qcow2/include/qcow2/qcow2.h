@@ -45,6 +45,11 @@ struct qcow2_info {
 };
 bool qcow2_info_read(int fd, struct qcow2_info *ret_info, struct im_err *err) IM_MUST_CHECK;
 
+/* Writes another name in the place of that of the backing file, durably. What the image shows must
+ * not change by it, and nobody else may have it open for writing. A crash in between may leave
+ * neither name: the same call puts it right. IM_UNSUPPORTED for an image without one. */
+bool qcow2_backing_rename(int fd, const char *backing, struct im_err *err) IM_MUST_CHECK;
+
 /* --- Writing a whole image -------------------------------------------------------------------- */
 
 /* Fills an empty file with an image. Clusters may come in any order, each at

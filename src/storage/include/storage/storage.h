@@ -70,6 +70,16 @@ bool storage_freeze_end(struct storage_pool *pool, const char *frozen,
 bool storage_freeze_undo(struct storage_pool *pool, const char *head, const char *next,
                          struct im_err *err) IM_MUST_CHECK;
 
+/* The parent that the layer itself names, "" = none; IM_BAD_IMAGE when what it names is no layer's.
+ */
+bool storage_parent(struct storage_pool *pool, const char *name, char ret_parent[STORAGE_NAME_MAX],
+                    struct im_err *err) IM_MUST_CHECK;
+/* A head that no machine has open names this parent, whatever it named before: one that was pulled
+ * shows the same on any of the layers that it stood on. One without parent stays so
+ * (IM_UNSUPPORTED), and so does a frozen layer. */
+bool storage_reparent(struct storage_pool *pool, const char *head, const char *parent,
+                      struct im_err *err) IM_MUST_CHECK;
+
 /* Grows a head that no machine has open; smaller is IM_UNSUPPORTED, equal is fine. */
 bool storage_resize(struct storage_pool *pool, const char *head, uint64_t size_bytes,
                     struct im_err *err) IM_MUST_CHECK;
