@@ -407,6 +407,25 @@ void virt_xml_disks(const char *xml, struct virt_xml_disk **ret_disks, size_t *r
     *ret_count = count;
 }
 
+void virt_xml_chain(const char *element, struct im_strings *ret_paths) {
+    static const char tag[] = "<source ";
+
+    for (const char *at = strstr(element, tag), *end; at != NULL; at = strstr(end, tag)) {
+        IM_AUTO(free_auto) char *path = NULL;
+
+        end = strchr(at, '>');
+        if (end == NULL)
+            break;
+        path = between(at, end, " file='", '\'');
+        if (path != NULL)
+            im_strings_add(ret_paths, path);
+    }
+}
+
+char *virt_xml_alias(const char *element) {
+    return between(element, element + strlen(element), "<alias name='", '\'');
+}
+
 void virt_xml_nics_free(struct virt_xml_nic *nics, size_t count) {
     for (size_t i = 0; i < count; i++) {
         free(nics[i].mac);

@@ -170,6 +170,14 @@ bool lv_switch_disks(struct virt_driver *driver, const char *name,
                      const struct virt_switch *switches, size_t count, struct im_err *err);
 bool lv_has_file(struct virt_driver *driver, const char *name, const char *path, bool *ret_has,
                  struct im_err *err);
+bool lv_disk_chain(struct virt_driver *driver, const char *name, const char *serial,
+                   struct virt_chain *ret_chain, struct im_err *err);
+bool lv_pull_begin(struct virt_driver *driver, const char *name, const char *serial,
+                   const char *base, uint64_t rate_bytes, struct im_err *err);
+bool lv_pull_end(struct virt_driver *driver, const char *name, const char *serial,
+                 struct im_err *err);
+bool lv_disk_settle(struct virt_driver *driver, const char *name, const char *serial,
+                    const char *backing, struct im_err *err);
 bool lv_attach_disk(struct virt_driver *driver, const char *name, const struct virt_disk *disk,
                     struct im_err *err);
 bool lv_detach_disk(struct virt_driver *driver, const char *name, const char *serial,

@@ -34,8 +34,12 @@ enum {
 
 struct fake_disk {
     char serial[65];
-    char *head;
+    struct im_strings chain; /* the head first */
+    char *base;              /* what is being pulled down to; NULL: nothing */
+    unsigned looks;          /* since the pull began */
 };
+
+bool (*virt_memory_rebase)(const char *head, const char *base, bool copy);
 
 struct fake {
     char name[64];
@@ -130,9 +134,23 @@ static void say(struct virt_driver *driver, struct fake *fake, const char *text)
         (void) !send(fake->console, text, strlen(text), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+static void disk_done(struct fake_disk *disk) {
+    im_strings_done(&disk->chain);
+    free(disk->base);
+}
+
+static void disk_make(struct fake_disk *disk, const struct virt_disk *like) {
+    *disk = (struct fake_disk){0};
+    snprintf(disk->serial, sizeof(disk->serial), "%s", like->serial ? like->serial : "");
+    for (size_t i = 0; i < like->layer_count; i++)
+        im_strings_add(&disk->chain, like->layers[i].path);
+}
+
+static const char *head_of(const struct fake_disk *disk) { return disk->chain.items[0]; }
+
 static void done(struct fake *fake) {
     for (size_t i = 0; i < fake->disk_count; i++)
-        free(fake->disks[i].head);
+        disk_done(&fake->disks[i]);
     free(fake->disks);
     free(fake->macs);
     if (fake->console >= 0)
@@ -299,11 +317,8 @@ static bool memory_start(struct virt_driver *driver, const struct virt_machine *
     snprintf(fake.name, sizeof(fake.name), "%s", machine->name);
     fake.disks = im_alloc(machine->disk_count * sizeof(*fake.disks));
     fake.disk_count = machine->disk_count;
-    for (size_t i = 0; i < machine->disk_count; i++) {
-        snprintf(fake.disks[i].serial, sizeof(fake.disks[i].serial), "%s",
-                 machine->disks[i].serial ? machine->disks[i].serial : "");
-        fake.disks[i].head = im_strdup(machine->disks[i].layers[0].path);
-    }
+    for (size_t i = 0; i < machine->disk_count; i++)
+        disk_make(&fake.disks[i], &machine->disks[i]);
     fake.run = ++driver->host->starts;
     fake.started_ms = im_mono_ms();
     fake.vcpus = machine->vcpus;
@@ -395,6 +410,32 @@ static struct fake_disk *find_disk(struct fake *fake, const char *serial) {
     return NULL;
 }
 
+static struct fake_disk *need_disk(struct virt_driver *driver, const char *name, const char *serial,
+                                   struct im_err *err) {
+    struct fake *fake = need(driver, name, err);
+    struct fake_disk *disk = fake != NULL ? find_disk(fake, serial) : NULL;
+
+    if (fake != NULL && disk == NULL)
+        im_fail(err, IM_NOT_FOUND, "machine %s has no disk %s", name, serial);
+    return disk;
+}
+
+/* As libvirt refuses it. */
+static bool is_idle(const struct fake_disk *disk, struct im_err *err) {
+    return disk->base == NULL || im_fail(err, IM_INTERNAL, "disk %s is being pulled", disk->serial);
+}
+
+/* In front of the others. */
+static void put_head(struct fake_disk *disk, const char *path) {
+    struct im_strings chain = {0};
+
+    im_strings_add(&chain, path);
+    for (size_t i = 0; i < disk->chain.count; i++)
+        im_strings_add(&chain, disk->chain.items[i]);
+    im_strings_done(&disk->chain);
+    disk->chain = chain;
+}
+
 static bool memory_switch_disks(struct virt_driver *driver, const char *name,
                                 const struct virt_switch *switches, size_t count,
                                 struct im_err *err) {
@@ -404,12 +445,18 @@ static bool memory_switch_disks(struct virt_driver *driver, const char *name,
     fake = need(driver, name, err);
     if (fake == NULL)
         return false;
-    for (size_t i = 0; i < count; i++)
-        if (find_disk(fake, switches[i].serial) == NULL)
-            return im_fail(err, IM_NOT_FOUND, "machine %s has no disk %s", name,
-                           switches[i].serial);
-    for (size_t i = 0; i < count; i++)
-        im_replace(&find_disk(fake, switches[i].serial)->head, switches[i].path);
+    for (size_t i = 0; i < count; i++) {
+        const struct fake_disk *disk = need_disk(driver, name, switches[i].serial, err);
+
+        if (disk == NULL || !is_idle(disk, err))
+            return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct fake_disk *disk = find_disk(fake, switches[i].serial);
+
+        if (strcmp(head_of(disk), switches[i].path) != 0)
+            put_head(disk, switches[i].path);
+    }
     return true;
 }
 
@@ -423,8 +470,85 @@ static bool memory_has_file(struct virt_driver *driver, const char *name, const 
         return false;
     *ret_has = false;
     for (size_t i = 0; i < fake->disk_count; i++)
-        *ret_has = *ret_has || strcmp(fake->disks[i].head, path) == 0;
+        *ret_has = *ret_has || strcmp(head_of(&fake->disks[i]), path) == 0;
     return true;
+}
+
+/* The layers between the head and the base are closed. */
+static void cut_chain(struct fake_disk *disk) {
+    struct im_strings chain = {0};
+    bool below = false;
+
+    im_strings_add(&chain, head_of(disk));
+    for (size_t i = 1; i < disk->chain.count; i++) {
+        below = below || strcmp(disk->chain.items[i], disk->base) == 0;
+        if (below)
+            im_strings_add(&chain, disk->chain.items[i]);
+    }
+    im_strings_done(&disk->chain);
+    disk->chain = chain;
+}
+
+static void end_pull(struct fake_disk *disk, bool whole) {
+    if (disk->base != NULL && whole &&
+        (virt_memory_rebase == NULL || virt_memory_rebase(head_of(disk), disk->base, true)))
+        cut_chain(disk);
+    free(im_steal(&disk->base));
+}
+
+static bool memory_disk_chain(struct virt_driver *driver, const char *name, const char *serial,
+                              struct virt_chain *ret_chain, struct im_err *err) {
+    struct fake_disk *disk;
+    LOCKED();
+
+    disk = need_disk(driver, name, serial, err);
+    if (disk == NULL)
+        return false;
+    if (disk->base != NULL && ++disk->looks >= VIRT_MEMORY_LOOKS)
+        end_pull(disk, true);
+    ret_chain->pulling = disk->base != NULL;
+    for (size_t i = 0; i < disk->chain.count; i++)
+        im_strings_add(&ret_chain->paths, disk->chain.items[i]);
+    return true;
+}
+
+static bool memory_pull_begin(struct virt_driver *driver, const char *name, const char *serial,
+                              const char *base, uint64_t rate_bytes, struct im_err *err) {
+    struct fake_disk *disk;
+    LOCKED();
+
+    (void) rate_bytes;
+    disk = need_disk(driver, name, serial, err);
+    if (disk == NULL || !is_idle(disk, err))
+        return false;
+    if (!im_strings_has(&disk->chain, base))
+        return im_fail(err, IM_INTERNAL, "disk %s does not stand on %s", serial, base);
+    disk->base = im_strdup(base);
+    disk->looks = 0;
+    return true;
+}
+
+static bool memory_pull_end(struct virt_driver *driver, const char *name, const char *serial,
+                            struct im_err *err) {
+    struct fake_disk *disk;
+    LOCKED();
+
+    disk = need_disk(driver, name, serial, err);
+    if (disk == NULL)
+        return false;
+    end_pull(disk, false);
+    return true;
+}
+
+static bool memory_disk_settle(struct virt_driver *driver, const char *name, const char *serial,
+                               const char *backing, struct im_err *err) {
+    const struct fake_disk *disk;
+    LOCKED();
+
+    disk = need_disk(driver, name, serial, err);
+    return disk != NULL && is_idle(disk, err) &&
+           (virt_memory_rebase == NULL || virt_memory_rebase(head_of(disk), backing, false) ||
+            im_fail(err, IM_INTERNAL, "disk %s: its header stays as it is", serial));
 }
 
 static bool memory_attach_disk(struct virt_driver *driver, const char *name,
@@ -438,12 +562,10 @@ static bool memory_attach_disk(struct virt_driver *driver, const char *name,
         return false;
     there = find_disk(fake, disk->serial);
     if (there != NULL)
-        return strcmp(there->head, disk->layers[0].path) == 0 ||
+        return strcmp(head_of(there), disk->layers[0].path) == 0 ||
                im_fail(err, IM_EXISTS, "machine %s has another disk %s", name, disk->serial);
     fake->disks = im_realloc_array(fake->disks, fake->disk_count + 1, sizeof(*fake->disks));
-    there = &fake->disks[fake->disk_count++];
-    snprintf(there->serial, sizeof(there->serial), "%s", disk->serial);
-    there->head = im_strdup(disk->layers[0].path);
+    disk_make(&fake->disks[fake->disk_count++], disk);
     return true;
 }
 
@@ -454,12 +576,14 @@ static bool memory_detach_disk(struct virt_driver *driver, const char *name, con
     struct fake_disk *disk;
     LOCKED();
 
-    (void) timeout_ms, (void) cancel, (void) err;
+    (void) timeout_ms, (void) cancel;
     fake = find(driver, name);
     disk = fake != NULL ? find_disk(fake, serial) : NULL;
     if (disk == NULL)
         return true;
-    free(disk->head);
+    if (!is_idle(disk, err))
+        return false;
+    disk_done(disk);
     fake->disk_count--;
     memmove(disk, disk + 1, (size_t) (fake->disks + fake->disk_count - disk) * sizeof(*disk));
     return true;
@@ -467,15 +591,12 @@ static bool memory_detach_disk(struct virt_driver *driver, const char *name, con
 
 static bool memory_resize_disk(struct virt_driver *driver, const char *name, const char *serial,
                                uint64_t size_bytes, struct im_err *err) {
-    struct fake *fake;
+    const struct fake_disk *disk;
     LOCKED();
 
     (void) size_bytes;
-    fake = need(driver, name, err);
-    if (fake == NULL)
-        return false;
-    return find_disk(fake, serial) != NULL ||
-           im_fail(err, IM_NOT_FOUND, "machine %s has no disk %s", name, serial);
+    disk = need_disk(driver, name, serial, err);
+    return disk != NULL && is_idle(disk, err);
 }
 
 static bool memory_pause(struct virt_driver *driver, const char *name, struct im_err *err) {
@@ -666,6 +787,10 @@ const struct virt_ops virt_memory_ops = {
     .info = memory_info,
     .switch_disks = memory_switch_disks,
     .has_file = memory_has_file,
+    .disk_chain = memory_disk_chain,
+    .pull_begin = memory_pull_begin,
+    .pull_end = memory_pull_end,
+    .disk_settle = memory_disk_settle,
     .attach_disk = memory_attach_disk,
     .detach_disk = memory_detach_disk,
     .resize_disk = memory_resize_disk,

@@ -34,6 +34,14 @@ struct virt_ops {
                          const struct virt_switch *switches, size_t count, struct im_err *err);
     bool (*has_file)(struct virt_driver *driver, const char *name, const char *path, bool *ret_has,
                      struct im_err *err);
+    bool (*disk_chain)(struct virt_driver *driver, const char *name, const char *serial,
+                       struct virt_chain *ret_chain, struct im_err *err);
+    bool (*pull_begin)(struct virt_driver *driver, const char *name, const char *serial,
+                       const char *base, uint64_t rate_bytes, struct im_err *err);
+    bool (*pull_end)(struct virt_driver *driver, const char *name, const char *serial,
+                     struct im_err *err);
+    bool (*disk_settle)(struct virt_driver *driver, const char *name, const char *serial,
+                        const char *backing, struct im_err *err);
     bool (*attach_disk)(struct virt_driver *driver, const char *name, const struct virt_disk *disk,
                         struct im_err *err);
     bool (*detach_disk)(struct virt_driver *driver, const char *name, const char *serial,
@@ -119,6 +127,10 @@ struct virt_xml_disk {
 void virt_xml_disks_free(struct virt_xml_disk *disks, size_t count);
 /* All disks of the machine; *ret_disks is freed with virt_xml_disks_free. */
 void virt_xml_disks(const char *xml, struct virt_xml_disk **ret_disks, size_t *ret_count);
+/* The files of one disk, by its element, the head first. */
+void virt_xml_chain(const char *element, struct im_strings *ret_paths);
+/* The name of its device; owned, NULL where there is none. */
+char *virt_xml_alias(const char *element);
 /* Cards that libvirt knows of, those on a bridge; all owned, NULL where it says nothing. */
 struct virt_xml_nic {
     char *mac, *target;

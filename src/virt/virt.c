@@ -286,6 +286,44 @@ bool virt_has_file(struct virt *virt, const char *name, const char *path, bool *
     CALL(virt, has_file, name, path, ret_has);
 }
 
+static bool disk_named(const char *name, const char *serial, struct im_err *err) {
+    return name_ok(name, err) &&
+           (plain_name_ok(serial, 64) || im_fail(err, IM_INTERNAL, "a disk is told by its serial"));
+}
+
+bool virt_disk_chain(struct virt *virt, const char *name, const char *serial,
+                     struct virt_chain *ret_chain, struct im_err *err) {
+    if (!disk_named(name, serial, err))
+        return false;
+    CALL(virt, disk_chain, name, serial, ret_chain);
+}
+
+void virt_chain_done(struct virt_chain *chain) { im_strings_done(&chain->paths); }
+
+bool virt_pull_begin(struct virt *virt, const char *name, const char *serial, const char *base,
+                     uint64_t rate_bytes, struct im_err *err) {
+    if (!disk_named(name, serial, err))
+        return false;
+    if (im_str_empty(base) || base[0] != '/')
+        return im_fail(err, IM_INTERNAL, "what a disk is to stand on needs an absolute path");
+    CALL(virt, pull_begin, name, serial, base, rate_bytes);
+}
+
+bool virt_pull_end(struct virt *virt, const char *name, const char *serial, struct im_err *err) {
+    if (!disk_named(name, serial, err))
+        return false;
+    CALL(virt, pull_end, name, serial);
+}
+
+bool virt_disk_settle(struct virt *virt, const char *name, const char *serial, const char *backing,
+                      struct im_err *err) {
+    if (!disk_named(name, serial, err))
+        return false;
+    if (im_str_empty(backing))
+        return im_fail(err, IM_INTERNAL, "a head without parent needs no name for it");
+    CALL(virt, disk_settle, name, serial, backing);
+}
+
 bool virt_attach_disk(struct virt *virt, const char *name, const struct virt_disk *disk,
                       struct im_err *err) {
     if (!name_ok(name, err) || !disk_ok(disk, err))

@@ -21,6 +21,7 @@
 
 #include "base/auto.h"
 #include "base/err.h"
+#include "base/mem.h"
 
 struct virt;
 
@@ -152,6 +153,31 @@ bool virt_switch_disks(struct virt *virt, const char *name, const struct virt_sw
  * what it writes to. IM_NOT_FOUND when it does not run. */
 bool virt_has_file(struct virt *virt, const char *name, const char *path, bool *ret_has,
                    struct im_err *err) IM_MUST_CHECK;
+/* The files that a disk of a running machine is read through, the head first, as the hypervisor has
+ * them open: under the names that they had, which may be others' or nobody's by now. IM_NOT_FOUND
+ * when the machine does not run, or has no such disk. */
+struct virt_chain {
+    struct im_strings paths;
+    bool pulling;
+};
+bool virt_disk_chain(struct virt *virt, const char *name, const char *serial,
+                     struct virt_chain *ret_chain, struct im_err *err) IM_MUST_CHECK;
+void virt_chain_done(struct virt_chain *chain);
+/* Begins to copy into the head what the layers between it and `base` hold, at most rate_bytes a
+ * second (0: as fast as it goes), and returns; the machine goes on. When all is copied the head
+ * stands on `base`, and the layers between are closed; when that fails nothing has changed, but
+ * that the head may hold some of it already. While it goes on the disk is not switched, taken out
+ * or grown. */
+bool virt_pull_begin(struct virt *virt, const char *name, const char *serial, const char *base,
+                     uint64_t rate_bytes, struct im_err *err) IM_MUST_CHECK;
+/* Returns when nothing is being copied any more: the chain tells whether it was done. Fine if
+ * nothing was. IM_NOT_FOUND as above. */
+bool virt_pull_end(struct virt *virt, const char *name, const char *serial,
+                   struct im_err *err) IM_MUST_CHECK;
+/* For a disk that nothing is copied into: the header of its head names `backing`, whatever it named
+ * before, and all that the disk holds is written out. */
+bool virt_disk_settle(struct virt *virt, const char *name, const char *serial, const char *backing,
+                      struct im_err *err) IM_MUST_CHECK;
 /* Plugs one more disk into a running machine, as the next free vdX. Repeatable: a disk with this
  * serial and head that is there already is success. IM_NO_RESOURCE when all ports are taken. */
 bool virt_attach_disk(struct virt *virt, const char *name, const struct virt_disk *disk,
@@ -244,6 +270,13 @@ struct virt_stats {
 bool virt_stats(struct virt *virt, struct virt_stats **ret_stats, size_t *ret_count,
                 struct im_err *err) IM_MUST_CHECK;
 void virt_stats_free(struct virt_stats *stats, size_t count);
+
+/* For tests with "memory:", which copies nothing by itself: called when the head of a disk takes up
+ * what lies between it and the file `base` (`copy`), or its header is to name that; false: it
+ * fails. A pull is done when it is looked at for the VIRT_MEMORY_LOOKS-th time. NULL: nothing is
+ * called. */
+enum { VIRT_MEMORY_LOOKS = 3 };
+extern bool (*virt_memory_rebase)(const char *head, const char *base, bool copy);
 
 /* For tests: from now on the n-th virt call (1 = the next) fails with IM_INTERNAL, before or after
  * it took effect. 0: none. */
