@@ -78,7 +78,8 @@ struct cloud {
     pthread_t folder;
     pthread_cond_t fold_wake; /* with `lock` */
     bool folder_runs, fold_paused;
-    volatile bool fold_cancel; /* ends the fold under way; none begins */
+    volatile bool fold_cancel;   /* ends the fold or pull under way; none begins */
+    struct im_strings pull_seen; /* the folder's own: heads whose chains are short enough */
 };
 
 /* --- access.c: who may see and change what ---------------------------------------------------- */
@@ -369,8 +370,50 @@ bool fold_busy(struct db_conn *conn, const char *layer_id, bool *ret_busy,
                struct im_err *err) IM_MUST_CHECK;
 /* "on", "paused" or "off". */
 const char *fold_mode(struct cloud *cloud);
+/* What these layers hold has room once more, beside what stays free for machines. */
+bool layers_fit(struct cloud *cloud, struct layer *const *layers, size_t count,
+                struct im_err *err) IM_MUST_CHECK;
+/* They are read and held against their digests. */
+bool layers_whole(struct cloud *cloud, struct layer *const *layers, size_t count,
+                  struct im_err *err) IM_MUST_CHECK;
+/* How layers of the pool name this one, without folders; "" of "". Owned. */
+char *layer_file(struct cloud *cloud, const char *name, struct im_err *err);
+/* The thread that shortens chains sleeps so long, or until it is woken; false when it is to end. */
+bool fold_wait(struct cloud *cloud, int64_t ms);
 bool fold_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 void fold_stop(struct cloud *cloud);
+
+/* --- pull-plan.c, pull.c: chains inside running machines -----------------------------------------
+ */
+
+/* A disk of a running machine, and the layer that its head is to stand on. */
+struct pull_plan {
+    char machine[IM_ID_MAX], disk[IM_ID_MAX]; /* "": there is nothing to do */
+    size_t depth;                             /* layers that the machine reads through */
+    size_t left;                              /* those that it will */
+    struct layer **layers;                    /* the chain in the record, the head first */
+    size_t base, chain;                       /* layers[base] */
+    char *base_path;
+};
+/* `leave`: disks that are left alone; gets those of machines that hang. `seen` gets the heads that
+ * need not be asked for again. */
+bool pull_plan_next(struct cloud *cloud, struct im_strings *leave, struct im_strings *seen,
+                    struct pull_plan *ret_plan, struct im_err *err) IM_MUST_CHECK;
+void pull_plan_done(struct pull_plan *plan);
+/* Carries it out, in the thread that shortens chains. IM_BUSY when something else was asked of the
+ * machine meanwhile. After a failure all is as before, or is made so by pull_settle. */
+bool pull_run(struct cloud *cloud, const struct pull_plan *plan, struct im_err *err) IM_MUST_CHECK;
+/* All there is to do; `leave` gets what failed. False: not all was done. */
+bool pull_round(struct cloud *cloud, struct im_strings *leave);
+/* Before a disk of a running machine is switched, taken out or grown, or anything is done with one
+ * that may have been pulled in a machine which is off now: ends the pull of this disk or of all
+ * disks of this machine, at once, and brings record and layers to agree. The caller has locked the
+ * instance by its transition, so that no other begins, and does not hold machine_lock. */
+bool pull_stop(struct cloud *cloud, const char *id, struct im_err *err) IM_MUST_CHECK;
+/* The same where it matters less than what comes next. */
+void pull_stop_anyway(struct cloud *cloud, const char *id);
+/* All of them: what an end before its time has left. */
+bool pull_settle(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 
 /* --- batch.c: one call on several things ------------------------------------------------------ */
 

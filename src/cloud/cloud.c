@@ -100,12 +100,14 @@ struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) 
 }
 
 bool cloud_start(struct cloud *cloud, struct im_err *err) {
-    struct im_err later = {0};
+    struct im_err later = {0}, pulls = {0};
 
     /* A hypervisor that does not answer yet must not keep the API away: the background tries again.
      */
     if (!background_reconcile(cloud, &later))
         im_warn("cloud", "record and hypervisor are compared later: %s", later.text);
+    if (!pull_settle(cloud, &pulls))
+        im_warn("cloud", "what machines were taking up is settled later: %s", pulls.text);
     return uploads_sweep(cloud, err) && exports_sweep(cloud, err) && boot_tests_sweep(cloud, err) &&
            fold_settle(cloud, err) && jobs_start(cloud->jobs, err) &&
            background_start(cloud, err) && monitor_start(cloud, err) && scrub_start(cloud, err) &&
@@ -128,6 +130,7 @@ void cloud_close(struct cloud *cloud) {
     im_strings_done(&cloud->rewriting);
     im_strings_done(&cloud->rewritten);
     im_strings_done(&cloud->layers_claimed);
+    im_strings_done(&cloud->pull_seen);
     pthread_cond_destroy(&cloud->second_free);
     pthread_mutex_destroy(&cloud->second_lock);
     pthread_mutex_destroy(&cloud->digest_lock);

@@ -156,18 +156,18 @@ bool fold_settle(struct cloud *cloud, struct im_err *err) {
 
 /* --- One fold --------------------------------------------------------------------------------- */
 
-/* The new file holds at most what they hold now. Machines must not stand still for want of space
- * because of something that can wait. */
-static bool space_for(struct cloud *cloud, const struct fold_plan *plan, struct im_err *err) {
+/* Machines must not stand still for want of space because of something that can wait. */
+bool layers_fit(struct cloud *cloud, struct layer *const *layers, size_t count,
+                struct im_err *err) {
     struct storage_space space;
     uint64_t need = 0;
 
     if (!storage_space(cloud->config.pool, &space, err))
         return false;
-    for (size_t i = 0; i < plan->count; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct storage_usage usage;
 
-        if (!storage_usage(cloud->config.pool, plan->layers[i]->name, &usage, err))
+        if (!storage_usage(cloud->config.pool, layers[i]->name, &usage, err))
             return false;
         need += usage.own_bytes;
     }
@@ -209,27 +209,27 @@ static bool is_whole(struct cloud *cloud, const struct layer *layer, struct im_e
                     verdict == VERDICT_BAD ? "damaged" : "changing"));
 }
 
-static bool all_whole(struct cloud *cloud, const struct fold_plan *plan, struct im_err *err) {
-    for (size_t i = 0; i < plan->count; i++)
-        if (!is_whole(cloud, plan->layers[i], err))
+bool layers_whole(struct cloud *cloud, struct layer *const *layers, size_t count,
+                  struct im_err *err) {
+    for (size_t i = 0; i < count; i++)
+        if (!is_whole(cloud, layers[i], err))
             return false;
     return true;
 }
 
-/* Layers of a pool name one another without folders. */
-static char *backing_of(struct cloud *cloud, const struct fold *fold, struct im_err *err) {
+char *layer_file(struct cloud *cloud, const char *name, struct im_err *err) {
     struct storage_source source = {0};
     const char *slash;
-    char *name;
+    char *file;
 
-    if (fold->onto_id == NULL)
+    if (name[0] == '\0')
         return im_strdup("");
-    if (!storage_attach_info(cloud->config.pool, fold->onto_name, &source, err))
+    if (!storage_attach_info(cloud->config.pool, name, &source, err))
         return NULL;
     slash = strrchr(source.path, '/');
-    name = im_strdup(slash ? slash + 1 : source.path);
+    file = im_strdup(slash ? slash + 1 : source.path);
     storage_source_done(&source);
-    return name;
+    return file;
 }
 
 static char *request_text(const struct cloud *cloud, const char *backing) {
@@ -255,7 +255,7 @@ static bool open_layers(struct cloud *cloud, const struct fold_plan *plan, int *
  */
 static bool copy(struct cloud *cloud, const struct fold *fold, const struct fold_plan *plan,
                  int *fds, struct im_err *err) {
-    IM_AUTO(free_auto) char *backing = backing_of(cloud, fold, err);
+    IM_AUTO(free_auto) char *backing = layer_file(cloud, fold->onto_name, err);
     IM_AUTO(free_auto) char *request = NULL;
     IM_AUTO(free_auto) char *result = NULL;
     struct worker_call call = {.program = cloud->config.worker_program,
@@ -314,7 +314,8 @@ bool fold_run(struct cloud *cloud, const struct fold_plan *plan, struct im_err *
 
     if (!layer_claim(cloud, fold.name, &cloud->fold_cancel, err))
         return false;
-    folded = space_for(cloud, plan, err) && all_whole(cloud, plan, err) &&
+    folded = layers_fit(cloud, plan->layers, plan->count, err) &&
+             layers_whole(cloud, plan->layers, plan->count, err) &&
              cloud_transact(cloud, begin_body, &fold, err) &&
              (!fold.begun || fold_begun(cloud, &fold, plan, err));
     layer_release(cloud, fold.name);
@@ -329,8 +330,11 @@ bool fold_run(struct cloud *cloud, const struct fold_plan *plan, struct im_err *
 
 /* --- The thread ------------------------------------------------------------------------------- */
 
-/* Folds what there is to fold, until nothing is left; `leave` gets what failed. */
+/* Folds what there is to fold, until nothing is left; `leave` gets what failed. What a running
+ * machine has taken up need not be folded any more, so that comes first. */
 static bool fold_round(struct cloud *cloud, struct im_strings *leave) {
+    bool pulled = pull_round(cloud, leave);
+
     while (!cloud->fold_cancel) {
         IM_AUTO(fold_plan_done) struct fold_plan plan = {0};
         struct im_err err = {0};
@@ -340,7 +344,7 @@ static bool fold_round(struct cloud *cloud, struct im_strings *leave) {
             return false;
         }
         if (plan.count == 0)
-            return true;
+            return pulled;
         if (!fold_run(cloud, &plan, &err)) {
             if (err.code == IM_CANCELLED)
                 return false;
@@ -351,8 +355,8 @@ static bool fold_round(struct cloud *cloud, struct im_strings *leave) {
     return false;
 }
 
-static bool wait_round(struct cloud *cloud) {
-    struct timespec until = im_wall_after(ROUND_S * 1000);
+bool fold_wait(struct cloud *cloud, int64_t ms) {
+    struct timespec until = im_wall_after(ms);
     bool stop;
 
     pthread_mutex_lock(&cloud->lock);
@@ -369,7 +373,7 @@ static void *thread_main(void *arg) {
     int64_t again_ms = im_mono_ms() + LEAVE_S * 1000;
     uint64_t seen = 0;
 
-    while (wait_round(cloud)) {
+    while (fold_wait(cloud, ROUND_S * 1000)) {
         uint64_t now = db_generation(cloud->config.db);
 
         /* In a record that has not changed there is nothing new to find. */

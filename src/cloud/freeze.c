@@ -235,11 +235,21 @@ static bool end_all(struct cloud *cloud, const struct freeze *freeze, struct im_
     return true;
 }
 
+/* Before guests are kept from writing: it takes its moment. */
+static bool stop_pulls(struct cloud *cloud, const struct freeze *freeze, struct im_err *err) {
+    for (size_t i = 0; i < freeze->count; i++)
+        if (!pull_stop(cloud, freeze->items[i].id, err))
+            return im_within(err, "%s", freeze->items[i].id);
+    return true;
+}
+
 static bool freeze_all(struct cloud *cloud, struct freeze *freeze, struct im_err *err) {
     IM_AUTO(im_strings_done) struct im_strings machines = {0};
     IM_AUTO(free_auto) bool *quiet = NULL;
     bool several, fine;
 
+    if (!stop_pulls(cloud, freeze, err))
+        return false;
     machines_of(freeze, &machines);
     several = machines.count > 1;
     quiet = im_alloc((machines.count + 1) * sizeof(*quiet));

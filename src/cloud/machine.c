@@ -389,6 +389,8 @@ bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *
     struct parts parts = {0};
     bool started;
 
+    if (!pull_stop(cloud, instance_id, err))
+        return im_within(err, "instance [%s]", instance_id);
     machine_lock(cloud, instance_id);
     chains_hold(cloud);
     started = parts_load(cloud, instance_id, &parts, err) && close_gaps(cloud, &parts, err) &&
@@ -427,6 +429,7 @@ bool machine_stop(struct cloud *cloud, const char *instance_id, bool soft,
                   const volatile bool *cancel, struct im_err *err) {
     struct im_err patience = {0};
 
+    pull_stop_anyway(cloud, instance_id);
     if (soft &&
         !machine_ask_off(cloud, instance_id, cloud->config.stop_timeout_ms, cancel, &patience)) {
         if (patience.code == IM_CANCELLED) {
@@ -447,6 +450,7 @@ bool machine_forget(struct cloud *cloud, const char *instance_id, struct im_err 
     size_t count = 0;
     bool unplugged = true;
 
+    pull_stop_anyway(cloud, instance_id);
     if (!virt_destroy(cloud->config.virt, instance_id, err))
         return false;
     conn = db_take(cloud->config.db, err);

@@ -14,8 +14,7 @@
 #include "base/fd.h"
 #include "harness/run.h"
 #include "qcow2/fold.h"
-#include "test-moments.h"
-#include "test-verbs.h"
+#include "test-layers.h"
 
 enum { POINTS = 3, MOMENTS_MAX = 60, SURVIVED = 2, SLOW_RATE = 987654321 };
 
@@ -64,35 +63,6 @@ struct line {
     char *seen; /* what the instance's disk held in the end */
 };
 
-static char *path_of(const char *layer_id) {
-    struct storage_source source = {0};
-    struct im_err err = {0};
-    char *path = NULL;
-
-    if (!storage_attach_info(rig.pool, layer_id, &source, &err))
-        test_note("%s", err.text);
-    else
-        path = im_steal(&source.path);
-    storage_source_done(&source);
-    return path;
-}
-
-static char *head_of(const char *instance_id) {
-    IM_AUTO(instance_free_auto) struct instance *instance = rig_instance_row(&rig, instance_id);
-
-    return instance ? path_of(instance->layer_id) : NULL;
-}
-
-/* Data over data, data of its own, and zeros over data. */
-static bool scribble(const char *instance_id, int point) {
-    IM_AUTO(free_auto) char *path = head_of(instance_id);
-    IM_AUTO(free_auto) char *over = im_printf("write -P %d 1M %dk", point + 1, 256 - 64 * point);
-    IM_AUTO(free_auto) char *own = im_printf("write -P %d %dM 2M", point + 11, 8 + 4 * point);
-    IM_AUTO(free_auto) char *zero = im_printf("write -z %dM 512k", 5 + 4 * point);
-
-    return path != NULL && RUN("qemu-io", "-f", "qcow2", "-c", over, "-c", own, "-c", zero, path);
-}
-
 static bool capture(struct line *line, int point) {
     char job_id[IM_JOB_ID_MAX];
     struct im_err err = {0};
@@ -112,8 +82,9 @@ static bool line_make(struct line *line) {
     *line = (struct line){.seen = im_printf("%s/seen-%u.raw", test_folder(), number++)};
     rig_instance(&rig, &rig.alice, RIG_SYSTEM_IMAGE, false, line->instance);
     for (int i = 0; i < POINTS && made; i++)
-        made = scribble(line->instance, i) && capture(line, i);
-    path = made && scribble(line->instance, POINTS) ? head_of(line->instance) : NULL;
+        made = layers_scribble(&rig, line->instance, i) && capture(line, i);
+    path = made && layers_scribble(&rig, line->instance, POINTS) ? layers_head(&rig, line->instance)
+                                                                 : NULL;
     return path != NULL && RUN("qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, line->seen);
 }
 
@@ -136,7 +107,7 @@ static bool line_thin(const struct line *line) {
 }
 
 static bool line_same(const struct line *line) {
-    IM_AUTO(free_auto) char *path = head_of(line->instance);
+    IM_AUTO(free_auto) char *path = layers_head(&rig, line->instance);
 
     return path != NULL &&
            RUN("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", path, line->seen);
@@ -146,18 +117,6 @@ static void line_drop(struct line *line) {
     unlink(line->seen);
     free(line->seen);
     rig_sweep(&rig);
-}
-
-static void arm(unsigned n, bool after, enum moment_end end) {
-    struct moments moments = {.at = n,
-                              .after = after,
-                              .end = end,
-                              .code = IM_NO_SPACE,
-                              .exempt = rig.cloud->background,
-                              .main = pthread_self()};
-
-    moments_arm(&moments);
-    moments_enter();
 }
 
 /* --- Folding -------------------------------------------------------------------------------- */
@@ -193,7 +152,7 @@ static void needless_layers_go(void) {
     check(rig_number(&rig, "SELECT MAX(depth) FROM layers") == 3, "and each knows its depth");
     check_ok(fold_once(&layers, &err), "once more");
     check(layers == 0, "finds nothing to do");
-    check(scribble(line.instance, 1) && capture(&line, 0), "the instance goes on");
+    check(layers_scribble(&rig, line.instance, 1) && capture(&line, 0), "the instance goes on");
     line_drop(&line);
 }
 
@@ -221,26 +180,6 @@ static void shared_layers_stay(void) {
 
 /* --- Long chains ---------------------------------------------------------------------------- */
 
-static bool take_point(const char *instance_id, char ret_id[IM_ID_MAX]) {
-    IM_AUTO(im_strings_done) struct im_strings ids = rig_ids(instance_id), made = {0};
-    struct snapshot_create_args args = {.resources = &ids};
-    char job_id[IM_JOB_ID_MAX];
-    struct im_err err = {0};
-
-    if (!cloud_snapshots_create(rig.cloud, &rig.alice, &args, &made, job_id, &err)) {
-        test_note("%s", err.text);
-        return false;
-    }
-    snprintf(ret_id, IM_ID_MAX, "%s", made.items[0]);
-    return rig_done(&rig, job_id);
-}
-
-static char *layer_of(const char *snapshot_id) {
-    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = rig_snapshot_row(&rig, snapshot_id);
-
-    return snapshot ? path_of(snapshot->layer_id) : NULL;
-}
-
 /* Every layer is a point's: none is needless, and each holds on to what its point showed. */
 static void long_chains_shorten(void) {
     enum { CHAIN = 9, MOST = 4 };
@@ -252,12 +191,12 @@ static void long_chains_shorten(void) {
     rig_instance(&rig, &rig.alice, RIG_SYSTEM_IMAGE, false, instance);
     for (int i = 0; i < CHAIN; i++) {
         IM_AUTO(free_auto) char *copy = im_printf("%s/point-%d.raw", test_folder(), i);
-        IM_AUTO(free_auto) char *path = head_of(instance);
+        IM_AUTO(free_auto) char *path = layers_head(&rig, instance);
 
         im_strings_add(&seen, copy);
-        if (!scribble(instance, i % 4) ||
+        if (!layers_scribble(&rig, instance, i % 4) ||
             !RUN("qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, copy) ||
-            !take_point(instance, points[i]))
+            !layers_point(&rig, instance, points[i]))
             check(false, "point %d is taken", i);
     }
     check(DEEPEST == CHAIN + 1, "a chain of %lld layers", (long long) DEEPEST);
@@ -268,7 +207,7 @@ static void long_chains_shorten(void) {
     check(folds > 1 && folds < CHAIN && DEEPEST <= MOST, "to %lld in %u steps", (long long) DEEPEST,
           folds);
     for (int i = 0; i < CHAIN; i++) {
-        IM_AUTO(free_auto) char *path = layer_of(points[i]);
+        IM_AUTO(free_auto) char *path = layers_of_point(&rig, points[i]);
 
         check(RUN("qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", path, seen.items[i]),
               "point %d shows what it did", i);
@@ -281,16 +220,6 @@ static void long_chains_shorten(void) {
 
 /* --- Rot ------------------------------------------------------------------------------------ */
 
-static bool flip_byte(const char *path) {
-    unsigned char byte;
-    IM_AUTO(fd_auto) int fd = open(path, O_RDWR | O_CLOEXEC);
-
-    if (fd < 0 || pread(fd, &byte, 1, 6 << 16) != 1)
-        return false;
-    byte ^= 1;
-    return pwrite(fd, &byte, 1, 6 << 16) == 1;
-}
-
 /* What rotted is not copied into a layer that is whole. */
 static void rot_stays_where_it_is(void) {
     IM_AUTO(free_auto) char *path = NULL;
@@ -300,17 +229,17 @@ static void rot_stays_where_it_is(void) {
 
     check(line_make(&line), "images of an instance");
     image = rig_image_row(&rig, line.images[0]);
-    path = path_of(image->layer_id);
+    path = layers_path(&rig, image->layer_id);
     check(line_thin(&line), "all but the last are deleted");
     rig.cloud->fold_cancel = true;
     check_err(fold_once(&layers, &err), IM_CANCELLED, "a fold is cancelled while it reads");
     rig.cloud->fold_cancel = false;
-    arm(8, false, MOMENT_FAILS);
+    layers_arm(&rig, 8, false, MOMENT_FAILS);
     check(!fold_once(&layers, &(struct im_err){0}), "another fails once all was read");
     moments_leave();
     (void) moments_disarm();
     check_ok(fold_settle(rig.cloud, &err), "and is settled");
-    check(flip_byte(path), "a byte of a layer flips");
+    check(layers_rot(path), "a byte of a layer flips");
     check_err(fold_once(&layers, &err), IM_WRONG_STATE, "it is not folded");
     check(DEEPEST == 4 && COUNT("layers WHERE damage <> ''") == 1 && COUNT("folds") == 0,
           "but marked as damaged");
@@ -327,7 +256,7 @@ static bool fails_at(struct line *line, unsigned n, bool after) {
     bool folded, fine;
     unsigned calls;
 
-    arm(n, after, MOMENT_FAILS);
+    layers_arm(&rig, n, after, MOMENT_FAILS);
     folded = fold_once(&layers, &err);
     moments_leave();
     calls = moments_disarm();
@@ -371,7 +300,7 @@ static void die_at(unsigned n, bool after) {
 
     rig_open(&rig, test_folder(), &options);
     rig.cloud->config.worker_program = im_strdup("/proc/self/exe");
-    arm(n, after, MOMENT_KILLS);
+    layers_arm(&rig, n, after, MOMENT_KILLS);
     if (!fold_once(&layers, &err))
         _exit(1);
     moments_leave();

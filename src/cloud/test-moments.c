@@ -91,6 +91,8 @@ WRAP(storage_put_begin, (POOL, const char *name, int *ret_fd, ERR), pool, name, 
 WRAP(storage_put_end, (POOL, const char *name, const char *parent, int fd, ERR), pool, name, parent,
      fd, err)
 WRAP(storage_put_undo, (POOL, const char *name, ERR), pool, name, err)
+WRAP(storage_sync, (POOL, const char *name, ERR), pool, name, err)
+WRAP(storage_reparent, (POOL, const char *head, const char *parent, ERR), pool, head, parent, err)
 WRAP(storage_note_put, (POOL, const char *name, const char *text, ERR), pool, name, text, err)
 WRAP(storage_note_remove, (POOL, const char *name, ERR), pool, name, err)
 
@@ -99,6 +101,11 @@ WRAP(virt_host, (struct virt * virt, struct virt_host *ret_host, ERR), virt, ret
 WRAP(virt_state, (VIRT, enum virt_state *ret_state, ERR), virt, name, ret_state, err)
 WRAP(virt_resize_disk, (VIRT, const char *serial, uint64_t size, ERR), virt, name, serial, size,
      err)
+WRAP(virt_pull_begin, (VIRT, const char *serial, const char *base, uint64_t rate_bytes, ERR), virt,
+     name, serial, base, rate_bytes, err)
+WRAP(virt_pull_end, (VIRT, const char *serial, ERR), virt, name, serial, err)
+WRAP(virt_disk_settle, (VIRT, const char *serial, const char *backing, ERR), virt, name, serial,
+     backing, err)
 WRAP(virt_pause, (VIRT, ERR), virt, name, err)
 WRAP(virt_resume, (VIRT, ERR), virt, name, err)
 WRAP(virt_fs_freeze, (VIRT, int64_t timeout_ms, bool *ret_frozen, ERR), virt, name, timeout_ms,
@@ -135,6 +142,12 @@ WRAP_BEFORE(bool, false, storage_attach_info,
 WRAP_BEFORE(bool, false, storage_read,
             (POOL, const char *name, int *ret_fd, char ret_parent[STORAGE_NAME_MAX], ERR), pool,
             name, ret_fd, ret_parent, err)
+WRAP_BEFORE(bool, false, storage_parent,
+            (POOL, const char *name, char ret_parent[STORAGE_NAME_MAX], ERR), pool, name,
+            ret_parent, err)
+WRAP_BEFORE(bool, false, virt_disk_chain,
+            (VIRT, const char *serial, struct virt_chain *ret_chain, ERR), virt, name, serial,
+            ret_chain, err)
 WRAP_BEFORE(bool, false, storage_note_get, (POOL, const char *name, char **ret_text, ERR), pool,
             name, ret_text, err)
 WRAP_BEFORE(bool, false, virt_has_file, (VIRT, const char *path, bool *ret_has, ERR), virt, name,

@@ -431,6 +431,7 @@ static const struct {
      " (SELECT image_id FROM images WHERE status = 'pending')"},
     {"boot tests under way", "SELECT COUNT(*) FROM boot_tests WHERE status = 'pending'"},
     {"exports that are being made", "SELECT COUNT(*) FROM image_exports WHERE status = 'pending'"},
+    {"pulls not settled", "SELECT COUNT(*) FROM pulls"},
     {"layers planned or given up", "SELECT COUNT(*) FROM layers WHERE state NOT IN"
                                    " ('head', 'frozen')"},
     {"instances without a head of their own",

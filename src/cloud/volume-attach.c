@@ -135,6 +135,8 @@ static bool attach_run(struct job_run *run, struct im_err *err) {
     struct disk_chain chain = {0};
     bool plugged = false;
 
+    if (!pull_stop(cloud, run->item->resource_id, err))
+        return false;
     chains_hold(cloud);
     if (load(cloud, run->item->resource_id, &volume, &chain, err)) {
         machine_lock(cloud, volume->instance_id);
@@ -235,8 +237,9 @@ static bool detach_run(struct job_run *run, struct im_err *err) {
 
     return load(cloud, run->item->resource_id, &volume, NULL, err) &&
            (im_str_empty(volume->instance_id) ||
-            virt_detach_disk(cloud->config.virt, volume->instance_id, volume->volume_id,
-                             cloud->config.detach_timeout_ms, run->cancel, err));
+            (pull_stop(cloud, volume->volume_id, err) &&
+             virt_detach_disk(cloud->config.virt, volume->instance_id, volume->volume_id,
+                              cloud->config.detach_timeout_ms, run->cancel, err)));
 }
 
 static bool detach_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
@@ -305,7 +308,7 @@ static bool resize_run(struct job_run *run, struct im_err *err) {
     const char *machine;
     uint64_t bytes;
 
-    if (data == NULL || conn == NULL ||
+    if (data == NULL || conn == NULL || !pull_stop(cloud, run->item->resource_id, err) ||
         !record_get(conn, &volume_type, run->item->resource_id, &volume, err) ||
         !record_get(conn, &layer_type, volume->layer_id, &layer, err))
         return false;

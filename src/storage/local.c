@@ -320,6 +320,14 @@ static bool local_freeze_undo(void *handle, const char *head, const char *next,
     return local_remove(local, next, err);
 }
 
+static bool local_sync(void *handle, const char *name, struct im_err *err) {
+    IM_AUTO(fd_auto) int fd = -1;
+
+    if (!open_layer(handle, name, O_RDONLY, &fd, err))
+        return false;
+    return fdatasync(fd) == 0 || im_fail_sys(err, errno, "cannot make layer %s durable", name);
+}
+
 static bool local_parent(void *handle, const char *name, char *ret_parent, struct im_err *err) {
     struct qcow2_info info = {0};
     bool frozen;
@@ -636,6 +644,7 @@ const struct storage_ops storage_local = {.scheme = "local",
                                           .freeze_begin = local_freeze_begin,
                                           .freeze_end = local_freeze_end,
                                           .freeze_undo = local_freeze_undo,
+                                          .sync = local_sync,
                                           .parent = local_parent,
                                           .reparent = local_reparent,
                                           .resize = local_resize,

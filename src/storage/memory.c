@@ -197,6 +197,12 @@ static bool memory_freeze_undo(void *handle, const char *head, const char *next,
     return true;
 }
 
+static bool memory_sync(void *handle, const char *name, struct im_err *err) {
+    LOCKED((struct memory *) handle);
+
+    return layer_of(handle, name, err) != NULL;
+}
+
 static bool memory_parent(void *handle, const char *name, char *ret_parent, struct im_err *err) {
     LOCKED((struct memory *) handle);
     const struct storage_entry *layer = layer_of(handle, name, err);
@@ -476,6 +482,7 @@ const struct storage_ops storage_memory = {
     .freeze_begin = memory_freeze_begin,
     .freeze_end = memory_freeze_end,
     .freeze_undo = memory_freeze_undo,
+    .sync = memory_sync,
     .parent = memory_parent,
     .reparent = memory_reparent,
     .resize = memory_resize,

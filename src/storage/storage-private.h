@@ -20,6 +20,7 @@ struct storage_ops {
                          char *ret_head, struct im_err *err);
     bool (*freeze_end)(void *handle, const char *frozen, struct im_err *err);
     bool (*freeze_undo)(void *handle, const char *head, const char *next, struct im_err *err);
+    bool (*sync)(void *handle, const char *name, struct im_err *err);
     bool (*parent)(void *handle, const char *name, char *ret_parent, struct im_err *err);
     bool (*reparent)(void *handle, const char *head, const char *parent, struct im_err *err);
     bool (*resize)(void *handle, const char *head, uint64_t size, struct im_err *err);

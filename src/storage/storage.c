@@ -164,6 +164,11 @@ bool storage_freeze_undo(struct storage_pool *pool, const char *head, const char
                 pool->ops->freeze_undo(pool->handle, head, next, err));
 }
 
+bool storage_sync(struct storage_pool *pool, const char *name, struct im_err *err) {
+    return name_fits(name, STORAGE_NAME_MAX, err) &&
+           CALL(pool, "sync", name, err, pool->ops->sync(pool->handle, name, err));
+}
+
 bool storage_parent(struct storage_pool *pool, const char *name, char ret_parent[STORAGE_NAME_MAX],
                     struct im_err *err) {
     return name_fits(name, STORAGE_NAME_MAX, err) &&

@@ -217,6 +217,8 @@ static void suite_reparent(struct storage_pool *pool) {
               "it names");
     }
     check(entry_of(pool, "third").usage.virtual_bytes == GIB, "it has its size");
+    check_ok(storage_sync(pool, "third", &err), "and is made durable");
+    check_err(storage_sync(pool, "nowhere", &err), IM_NOT_FOUND, "a missing one");
     check_err(storage_reparent(pool, "second", "first", &err), IM_UNSUPPORTED, "a frozen one");
     check_err(storage_reparent(pool, "nowhere", "first", &err), IM_NOT_FOUND, "a missing one");
     check_err(storage_parent(pool, "nowhere", parent, &err), IM_NOT_FOUND, "its parent");

@@ -40,6 +40,7 @@ struct fake_disk {
 };
 
 bool (*virt_memory_rebase)(const char *head, const char *base, bool copy);
+unsigned virt_memory_looks = 3;
 
 struct fake {
     char name[64];
@@ -504,7 +505,7 @@ static bool memory_disk_chain(struct virt_driver *driver, const char *name, cons
     disk = need_disk(driver, name, serial, err);
     if (disk == NULL)
         return false;
-    if (disk->base != NULL && ++disk->looks >= VIRT_MEMORY_LOOKS)
+    if (disk->base != NULL && ++disk->looks >= virt_memory_looks)
         end_pull(disk, true);
     ret_chain->pulling = disk->base != NULL;
     for (size_t i = 0; i < disk->chain.count; i++)

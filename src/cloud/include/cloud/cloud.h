@@ -56,12 +56,13 @@ struct cloud_config {
     int64_t stop_timeout_ms; /* soft stop, then power off */
     int64_t job_keep_s;
     int64_t monitor_interval_s; /* between two looks at the machines' counters; 0 = none */
-    int64_t merge_rate;     /* bytes a second that may be copied to shorten chains; 0 = they stay */
-    int64_t chain_max;      /* frozen layers above one another; 0 = any number */
-    const char *second_uri; /* pool that snapshots are copied to; "" = none */
-    int64_t scrub_rate_bytes; /* a second, that frozen layers are read with; 0 = not by itself */
-    int64_t scrub_interval_s; /* each of them once in this time */
-    const char *import_paths; /* folders ImportImage may read from, separated by ':'; "" = none */
+    int64_t merge_rate; /* bytes a second that may be copied to shorten chains; 0 = they stay */
+    int64_t chain_max;  /* frozen layers above one another; 0 = any number */
+    int64_t running_chain_max; /* layers that a running machine reads through; 0 = any number */
+    const char *second_uri;    /* pool that snapshots are copied to; "" = none */
+    int64_t scrub_rate_bytes;  /* a second, that frozen layers are read with; 0 = not by itself */
+    int64_t scrub_interval_s;  /* each of them once in this time */
+    const char *import_paths;  /* folders ImportImage may read from, separated by ':'; "" = none */
     bool import_private_addresses;            /* URLs may lead to loopback and private ranges */
     const char *import_proxy;                 /* for URLs; "" = none */
     int64_t import_max_bytes;                 /* virtual size and received bytes */

@@ -16,7 +16,7 @@ struct config {
     int64_t job_threads, job_keep_s;
     char *record_uri, *pool_uri, *second_uri;
     int64_t scrub_rate_bytes, scrub_interval_days;
-    int64_t merge_rate, chain_max;
+    int64_t merge_rate, chain_max, running_chain_max;
     char *virt_uri, *accel, *run_as;
     int64_t tb_cache_mib;
     char *net_mode, *bridge, *subnet, *domain, *host_ports;

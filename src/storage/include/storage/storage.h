@@ -70,6 +70,9 @@ bool storage_freeze_end(struct storage_pool *pool, const char *frozen,
 bool storage_freeze_undo(struct storage_pool *pool, const char *head, const char *next,
                          struct im_err *err) IM_MUST_CHECK;
 
+/* What machines have written to a layer is made durable, as far as they have written it. */
+bool storage_sync(struct storage_pool *pool, const char *name, struct im_err *err) IM_MUST_CHECK;
+
 /* The parent that the layer itself names, "" = none; IM_BAD_IMAGE when what it names is no layer's.
  */
 bool storage_parent(struct storage_pool *pool, const char *name, char ret_parent[STORAGE_NAME_MAX],

@@ -273,9 +273,9 @@ void virt_stats_free(struct virt_stats *stats, size_t count);
 
 /* For tests with "memory:", which copies nothing by itself: called when the head of a disk takes up
  * what lies between it and the file `base` (`copy`), or its header is to name that; false: it
- * fails. A pull is done when it is looked at for the VIRT_MEMORY_LOOKS-th time. NULL: nothing is
+ * fails. A pull is done when it is looked at for the virt_memory_looks-th time. NULL: nothing is
  * called. */
-enum { VIRT_MEMORY_LOOKS = 3 };
+extern unsigned virt_memory_looks;
 extern bool (*virt_memory_rebase)(const char *head, const char *base, bool copy);
 
 /* For tests: from now on the n-th virt call (1 = the next) fails with IM_INTERNAL, before or after
