@@ -60,7 +60,7 @@ static const struct config_key keys[] = {
     INT("storage", "chain_max", chain_max, "32", 2, 1000, NULL,
         "frozen layers that stand on one another; longer chains are shortened"),
     INT("storage", "running_chain_max", running_chain_max, "60", 3, 190, NULL,
-        "layers that a running machine reads a disk through; longer chains are shortened inside it"),
+        "layers a running machine reads a disk through; longer chains are shortened in it"),
     TEXT("virt", "uri", virt_uri, "qemu:///system",
          "libvirt URI, or memory: for a make-believe hypervisor"),
     WORD("virt", "accel", accel, "auto", "auto kvm tcg",

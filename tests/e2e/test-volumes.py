@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import time
 
 import micro
@@ -42,6 +43,11 @@ def counted(text, names):
     """The last blocks that `blocks check` tells; None when they are not whole."""
     found = [re.search(r"%s=(\d+)" % re.escape(name), text) for name in names]
     return [int(f.group(1)) for f in found] if all(found) and re.search(r"^ok$", text, re.M) else None
+
+
+def record(sql):
+    with sqlite3.connect("file:%s/imprint.db?mode=ro" % world.state, uri=True) as rows:
+        return rows.execute(sql).fetchone()[0]
 
 
 def used_bytes():
@@ -289,6 +295,75 @@ def merged():
     world.do("volume", "delete", disk, "--now")
 
 
+def pulled():
+    """The chain inside a running QEMU gets shorter while the guest writes, also when imprintd is killed in the middle."""
+    settings = {"limits_detach_timeout": 120, "storage_second": "local:" + os.path.join(world.folder, "second"),
+                "storage_running_chain_max": 5}
+    disk = create(1, 10)[0]
+    world.do("volume", "attach", disk, "-i", machine)
+    number = lambda shell: (counted(shell("blocks check /dev/vdc"), ["/dev/vdc"]) or [0])[0]
+
+    def depth():
+        """Layers of the disk that QEMU has open: the system disk's are as many as before."""
+        files = set()
+        for entry in os.listdir("/proc/%d/fd" % world.machine(machine)):
+            try:
+                files.add(os.readlink("/proc/%d/fd/%s" % (world.machine(machine), entry)))
+            except OSError:
+                pass
+        return len([path for path in files if "/layers/" in path]) - others
+
+    others = 0
+    others = depth() - 1
+    with Shell(world, machine) as shell:
+        wait_for(lambda: disk in seen(shell))
+        shell("dd if=/dev/urandom of=/dev/vdc bs=1M seek=2000 count=24 conv=fsync 2>/dev/null")
+        shell("(blocks write /dev/vdc >/dev/null 2>&1 &)")
+        points = []
+        for _ in range(7):
+            reached = number(shell)
+            wait_for(lambda: number(shell) > reached, pause=0.5)
+            points.append(world.do("snapshot", "create", disk))
+    pid, full = world.machine(machine), depth()
+    check(full == 8, "a volume of seven points is eight layers in QEMU", full)
+    world.kill()
+    world.configure(storage_merge_rate="1M", **settings)
+    world.start()
+    told = lambda: tail(world.log, 100)
+    rows = lambda: record("SELECT COUNT(*) FROM pulls WHERE disk = '%s'" % disk)
+    check(wait_for(lambda: rows() == 1, pause=0.1), "imprintd begins to shorten that", told)
+    time.sleep(1)
+    world.kill()
+    check(world.machine(machine) == pid, "it is killed in the middle, the machine runs on")
+    world.configure(storage_merge_rate="64M", **settings)
+    world.start()
+    check(wait_for(lambda: depth() < full - 3 and rows() == 0, pause=0.5), "started again, it goes on and gets done",
+          lambda: (depth(), told()))
+    note("layers before and after: %d %d" % (full, depth()))
+    check(world.machine(machine) == pid and world.pool_clean(), "in the same machine; record and pool agree",
+          lambda: world.imprint("pool", "check"))
+    with Shell(world, machine) as shell:
+        reached = number(shell)
+        check(reached > 0 and wait_for(lambda: number(shell) > reached, pause=0.5), "the guest writes on, and its disk is whole",
+              lambda: shell("blocks check /dev/vdc"))
+        points.append(world.do("snapshot", "create", disk))
+        reached = number(shell)
+        world.do("volume", "detach", disk)
+        world.do("volume", "attach", disk, "-i", machine)
+        wait_for(lambda: disk in seen(shell))
+        check(number(shell) >= reached, "the disk, opened anew, is whole", lambda: shell("blocks check /dev/vdc"))
+        world.do("volume", "detach", disk)
+        for point in (points[0], points[4], points[7]):
+            volume = world.do("snapshot", "volume", point)
+            world.do("volume", "attach", volume, "-i", machine)
+            wait_for(lambda: volume in seen(shell))
+            check(number(shell) > 0, "a point is whole", lambda: shell("blocks check /dev/vdc"))
+            world.do("volume", "detach", volume)
+            world.do("volume", "delete", volume, "--now")
+    world.do("snapshot", "delete", points[0], "--now")
+    world.do("volume", "delete", disk, "--now")
+
+
 def data_image():
     """A system written onto a volume in a guest, backed up, becomes an image that boots."""
     disk = create(1, 20)[0]
@@ -356,5 +431,5 @@ def leaves():
 
 
 world.start()
-parts = OPTIONS.get("parts", "hot many instant merged data_image lost").split()
+parts = OPTIONS.get("parts", "hot many instant merged pulled data_image lost").split()
 main(prepares, *[globals()[part] for part in parts], leaves)
