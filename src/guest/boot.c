@@ -101,6 +101,7 @@ static void check_bios(struct look *look, const uint8_t *first) {
     if (!has_code(first))
         return;
     found->bios = !grub || grub_whole(look, first);
+    look->grub = grub && found->bios;
     if (grub && found->bios && found->table == GUEST_TABLE_GPT &&
         part_of_type(look, TYPE_BIOS) == NULL)
         look_found(look, GUEST_FOUND_BOOT_BIOS_PARTITION,

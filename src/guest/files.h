@@ -36,7 +36,7 @@ struct fs_ops {
     bool (*space)(void *state, uint64_t *ret_size, uint64_t *ret_free);
     void (*close)(void *state);
 };
-extern const struct fs_ops ext_ops;
+extern const struct fs_ops ext_ops, fat_ops;
 
 /* A file system of the disk that can be read. */
 struct volume {

@@ -135,7 +135,7 @@ static void tell(const struct span *span, const struct guest_part *part,
 static const struct {
     const char *type;
     const struct fs_ops *ops;
-} readers[] = {{"ext2", &ext_ops}, {"ext3", &ext_ops}, {"ext4", &ext_ops}};
+} readers[] = {{"ext2", &ext_ops}, {"ext3", &ext_ops}, {"ext4", &ext_ops}, {"vfat", &fat_ops}};
 
 static const struct fs_ops *reader_of(const char *type) {
     for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++)

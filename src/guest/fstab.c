@@ -65,6 +65,7 @@ static const struct {
     {"UUID=", "/dev/disk/by-uuid/", offsetof(struct guest_part, uuid), true},
     {"PARTUUID=", "/dev/disk/by-partuuid/", offsetof(struct guest_part, partuuid), true},
     {"LABEL=", "/dev/disk/by-label/", offsetof(struct guest_part, label), false},
+    {"PARTLABEL=", "/dev/disk/by-partlabel/", offsetof(struct guest_part, partlabel), false},
 };
 
 /* The value that a tag is followed by, which part_is compares; NULL = another kind of name. */
@@ -119,7 +120,7 @@ bool fstab_bound(const char *device) {
 
 /* --- Mounting --------------------------------------------------------------------------------- */
 
-static const struct volume *volume_of(const struct look *look, const struct guest_part *part) {
+const struct volume *volume_of(const struct look *look, const struct guest_part *part) {
     for (size_t i = 0; i < look->volume_count; i++)
         if (volume_part(look->volumes[i]) == part)
             return look->volumes[i];

@@ -19,6 +19,7 @@ struct look {
     const struct guest_source *source;
     struct guest_inspection *found;
     uint64_t reads_left;
+    bool grub;                           /* a BIOS starts GRUB, and all of that is there */
     struct im_err trouble;               /* the host could not read */
     struct volume *volumes[VOLUMES_MAX]; /* owned: all file systems that can be read */
     size_t volume_count;
@@ -71,6 +72,7 @@ void table_read(struct look *look, const uint8_t *first);
 /* How GPT and MBR call the partitions that matter here. */
 #define TYPE_ESP "esp"
 #define TYPE_BIOS "bios-boot"
+#define TYPE_BOOT "linux-boot" /* kernels and entries for boot loaders */
 
 /* --- boot.c ----------------------------------------------------------------------------------- */
 

@@ -2,7 +2,7 @@
 /* The system on a disk: which it is, and the order in which it is looked at. */
 #include <stdio.h>
 
-#include "system.h"
+#include "boot-config.h"
 
 /* --- Which system ----------------------------------------------------------------------------- */
 
@@ -106,6 +106,7 @@ static void look_at_system(struct look *look, const struct volume *root) {
     take_hostname(&tree, os);
     identity_check(look, &tree);
     fstab_check(look, fstab);
+    boot_look(look, &tree);
 }
 
 bool system_tree(struct look *look, struct tree *ret_tree) {
@@ -124,9 +125,11 @@ bool system_tree(struct look *look, struct tree *ret_tree) {
 void system_look(struct look *look) {
     const struct volume *root = find_root(look, &look->found->os);
 
-    if (root != NULL)
+    if (root != NULL) {
         look_at_system(look, root);
-    else
+    } else {
         look_found(look, GUEST_FOUND_ROOT_NONE,
                    "no root file system that can be read was found: the system is not known");
+        boot_look(look, NULL);
+    }
 }

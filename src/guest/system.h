@@ -37,6 +37,8 @@ const struct guest_part *part_of_line(const struct look *look, const char *devic
 bool fstab_vital(const char *path);
 /* The device is named by what only one disk has. */
 bool fstab_bound(const char *device);
+/* NULL = its files cannot be read. */
+const struct volume *volume_of(const struct look *look, const struct guest_part *part);
 /* Something on the disk that could hold what is looked for, and cannot be read. */
 bool look_hides_something(const struct look *look);
 

@@ -20,7 +20,7 @@ static const struct {
     {"21686148-6449-6e6f-744e-656564454649", TYPE_BIOS},
     {"0fc63daf-8483-4772-8e79-3d69d8477de4", "linux"},
     {"4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "linux-root"},
-    {"bc13c2ff-59e6-4262-a352-b275fd6f7172", "linux-boot"},
+    {"bc13c2ff-59e6-4262-a352-b275fd6f7172", TYPE_BOOT},
     {"0657fd6d-a4ab-43c4-84e5-0933c84b4f4f", "swap"},
     {"e6d6d379-f507-44c2-a23c-238f2a3df928", "lvm"},
     {"a19d880f-05fc-4d3b-a006-743f0f84911e", "raid"},
@@ -199,6 +199,16 @@ bool gpt_load(struct look *look, uint64_t at, unsigned sector, struct gpt *gpt) 
     return false;
 }
 
+/* 36 characters of UTF-16; what is not ASCII is not compared with anything. */
+static void take_label(struct guest_part *part, const uint8_t *wide) {
+    char label[36];
+    size_t len = 0;
+
+    for (; len < sizeof(label) && le16(wide + 2 * len) != 0; len++)
+        label[len] = (char) (le16(wide + 2 * len) < 0x80 ? le16(wide + 2 * len) : '?');
+    text_take(part->partlabel, sizeof(part->partlabel), label, len);
+}
+
 static void add_gpt(struct look *look, const struct gpt *gpt, uint32_t index) {
     const uint8_t *entry = gpt->entries + (size_t) index * gpt->each;
     uint64_t first = le64(entry + 32), last = le64(entry + 40);
@@ -215,6 +225,7 @@ static void add_gpt(struct look *look, const struct gpt *gpt, uint32_t index) {
         return;
     name_gpt(part, entry);
     uuid_text(part->partuuid, entry + 16, true);
+    take_label(part, entry + 56);
     part->active = (le64(entry + 48) & 4) != 0; /* "legacy BIOS bootable" */
 }
 

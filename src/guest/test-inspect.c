@@ -292,6 +292,173 @@ static void test_systems(void) {
     }
 }
 
+/* --- Boot configuration ----------------------------------------------------------------------- */
+
+#define UUID "11111111-2222-3333-4444-555555555555"
+#define KERNEL(at)                                                                                 \
+    "head -c 4096 /dev/zero >k; printf HdrS | dd of=k bs=1 seek=514 conv=notrunc 2>/dev/null; "    \
+    "printf 070701 >i; mkdir -p r/boot/grub; cp k r/boot/vmlinuz-" at                              \
+    "; cp i r/boot/initrd.img-" at "; "
+/* A root with GRUB's configuration; `then` spoils it. */
+#define MENU(path, text, then)                                                                     \
+    MBR_LINUX GRUB_AT("001") CORE("1") ROOT("", "")                                                \
+        KERNEL("6.1") "cat >r/boot/" path " <<'END'\n" text "\nEND\n" then                         \
+                      "; mkfs.ext4 -qF -d r " ROOT_UUID " part; " PUT_PART
+/* As Debian's update-grub writes it, shortened. */
+#define DEBIAN_ENTRY(title, search, kernel, initrd, line)                                          \
+    "menuentry '" title "' --class debian $menuentry_id_option 'gnulinux-" title "' {\n"           \
+    "\tload_video\n\tset root='hd0,msdos1'\n"                                                      \
+    "\tif [ x$feature_platform_search_hint = xy ]; then\n"                                         \
+    "\t  search --no-floppy --fs-uuid --set=root --hint-bios=hd0,msdos1  " search "\n"             \
+    "\telse\n\t  search --no-floppy --fs-uuid --set=root " search "\n\tfi\n"                       \
+    "\techo\t'Loading Linux ...'\n\tlinux\t" kernel " " line "\n\tinitrd\t" initrd "\n}\n"
+#define DEBIAN_HEAD                                                                                \
+    "serial --unit=0\nterminal_output serial\n"                                                    \
+    "if [ -s $prefix/grubenv ]; then\n  set have_grubenv=true\n  load_env\nfi\n"                   \
+    "if [ \"${next_entry}\" ] ; then\n   set default=\"${next_entry}\"\n   set next_entry=\n"      \
+    "   save_env next_entry\n   set boot_once=true\nelse\n   set default=\"0\"\nfi\n"              \
+    "function load_video {\n  if [ x$feature_all_video_module = xy ]; then\n    insmod x\n"        \
+    "  else\n    insmod y\n  fi\n}\n"
+#define LINE(root) "root=" root " ro console=ttyS0 quiet"
+#define DEBIAN(search, kernel, initrd, line)                                                       \
+    DEBIAN_HEAD DEBIAN_ENTRY("Debian", search, kernel, initrd, line)
+#define GOOD DEBIAN(UUID, "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", LINE("UUID=" UUID))
+#define BLS(options)                                                                               \
+    "mkdir -p r/boot/loader/entries; cat >r/boot/loader/entries/0-6.1.conf <<'END'\n"              \
+    "title Fedora\nversion 6.1\nlinux /boot/vmlinuz-6.1\n"                                         \
+    "initrd /boot/initrd.img-6.1 $tuned_initrd\noptions " options "\nEND\n"                        \
+    "printf '# GRUB Environment Block\\nsaved_entry=0-6.1\\n"                                      \
+    "kernelopts=root=UUID=" UUID " console=ttyS0\\n####' >r/boot/grub/grubenv"
+#define BLS_MENU                                                                                   \
+    "serial\nterminal_output serial\nif [ -f ${config_directory}/grubenv ]; then\n"                \
+    "  load_env -f ${config_directory}/grubenv\nfi\nset default=\"${saved_entry}\"\n"              \
+    "insmod blscfg\nblscfg\n"
+#define ESP_SYSTEM(then)                                                                           \
+    "truncate -s 128M $D; sgdisk -n 1::+40M -t 1:ef00 -n 2:: $D; "                                 \
+    "mformat -i $D@@1M -F -T 81920 ::; mmd -i $D@@1M ::/EFI ::/EFI/BOOT; echo x >x; "              \
+    "mcopy -i $D@@1M x ::/EFI/BOOT/BOOTX64.EFI; truncate -s 80M part; " ROOT("", "") KERNEL("6.1") \
+        then "; mkfs.ext4 -qF -d r " ROOT_UUID " part; dd if=part of=$D bs=1M seek=41 "            \
+             "conv=notrunc,sparse 2>/dev/null; rm part"
+
+static const struct {
+    const char *name, *script, *codes, *loader, *kernel;
+} boots[] = {
+    {"GRUB as Debian's", MENU("grub/grub.cfg", GOOD, ":"), "", "grub", "/boot/vmlinuz-6.1"},
+    {"GRUB without a menu", MENU("grub/nothing", "", ":"), "boot.config", "", ""},
+    {"a kernel that is not there", MENU("grub/grub.cfg", GOOD, "rm r/boot/vmlinuz-6.1"),
+     "boot.kernel", "grub", "/boot/vmlinuz-6.1"},
+    {"an empty kernel", MENU("grub/grub.cfg", GOOD, ": >r/boot/vmlinuz-6.1"), "boot.kernel_damaged",
+     "grub", "/boot/vmlinuz-6.1"},
+    {"a kernel that is none", MENU("grub/grub.cfg", GOOD, "echo x >r/boot/vmlinuz-6.1"),
+     "boot.kernel_damaged", "grub", "/boot/vmlinuz-6.1"},
+    {"an initramfs that is not there", MENU("grub/grub.cfg", GOOD, "rm r/boot/initrd.img-6.1"),
+     "boot.initrd", "grub", "/boot/vmlinuz-6.1"},
+    {"an empty initramfs", MENU("grub/grub.cfg", GOOD, ": >r/boot/initrd.img-6.1"),
+     "boot.initrd_damaged", "grub", "/boot/vmlinuz-6.1"},
+    {"another disk's root",
+     MENU("grub/grub.cfg",
+          DEBIAN(UUID, "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", LINE("UUID=0-1")), ":"),
+     "boot.root", "grub", "/boot/vmlinuz-6.1"},
+    {"a root by its number",
+     MENU("grub/grub.cfg",
+          DEBIAN(UUID, "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", LINE("/dev/sda1")), ":"),
+     "boot.root_name", "grub", "/boot/vmlinuz-6.1"},
+    {"another disk's search",
+     MENU("grub/grub.cfg",
+          DEBIAN("9-9", "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", LINE("UUID=" UUID)), ":"),
+     "boot.search", "grub", "/boot/vmlinuz-6.1"},
+    {"a volume that is not there",
+     MENU("grub/grub.cfg",
+          DEBIAN(UUID, "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1",
+                 LINE("UUID=" UUID) " rd.lvm.lv=cl/swap resume=UUID=1-2"),
+          ":"),
+     "boot.volume boot.resume", "grub", "/boot/vmlinuz-6.1"},
+    {"no serial console",
+     MENU("grub/grub.cfg",
+          DEBIAN(UUID, "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", "root=UUID=" UUID), ":"),
+     "boot.console", "grub", "/boot/vmlinuz-6.1"},
+    {"an older kernel that is gone",
+     MENU("grub/grub.cfg",
+          GOOD "submenu 'Advanced' {\n" DEBIAN_ENTRY(
+              "Old", UUID, "/boot/vmlinuz-6.0", "/boot/initrd.img-6.0", LINE("UUID=" UUID)) "}\n",
+          ":"),
+     "boot.entry", "grub", "/boot/vmlinuz-6.1"},
+    {"a default in a submenu",
+     MENU("grub/grub.cfg",
+          DEBIAN_ENTRY("Old", UUID, "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1",
+                       LINE("UUID=" UUID)) "serial\nterminal_output serial\nset default='1>0'\n"
+                                           "submenu 'Advanced' {\n" DEBIAN_ENTRY(
+                                               "New", UUID, "/boot/new", "/boot/initrd.img-6.1",
+                                               LINE("UUID=" UUID)) "}\n",
+          ":"),
+     "boot.kernel", "grub", "/boot/new"},
+    {"a default that is not there", MENU("grub/grub.cfg", GOOD "set default=gone\n", ":"),
+     "boot.default", "grub", "/boot/vmlinuz-6.1"},
+    {"BLS entries", MENU("grub/grub.cfg", BLS_MENU, BLS("$kernelopts $tuned_params")), "", "grub",
+     "/boot/vmlinuz-6.1"},
+    {"BLS entries with another disk's root",
+     MENU("grub/grub.cfg", BLS_MENU, BLS("root=UUID=0-1 console=ttyS0")), "boot.root", "grub",
+     "/boot/vmlinuz-6.1"},
+    {"extlinux as Alpine's",
+     MENU("extlinux.conf",
+          "DEFAULT menu.c32\nPROMPT 0\nLABEL virt\n  MENU DEFAULT\n  LINUX vmlinuz-6.1\n"
+          "  INITRD initrd.img-6.1\n  APPEND root=UUID=" UUID " modules=ext4 console=ttyS0",
+          ":"),
+     "", "extlinux", "/boot/vmlinuz-6.1"},
+    {"extlinux without its kernel",
+     MENU("extlinux.conf",
+          "DEFAULT l\nLABEL l\n KERNEL gone\n APPEND initrd=initrd.img-6.1 "
+          "root=UUID=" UUID " console=ttyS0",
+          ":"),
+     "boot.kernel", "extlinux", "/boot/gone"},
+    {"the first GRUB",
+     MENU(
+         "grub/menu.lst",
+         "default 0\ntimeout 5\ntitle Linux\nroot (hd0,0)\nkernel /boot/vmlinuz-6.1 root=UUID=" UUID
+         " console=ttyS0\ninitrd /boot/initrd.img-6.1",
+         ":"),
+     "", "grub-legacy", "/boot/vmlinuz-6.1"},
+    {"systemd-boot, with long names",
+     ESP_SYSTEM("mmd -i $D@@1M ::/EFI/systemd ::/loader ::/loader/entries; "
+                "mcopy -i $D@@1M x ::/EFI/systemd/systemd-bootx64.efi; "
+                "mcopy -i $D@@1M k ::/vmlinuz-linux-with-a-long-name; mcopy -i $D@@1M i "
+                "::/initramfs-linux.img; printf 'title Arch\\nlinux /vmlinuz-linux-with-a-long-name"
+                "\\ninitrd /initramfs-linux.img\\noptions root=UUID=" UUID
+                " console=ttyS0\\n' >e; mcopy -i $D@@1M e ::/loader/entries/arch-linux.conf; "
+                "printf 'default arch*\\n' >e; mcopy -i $D@@1M e ::/loader/loader.conf"),
+     "", "systemd-boot", "/vmlinuz-linux-with-a-long-name"},
+    {"GRUB by way of the EFI system partition",
+     ESP_SYSTEM("mmd -i $D@@1M ::/EFI/debian; printf 'search.fs_uuid " UUID
+                " root \\nset prefix=($root)/boot/grub\\nconfigfile $prefix/grub.cfg\\n' >e; "
+                "mcopy -i $D@@1M e ::/EFI/debian/grub.cfg; cat >r/boot/grub/grub.cfg <<'END'\n" GOOD
+                "END\n:"),
+     "", "grub", "/boot/vmlinuz-6.1"},
+    {"an EFI system partition that searches for another disk",
+     ESP_SYSTEM("mmd -i $D@@1M ::/EFI/debian; printf 'search.fs_uuid 9-9 root \\nset "
+                "prefix=($root)/boot/grub\\nconfigfile $prefix/grub.cfg\\n' >e; "
+                "mcopy -i $D@@1M e ::/EFI/debian/grub.cfg; cat >r/boot/grub/grub.cfg <<'END'\n" GOOD
+                "END\n:"),
+     "esp.config", "grub", "/boot/vmlinuz-6.1"},
+};
+
+static void test_boots(void) {
+    for (size_t i = 0; i < sizeof(boots) / sizeof(boots[0]); i++) {
+        struct disk disk = make_disk(boots[i].script);
+        IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
+        IM_AUTO(free_auto) char *codes = NULL;
+
+        if (disk.bytes == NULL)
+            continue;
+        found = look(&disk);
+        codes = codes_of(found);
+        check(strcmp(codes, boots[i].codes) == 0, "%s: finds [%s]", boots[i].name, codes);
+        check(strcmp(found->boot.loader, boots[i].loader) == 0 &&
+                  strcmp(found->boot.kernel, boots[i].kernel) == 0,
+              "%s: %s starts [%s]", boots[i].name, found->boot.loader, found->boot.kernel);
+        drop_disk(&disk);
+    }
+}
+
 /* --- Logical volumes -------------------------------------------------------------------------- */
 
 /* Made on a loop device without device mapper, so that what is in them must be put where LVM's own
@@ -604,9 +771,14 @@ static void test_noise(void) {
     free(disk.bytes);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "boots") == 0) {
+        test_boots();
+        return test_end();
+    }
     test_cases();
     test_systems();
+    test_boots();
     test_lvm();
     test_hostile_gpt();
     test_hostile_mbr();

@@ -18,6 +18,7 @@ static void write_part(struct wire_writer *writer, const struct guest_part *part
     wire_text(writer, "label", part->label);
     wire_text(writer, "uuid", part->uuid);
     wire_text(writer, "partuuid", part->partuuid);
+    wire_text(writer, "partlabel", part->partlabel);
     wire_int(writer, "active", part->active);
     wire_object_end(writer);
 }
@@ -46,6 +47,20 @@ static void write_os(struct wire_writer *writer, const struct guest_os *os) {
     wire_object_end(writer);
 }
 
+static void write_boot(struct wire_writer *writer, const struct guest_boot *boot) {
+    wire_object_begin(writer, "boot");
+    wire_text(writer, "loader", boot->loader);
+    wire_text(writer, "config", boot->config);
+    wire_text(writer, "title", boot->title);
+    wire_text(writer, "part", boot->part);
+    wire_text(writer, "kernel", boot->kernel);
+    wire_text(writer, "version", boot->version);
+    wire_text(writer, "initrd", boot->initrd);
+    wire_text(writer, "cmdline", boot->cmdline);
+    wire_int(writer, "packed", boot->packed);
+    wire_object_end(writer);
+}
+
 void write_report(struct wire_writer *writer, const char *key,
                   const struct guest_inspection *found) {
     wire_object_begin(writer, key);
@@ -54,6 +69,7 @@ void write_report(struct wire_writer *writer, const char *key,
     wire_int(writer, "bios", found->bios);
     wire_int(writer, "uefi", found->uefi);
     write_os(writer, &found->os);
+    write_boot(writer, &found->boot);
     wire_int(writer, "errors", found->counts[GUEST_ERROR]);
     wire_int(writer, "warnings", found->counts[GUEST_WARNING]);
     wire_array_begin(writer, "findings");

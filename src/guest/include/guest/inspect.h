@@ -57,6 +57,29 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
     X(ESP_EMPTY, "esp.empty", ERROR, "install a boot loader: grub-install --removable")            \
     X(ESP_FALLBACK, "esp.fallback", WARNING,                                                       \
       "a new machine's firmware knows only /EFI/BOOT/BOOTX64.EFI: grub-install --removable")       \
+    X(ESP_CONFIG, "esp.config", ERROR, "correct its grub.cfg: the UUID that blkid shows")          \
+    X(BOOT_CONFIG, "boot.config", ERROR, "make it: grub-mkconfig -o /boot/grub/grub.cfg")          \
+    X(BOOT_DEFAULT, "boot.default", WARNING, "choose one that is there: grub-set-default")         \
+    X(BOOT_KERNEL, "boot.kernel", ERROR, "install the kernel again, or make the menu anew")        \
+    X(BOOT_KERNEL_DAMAGED, "boot.kernel_damaged", ERROR, "install the kernel again")               \
+    X(BOOT_INITRD, "boot.initrd", ERROR,                                                           \
+      "make it: update-initramfs -u, dracut -f or mkinitcpio -P")                                  \
+    X(BOOT_INITRD_DAMAGED, "boot.initrd_damaged", ERROR,                                           \
+      "make it anew: update-initramfs -u, dracut -f or mkinitcpio -P")                             \
+    X(BOOT_SEARCH, "boot.search", WARNING,                                                         \
+      "make the menu anew: grub-mkconfig -o /boot/grub/grub.cfg")                                  \
+    X(BOOT_ROOT, "boot.root", ERROR, "name the root file system by the UUID that blkid shows")     \
+    X(BOOT_ROOT_NAME, "boot.root_name", WARNING,                                                   \
+      "name the root file system by the UUID that blkid shows")                                    \
+    X(BOOT_VOLUME, "boot.volume", ERROR, "take rd.lvm.lv= of it out, or correct the name")         \
+    X(BOOT_SUBVOLUME, "boot.subvolume", ERROR, "correct the name in rootflags=subvol=")            \
+    X(BOOT_RESUME, "boot.resume", WARNING, "take resume= out of the kernel's command line")        \
+    X(BOOT_ENTRY, "boot.entry", WARNING,                                                           \
+      "make the menu anew: grub-mkconfig -o /boot/grub/grub.cfg")                                  \
+    X(BOOT_CONSOLE, "boot.console", WARNING,                                                       \
+      "add console=tty0 console=ttyS0 to the kernel's command line")                               \
+    X(BOOT_TERMINAL, "boot.terminal", INFO,                                                        \
+      "GRUB_TERMINAL=\"console serial\" in /etc/default/grub shows the menu there as well")        \
     X(FS_BEYOND, "filesystem.beyond", ERROR,                                                       \
       "the disk was cut short, or the partition made smaller: copy it again, whole")               \
     X(FS_DIRTY, "filesystem.dirty", WARNING,                                                       \
@@ -101,7 +124,7 @@ struct guest_part {
     char type[24];        /* what the table calls it: "linux", "esp", "0x83" …; "" = unknown */
     char filesystem[16];  /* "ext4", "xfs", "LVM2_member" …; "" = none that we know */
     char label[64], uuid[40];
-    char partuuid[40];
+    char partuuid[40], partlabel[40];
     bool active;
 };
 
@@ -114,6 +137,19 @@ struct guest_os {
     char platform[12];                                /* "linux", "windows", "bsd" */
 };
 
+/* What is started when nobody chooses, by the boot loader's configuration; "" where not found.
+ * Paths are as the boot loader takes them: within the file system on `part`. */
+struct guest_boot {
+    char loader[16];  /* "grub", "grub-legacy", "extlinux", "systemd-boot", "uki" */
+    char config[160]; /* the file that says so, and where it lies */
+    char title[128];
+    char part[80];
+    char kernel[256], initrd[512]; /* initrd: several with a blank between them */
+    char version[80];              /* of the kernel, as its modules' folder is called */
+    char cmdline[1024];
+    bool packed; /* the kernel has initramfs and command line in it */
+};
+
 struct guest_inspection {
     uint64_t size_bytes;
     enum guest_table table;
@@ -124,6 +160,7 @@ struct guest_inspection {
     size_t finding_count, finding_capacity;
     unsigned counts[GUEST_SEVERITIES];
     struct guest_os os;
+    struct guest_boot boot;
     uint64_t read_bytes;
 };
 
