@@ -775,6 +775,10 @@ bool scrub_start(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 void scrub_stop(struct cloud *cloud);
 /* Does it say that the bytes are gone, not that they cannot be had right now? */
 bool trouble_is_rot(const struct im_err *trouble);
+/* Reads a frozen layer through and holds it against its digest; rot is marked in its row. Fails
+ * when its bytes cannot be had right now. The caller gives cancel and rate. */
+bool layer_judge(struct cloud *cloud, const struct layer *layer, struct stream *stream,
+                 enum verdict *ret_verdict, struct im_err *err) IM_MUST_CHECK;
 /* scrub-copies.c: reads all layers of the second pool; names of those that have rotted. The caller
  * gives cancel and rate. */
 bool copies_scrub(struct cloud *cloud, struct stream *stream, struct im_strings *bad,

@@ -181,29 +181,12 @@ bool layers_fit(struct cloud *cloud, struct layer *const *layers, size_t count,
 /* A layer is read, and held against its digest, before its content goes over into another one: rot
  * that is copied gets a digest of its own, and is never found again. */
 static bool is_whole(struct cloud *cloud, const struct layer *layer, struct im_err *err) {
-    struct reading_since since = reading_begin(cloud);
-    IM_AUTO(fd_auto) int fd = -1;
-    struct stream stream = {.out = -1,
-                            .name = layer->layer_id,
-                            .rate_bytes = cloud->config.merge_rate,
-                            .cancel = &cloud->fold_cancel};
-    struct im_err trouble = {0};
+    struct stream stream = {.rate_bytes = cloud->config.merge_rate, .cancel = &cloud->fold_cancel};
     enum verdict verdict = VERDICT_STALE;
-    char digest[DIGEST_TEXT];
-    bool read;
 
     if (!im_str_empty(layer->damage))
         return im_fail(err, IM_WRONG_STATE, "layer %s is damaged", layer->layer_id);
-    if (!storage_read(cloud->config.pool, layer->name, &fd, NULL, err))
-        return false;
-    stream.in = fd;
-    read = stream_run(&stream, digest, &trouble);
-    if (!read && trouble.code == IM_CANCELLED) {
-        *err = trouble;
-        return false;
-    }
-    return reading_judge(cloud, layer->layer_id, &since, digest, read ? NULL : &trouble, &verdict,
-                         err) &&
+    return layer_judge(cloud, layer, &stream, &verdict, err) &&
            (verdict == VERDICT_GOOD ||
             im_fail(err, IM_WRONG_STATE, "layer %s is %s", layer->layer_id,
                     verdict == VERDICT_BAD ? "damaged" : "changing"));

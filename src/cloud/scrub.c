@@ -101,9 +101,8 @@ bool trouble_is_rot(const struct im_err *trouble) {
     return trouble->code == IM_NOT_FOUND || trouble->code == IM_BAD_IMAGE || trouble->sys == EIO;
 }
 
-/* *ret_verdict is VERDICT_BAD only if it stays damaged. */
-static bool scrub_layer(struct cloud *cloud, const struct layer *layer, struct stream *stream,
-                        enum verdict *ret_verdict, struct im_err *err) {
+bool layer_judge(struct cloud *cloud, const struct layer *layer, struct stream *stream,
+                 enum verdict *ret_verdict, struct im_err *err) {
     struct reading_since since = reading_begin(cloud);
     char digest[DIGEST_TEXT] = "";
     struct im_err trouble = {0};
@@ -113,8 +112,14 @@ static bool scrub_layer(struct cloud *cloud, const struct layer *layer, struct s
         *err = trouble;
         return false;
     }
-    if (!reading_judge(cloud, layer->layer_id, &since, digest, whole ? NULL : &trouble, ret_verdict,
-                       err))
+    return reading_judge(cloud, layer->layer_id, &since, digest, whole ? NULL : &trouble,
+                         ret_verdict, err);
+}
+
+/* *ret_verdict is VERDICT_BAD only if it stays damaged. */
+static bool scrub_layer(struct cloud *cloud, const struct layer *layer, struct stream *stream,
+                        enum verdict *ret_verdict, struct im_err *err) {
+    if (!layer_judge(cloud, layer, stream, ret_verdict, err))
         return false;
     if (*ret_verdict == VERDICT_BAD && repair(cloud, layer, stream->cancel))
         *ret_verdict = VERDICT_GOOD;

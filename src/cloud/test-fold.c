@@ -239,6 +239,9 @@ static void rot_stays_where_it_is(void) {
     moments_leave();
     (void) moments_disarm();
     check_ok(fold_settle(rig.cloud, &err), "and is settled");
+    check(chmod(path, 0644) == 0, "a layer that cannot be read right now");
+    check_err(fold_once(&layers, &err), IM_UNSUPPORTED, "is not folded");
+    check(COUNT("layers WHERE damage <> ''") == 0 && chmod(path, 0444) == 0, "nor marked");
     check(layers_rot(path), "a byte of a layer flips");
     check_err(fold_once(&layers, &err), IM_WRONG_STATE, "it is not folded");
     check(DEEPEST == 4 && COUNT("layers WHERE damage <> ''") == 1 && COUNT("folds") == 0,
