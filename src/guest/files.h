@@ -34,9 +34,11 @@ struct fs_ops {
                  size_t *ret_got);
     /* Bytes in all and free; NULL where the reader does not know. */
     bool (*space)(void *state, uint64_t *ret_size, uint64_t *ret_free);
+    /* Tells what is wrong with it beyond its superblock, once all are open; NULL = nothing. */
+    void (*check)(void *state, const struct guest_part *part);
     void (*close)(void *state);
 };
-extern const struct fs_ops ext_ops, fat_ops;
+extern const struct fs_ops ext_ops, fat_ops, xfs_ops;
 
 /* A file system of the disk that can be read. */
 struct volume {
@@ -48,6 +50,7 @@ struct volume {
 };
 /* Opens what the part holds, if there is a reader for it, and keeps it with the look. */
 void volume_open(const struct span *span, size_t part);
+void volumes_check(struct look *look);
 void volumes_close(struct look *look);
 static inline const struct guest_part *volume_part(const struct volume *volume) {
     return &volume->span.look->found->parts[volume->part];

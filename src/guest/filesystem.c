@@ -135,7 +135,11 @@ static void tell(const struct span *span, const struct guest_part *part,
 static const struct {
     const char *type;
     const struct fs_ops *ops;
-} readers[] = {{"ext2", &ext_ops}, {"ext3", &ext_ops}, {"ext4", &ext_ops}, {"vfat", &fat_ops}};
+} readers[] = {{"ext2", &ext_ops},
+               {"ext3", &ext_ops},
+               {"ext4", &ext_ops},
+               {"vfat", &fat_ops},
+               {"xfs", &xfs_ops}};
 
 static const struct fs_ops *reader_of(const char *type) {
     for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++)
@@ -168,6 +172,15 @@ void volume_open(const struct span *span, size_t part) {
         look->volumes[look->volume_count++] = volume;
     else
         volume_free(volume);
+}
+
+void volumes_check(struct look *look) {
+    for (size_t i = 0; i < look->volume_count; i++) {
+        const struct volume *volume = look->volumes[i];
+
+        if (volume->ops->check != NULL)
+            volume->ops->check(volume->state, volume_part(volume));
+    }
 }
 
 void volumes_close(struct look *look) {

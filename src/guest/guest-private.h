@@ -64,7 +64,13 @@ static inline uint64_t le64(const uint8_t *p) { return le32(p) | (uint64_t) le32
 static inline uint32_t be32(const uint8_t *p) {
     return (uint32_t) p[0] << 24 | (uint32_t) p[1] << 16 | (uint32_t) p[2] << 8 | p[3];
 }
+static inline uint16_t be16(const uint8_t *p) { return (uint16_t) (p[0] << 8 | p[1]); }
 static inline uint64_t be64(const uint8_t *p) { return (uint64_t) be32(p) << 32 | be32(p + 4); }
+/* CRC-32C, begun with ~0 and not turned over at the end: so as btrfs hashes names, with ~1. */
+uint32_t guest_crc32c(uint32_t crc, const uint8_t *bytes, size_t len);
+/* The checksum of `bytes` with the four at `at`, where it is kept itself, as zeros. */
+uint32_t guest_crc32c_around(const uint8_t *bytes, size_t len, size_t at);
+
 /* A fuzzer cannot guess checksums: to it all are right, so that it gets behind them. */
 static inline bool checksum_fits(uint32_t written, uint32_t found) {
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION

@@ -163,6 +163,7 @@ static void look_at(struct look *look) {
     look_parts(look);
     boot_check(look, first);
     lvm_look(look);
+    volumes_check(look);
     system_look(look);
 }
 

@@ -38,18 +38,6 @@ struct vhdx {
     uint32_t block_bytes, flags, sector_bytes;
 };
 
-/* CRC-32C over `bytes` with the four of the checksum itself as zeros. */
-static uint32_t crc32c(const uint8_t *bytes, size_t len, size_t at) {
-    uint32_t crc = UINT32_MAX;
-
-    for (size_t i = 0; i < len; i++) {
-        crc ^= i >= at && i < at + 4 ? 0 : bytes[i];
-        for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
-    }
-    return ~crc;
-}
-
 /* The newer of the two headers that are whole. */
 static bool check_headers(const struct guest_image *image, struct im_err *err) {
     uint8_t head[4096], newest[4096] = {0};
@@ -59,7 +47,7 @@ static bool check_headers(const struct guest_image *image, struct im_err *err) {
         if (!guest_read_at(image, offset, head, sizeof(head), "vhdx: its header", err))
             return false;
         if (memcmp(head, "head", 4) != 0 ||
-            !checksum_fits(le32(head + 4), crc32c(head, sizeof(head), 4)))
+            !checksum_fits(le32(head + 4), guest_crc32c_around(head, sizeof(head), 4)))
             continue;
         if (!found || le64(head + 8) > le64(newest + 8))
             memcpy(newest, head, sizeof(head));
@@ -100,7 +88,7 @@ static bool read_regions(const struct guest_image *image, struct vhdx *vhdx, str
             return false;
         regions = table;
         if (memcmp(regions, "regi", 4) == 0 &&
-            checksum_fits(le32(regions + 4), crc32c(regions, 65536, 4)))
+            checksum_fits(le32(regions + 4), guest_crc32c_around(regions, 65536, 4)))
             break;
         if (offset == 262144)
             return im_fail(err, IM_BAD_IMAGE, "vhdx: both of its region tables are damaged");

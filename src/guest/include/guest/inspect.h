@@ -86,6 +86,8 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
       "unmount it or shut the machine down before the backup; its journal is replayed at start")   \
     X(FS_DAMAGED, "filesystem.damaged", WARNING, "check it with fsck")                             \
     X(FS_FULL, "filesystem.full", WARNING, "free some space, or grow it")                          \
+    X(FS_DEVICES, "filesystem.devices", ERROR,                                                     \
+      "move everything onto this disk and back it up again, or attach the others as well")         \
     X(FS_ENCRYPTED, "filesystem.encrypted", INFO, "")                                              \
     X(LVM_DAMAGED, "lvm.damaged", ERROR, "restore it: vgcfgrestore")                               \
     X(LVM_MISSING, "lvm.missing", ERROR,                                                           \

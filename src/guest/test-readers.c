@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The readers of XFS: everything that the usual tools, or the kernel where it may, put into a file
+ * system comes out again, byte by byte. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/spawn.h"
+#include "harness/test.h"
+#include "test-disk.h"
+#include "tree.h"
+
+#define PIECE 70000u /* odd to all blocks */
+#define DEPTH_MAX 8
+
+static const char *maker; /* make-tree.py */
+
+/* --- A file system alone on a disk ------------------------------------------------------------ */
+
+struct opened {
+    struct disk disk;
+    struct guest_source source;
+    struct look look;
+    struct tree tree;
+};
+
+static void close_disk(struct opened *opened) {
+    volumes_close(&opened->look);
+    guest_inspection_free(opened->look.found);
+    if (opened->disk.bytes != NULL)
+        drop_disk(&opened->disk);
+    free(opened);
+}
+IM_DEFINE_AUTO(struct opened *, close_disk)
+
+/* NULL if it cannot be made or opened, which was told. */
+static struct opened *open_disk(const char *script, const char *name) {
+    IM_AUTO(close_disk_auto) struct opened *opened = im_alloc(sizeof(*opened));
+    struct span span;
+
+    opened->disk = make_disk(script);
+    if (opened->disk.bytes == NULL)
+        return NULL;
+    opened->source = (struct guest_source){read_disk, &opened->disk, opened->disk.len};
+    opened->look = (struct look){.source = &opened->source,
+                                 .found = im_alloc(sizeof(*opened->look.found)),
+                                 .reads_left = UINT64_MAX};
+    look_part(&opened->look)->len = opened->disk.len;
+    span = span_of(&opened->look, 0, opened->disk.len);
+    filesystem_look(&span, 0);
+    if (!check(opened->look.volume_count == 1, "%s can be opened", name))
+        return NULL;
+    opened->tree = tree_of(opened->look.volumes[0]);
+    return im_steal(&opened);
+}
+
+/* --- The same as a folder of the host --------------------------------------------------------- */
+
+struct comparison {
+    struct opened *opened;
+    unsigned files, wrong;
+};
+
+static void differs(struct comparison *comparison, const char *path, const char *how) {
+    if (comparison->wrong++ < 5)
+        test_note("%s: %s", path, how);
+}
+
+static bool same_bytes(struct comparison *comparison, const struct file *file, int fd) {
+    IM_AUTO(free_auto) char *ours = im_alloc(PIECE), *theirs = im_alloc(PIECE);
+    uint64_t at = 0;
+    size_t got = 0;
+
+    for (;;) {
+        ssize_t wanted = pread(fd, theirs, PIECE, (off_t) at);
+        off_t data;
+
+        comparison->opened->look.found->read_bytes = 0; /* each piece has its own budget */
+        if (wanted < 0 || !file_read(file, at, ours, PIECE, &got) || got != (size_t) wanted ||
+            memcmp(ours, theirs, got) != 0)
+            return false;
+        if (got < PIECE)
+            return true;
+        at += got;
+        data = at > 64 * MIB ? lseek(fd, (off_t) at, SEEK_DATA) : (off_t) at;
+        if (data > (off_t) (at + 2 * PIECE)) /* a large hole: its beginning is enough */
+            at = (uint64_t) data - PIECE;
+    }
+}
+
+static void compare_content(struct comparison *comparison, const char *host, const char *path,
+                            const struct file *file) {
+    IM_AUTO(fd_auto) int fd = -1;
+    char target[1100], read[1100];
+    size_t got = 0;
+    ssize_t len;
+
+    if (file->facts.kind == NODE_LINK) {
+        len = readlink(host, target, sizeof(target));
+        if (!file_read(file, 0, read, sizeof(read), &got) || (ssize_t) got != len ||
+            memcmp(read, target, got) != 0)
+            differs(comparison, path, "another target");
+        return;
+    }
+    fd = open(host, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || !same_bytes(comparison, file, fd))
+        differs(comparison, path, "another content");
+}
+
+static bool count_name(void *arg, const char *name, size_t len) {
+    *(unsigned *) arg += !(len == 1 && name[0] == '.') && !(len == 2 && memcmp(name, "..", 2) == 0);
+    return true;
+}
+
+static void compare(struct comparison *comparison, const char *host, const char *path,
+                    unsigned depth);
+
+static void compare_folder(struct comparison *comparison, const char *host, const char *path,
+                           unsigned depth) {
+    DIR *dir = opendir(host);
+    unsigned here = 0, there = 0;
+    struct dirent *entry;
+
+    if (dir == NULL || depth > DEPTH_MAX)
+        return;
+    while ((entry = readdir(dir)) != NULL) {
+        IM_AUTO(free_auto) char *host_path = im_printf("%s/%s", host, entry->d_name);
+        IM_AUTO(free_auto) char *our_path = im_printf("%s/%s", path, entry->d_name);
+
+        if (!count_name(&here, entry->d_name, strlen(entry->d_name)) ||
+            strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        compare(comparison, host_path, our_path, depth);
+    }
+    closedir(dir);
+    if (!tree_list(&comparison->opened->tree, depth == 0 ? "/" : path, count_name, &there) ||
+        here != there)
+        differs(comparison, path, "other names");
+}
+
+static void compare(struct comparison *comparison, const char *host, const char *path,
+                    unsigned depth) {
+    struct look *look = &comparison->opened->look;
+    struct file file;
+    struct stat st;
+
+    look->found->read_bytes = 0;
+    comparison->files++;
+    if (lstat(host, &st) < 0 || !tree_find_link(&comparison->opened->tree, path, &file))
+        return differs(comparison, path, "is not found");
+    if (file.facts.kind != (S_ISREG(st.st_mode)   ? NODE_FILE
+                            : S_ISDIR(st.st_mode) ? NODE_FOLDER
+                                                  : NODE_LINK) ||
+        (!S_ISLNK(st.st_mode) && file.facts.mode != (st.st_mode & 07777)) ||
+        file.facts.uid != st.st_uid || file.facts.gid != st.st_gid ||
+        (!S_ISDIR(st.st_mode) && file.facts.size != (uint64_t) st.st_size))
+        return differs(comparison, path, "another kind, mode or size");
+    if (S_ISDIR(st.st_mode))
+        return compare_folder(comparison, host, path, depth + 1);
+    compare_content(comparison, host, path, &file);
+}
+
+/* `folder` is one of the test's. */
+static void check_same(struct opened *opened, const char *folder, const char *name) {
+    IM_AUTO(free_auto) char *host = im_printf("%s/%s", test_folder(), folder);
+    struct comparison comparison = {.opened = opened};
+
+    compare_folder(&comparison, host, "", 0);
+    check(comparison.wrong == 0 && comparison.files > 0,
+          "%s: all %u files come out as they went in, %u differ", name, comparison.files,
+          comparison.wrong);
+}
+
+static bool run(const char *format, const char *arg) {
+    IM_AUTO(free_auto)
+    char *text = im_printf("cd '%s'; M='%s'; %s %s", test_folder(), maker, format, arg);
+    struct im_err err = {0};
+
+    return im_run((const char *const[]){"sh", "-ec", text, NULL}, NULL, 300000, NULL, &err);
+}
+
+/* The kernel may mount such a file system here. */
+static bool can_mount(const char *type, const char *mkfs) {
+    IM_AUTO(free_auto)
+    char *script = im_printf("rm -f m.img; truncate -s 400M m.img; %s m.img; mkdir -p m; "
+                             "mount -t %s -o loop m.img m; umount m; #",
+                             mkfs, type);
+    bool can = run("exec >/dev/null 2>&1;", script);
+
+    if (!can)
+        test_note("%s cannot be mounted here: what only the kernel writes is left out", type);
+    return can;
+}
+
+/* --- XFS -------------------------------------------------------------------------------------- */
+
+#define XFS(size, options) "truncate -s " size " $D; mkfs.xfs -q -p proto " options " $D"
+
+static const struct {
+    const char *name, *script;
+} xfs_forms[] = {
+    {"xfs", XFS("400M", "")},
+    {"xfs with blocks of 1 KiB", XFS("400M", "-b size=1024")},
+    {"xfs with blocks of 1 KiB and folders of 8", XFS("400M", "-b size=1024 -n size=8192")},
+    {"xfs with many extents' numbers and large inodes", XFS("400M", "-i nrext64=1,size=2048")},
+    {"xfs with full-sized inodes' clusters", XFS("400M", "-i sparse=0 -m bigtime=0,reflink=0")},
+    {"xfs with 8 allocation groups", XFS("600M", "-d agcount=8 -b size=2048")},
+    {"xfs of version 4", XFS("400M", "-m crc=0")},
+    {"xfs of version 4 without types", XFS("400M", "-m crc=0 -n ftype=0 -i size=256")},
+    {"xfs with sectors of 4 KiB", XFS("400M", "-s size=4096")},
+};
+
+static void test_xfs_forms(void) {
+    for (size_t i = 0; i < sizeof(xfs_forms) / sizeof(xfs_forms[0]); i++) {
+        IM_AUTO(close_disk_auto)
+        struct opened *opened = open_disk(xfs_forms[i].script, xfs_forms[i].name);
+        IM_AUTO(free_auto) char *codes = NULL;
+
+        if (opened == NULL)
+            continue;
+        check_same(opened, "r", xfs_forms[i].name);
+        volumes_check(&opened->look);
+        codes = codes_of(opened->look.found);
+        check(codes[0] == '\0', "%s: nothing is wrong: [%s]", xfs_forms[i].name, codes);
+    }
+}
+
+/* Files in pieces, with holes; and inodes whose numbers take 64 bits. */
+#define MOUNTED(size, mkfs, options, after)                                                        \
+    "truncate -s " size " $D; " mkfs " $D; mkdir -p m; mount -o loop" options " $D m; "            \
+    "trap 'umount m' EXIT; cp -a r/. m; python3 $M --holes m; sync; " after                        \
+    "rm -rf h; cp -a --sparse=always m h; "
+
+static void test_xfs_written(void) {
+    static const struct {
+        const char *name, *script, *codes;
+    } forms[] = {
+        {"xfs written by the kernel", MOUNTED("800M", "mkfs.xfs -q", "", ""), ""},
+        {"xfs written by the kernel, blocks of 1 KiB",
+         MOUNTED("800M", "mkfs.xfs -q -b size=1024", "", ""), ""},
+        {"xfs with many extents' numbers, written by the kernel",
+         MOUNTED("800M", "mkfs.xfs -q -i nrext64=1", "", ""), ""},
+        {"xfs in use",
+         MOUNTED("800M", "mkfs.xfs -q", "", "") "umount m; trap - EXIT; mount -o loop $D m; "
+                                                "chmod 700 m/few; sync; "
+                                                "cp --sparse=always $D c; umount m; mv c $D",
+         "filesystem.dirty"},
+    };
+
+    if (!can_mount("xfs", "mkfs.xfs -q"))
+        return;
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        IM_AUTO(free_auto) char *script = im_printf("M='%s'; %s", maker, forms[i].script);
+        IM_AUTO(close_disk_auto) struct opened *opened = open_disk(script, forms[i].name);
+        IM_AUTO(free_auto) char *codes = NULL;
+
+        if (opened == NULL)
+            continue;
+        check_same(opened, "h", forms[i].name);
+        opened->look.found->read_bytes = 0;
+        volumes_check(&opened->look);
+        codes = codes_of(opened->look.found);
+        check(strcmp(codes, forms[i].codes) == 0, "%s: finds [%s]", forms[i].name, codes);
+    }
+}
+
+static void test_xfs_apart(void) {
+    static const struct {
+        const char *name, *script, *codes;
+    } forms[] = {
+        {"an xfs whose log is elsewhere",
+         "truncate -s 400M $D; truncate -s 64M log; mkfs.xfs -q -l logdev=log $D",
+         "filesystem.devices"},
+        {"an xfs with a realtime volume",
+         "truncate -s 400M $D; truncate -s 64M rt; mkfs.xfs -q -r rtdev=rt $D",
+         "filesystem.devices"},
+        {"an xfs with a wrong checksum",
+         "truncate -s 400M $D; mkfs.xfs -q $D; printf x | dd of=$D bs=1 seek=110 conv=notrunc "
+         "2>/dev/null",
+         "filesystem.damaged"},
+    };
+
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        IM_AUTO(close_disk_auto) struct opened *opened = open_disk(forms[i].script, forms[i].name);
+        IM_AUTO(free_auto) char *codes = NULL;
+
+        if (opened == NULL)
+            continue;
+        volumes_check(&opened->look);
+        codes = codes_of(opened->look.found);
+        check(strcmp(codes, forms[i].codes) == 0, "%s: finds [%s]", forms[i].name, codes);
+    }
+}
+
+/* --- Systems ---------------------------------------------------------------------------------- */
+
+/* The tree of a system in the folder "s"; fstab may name the file system. */
+#define SYSTEM(fstab)                                                                              \
+    "rm -rf s; mkdir -p s/etc/ssh s/etc/cloud s/bin s/usr/lib; "                                   \
+    "printf 'ID=debian\nPRETTY_NAME=\"Debian 12\"\nVERSION_ID=\"12\"\n' "                          \
+    ">s/usr/lib/os-release; ln -s ../usr/lib/os-release s/etc/os-release; cp /bin/true s/bin/ls; " \
+    "echo web >s/etc/hostname; "                                                                   \
+    "printf 'system_info:\n  default_user:\n    name: admin\n' >s/etc/cloud/cloud.cfg; "           \
+    "printf '" fstab "' >s/etc/fstab; "
+#define UUID "11111111-2222-3333-4444-555555555555"
+#define DISK(size)                                                                                 \
+    "truncate -s " size " $D; printf 'label: dos\n2048,,83,*\n' | sfdisk -q $D; "                  \
+    "printf '\372\353' | dd of=$D conv=notrunc 2>/dev/null; "
+#define PUT(at) "dd if=part of=$D bs=1M seek=" at " conv=notrunc,sparse 2>/dev/null; rm part; "
+
+struct wanted {
+    const char *name, *script, *root;
+};
+
+static void check_system(const struct wanted *wanted) {
+    IM_AUTO(free_auto) char *script = im_printf("M='%s'; %s", maker, wanted->script);
+    IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
+    IM_AUTO(free_auto) char *codes = NULL;
+    struct disk disk = make_disk(script);
+
+    if (disk.bytes == NULL)
+        return;
+    found = look(&disk);
+    codes = codes_of(found);
+    check(codes[0] == '\0', "%s: no false findings [%s]", wanted->name, codes);
+    check(strcmp(found->os.name, "Debian 12") == 0 && strcmp(found->os.hostname, "web") == 0 &&
+              strcmp(found->os.user, "admin") == 0 && strcmp(found->os.processor, "64bit") == 0 &&
+              strcmp(found->os.root, wanted->root) == 0,
+          "%s: is known (%s on %s)", wanted->name, found->os.name, found->os.root);
+    check(found->read_bytes < 2 * MIB, "%s: %u KiB are read", wanted->name,
+          (unsigned) (found->read_bytes >> 10));
+    drop_disk(&disk);
+}
+
+static void test_xfs_systems(void) {
+    check_system(&(struct wanted){
+        "a system on xfs",
+        SYSTEM("UUID=" UUID " / xfs defaults 0 0\n")
+            DISK("401M") "python3 $M --proto $PWD/s "
+                         ">sproto; truncate -s 400M part; mkfs.xfs -q -m uuid=" UUID
+                         " -p sproto part; " PUT("1"),
+        "/dev/vda1"});
+    if (can_loop())
+        check_system(&(struct wanted){
+            "a system on xfs on LVM",
+            SYSTEM("/dev/mapper/cl-root / xfs defaults 0 0\n") DISK(
+                "401M") "A=$(losetup -f --show -o 1M $D); trap 'losetup -d $A' EXIT; "
+                        "export LVM_SUPPRESS_FD_WARNINGS=1; "
+                        "lvm() { n=$1; shift; /sbin/$n --nolocking --config 'global{activation=0} "
+                        "devices{use_devicesfile=0 scan_lvs=0}' \"$@\"; }; "
+                        "lvm pvcreate $A; lvm vgcreate cl $A; "
+                        "lvm lvcreate -an -Zn -Wn -y -n root -L 320M cl; sync; "
+                        "python3 $M --proto $PWD/s >sproto; truncate -s 320M part; "
+                        "mkfs.xfs -q -p sproto part; " PUT("2"),
+            "cl/root"});
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2)
+        return 2;
+    maker = argv[1];
+    if (!check(run("rm -rf r; mkdir r; python3 $M r; python3 $M --proto r >proto", ""),
+               "a folder is made"))
+        return test_end();
+    test_xfs_forms();
+    test_xfs_apart();
+    test_xfs_written();
+    test_xfs_systems();
+    return test_end();
+}
