@@ -4,6 +4,9 @@
 
 #include "boot-config.h"
 
+/* Free room is little below both: a part of the whole, and what logs and packages soon take. */
+enum { FULL_PART = 50, FULL_BYTES = 256 << 20 };
+
 /* --- Which system ----------------------------------------------------------------------------- */
 
 static bool take_release(const struct tree *tree, struct guest_os *os) {
@@ -94,6 +97,18 @@ static void take_hostname(const struct tree *tree, struct guest_os *os) {
         text_take(os->hostname, sizeof(os->hostname), name, strcspn(name, "\n"));
 }
 
+/* A system that cannot write starts badly: no logs, no keys, no state of cloud-init. */
+static void check_space(struct look *look, const struct volume *root) {
+    uint64_t size, left;
+    char has[16], of[16];
+
+    if (root->ops->space == NULL || !root->ops->space(root->state, &size, &left) ||
+        left >= size / FULL_PART || left >= FULL_BYTES)
+        return;
+    look_found(look, GUEST_FOUND_FS_FULL, "of the %s of the root file system on %s, %s are free",
+               im_size_text(size, of), volume_part(root)->name, im_size_text(left, has));
+}
+
 static void look_at_system(struct look *look, const struct volume *root) {
     struct guest_os *os = &look->found->os;
     struct tree tree = tree_of(root);
@@ -104,6 +119,7 @@ static void look_at_system(struct look *look, const struct volume *root) {
     take_processor(&tree, os);
     take_user(look, &tree, os);
     take_hostname(&tree, os);
+    check_space(look, root);
     identity_check(look, &tree);
     fstab_check(look, fstab);
     boot_look(look, &tree);

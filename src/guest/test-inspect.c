@@ -185,6 +185,13 @@ static const struct {
          "", "") "echo 0123456789abcdef >r/etc/machine-id; rm -r r/etc/cloud; "
                  "echo x >r/etc/ssh/ssh_host_rsa_key; mkfs.ext4 -qF -d r part; " PUT_PART,
      "os.no_cloud_init identity.machine identity.ssh", "/dev/vda1"},
+    {"a root without room",
+     MBR_LINUX CODE ROOT("",
+                         "") "B=$(dumpe2fs -h part 2>/dev/null | sed -n 's/^Free blocks: *//p'); "
+                             "S=$(dumpe2fs -h part 2>/dev/null | sed -n 's/^Block size: *//p'); "
+                             "head -c $(((B - 40) * S)) /dev/zero | tr '\\0' x >r/filler; "
+                             "mkfs.ext4 -qF -m 0 -d r part; " PUT_PART,
+     "filesystem.full", "/dev/vda1"},
     {"newer features of ext4",
      MBR_LINUX CODE ROOT("-O inline_data,metadata_csum_seed,orphan_file,ea_inode,bigalloc", "")
          PUT_PART,

@@ -47,6 +47,12 @@ claim("a header of one room is not included by its folder's inside",
       [f"{name(p)}: {m}" for p in (top / "src").rglob("*.[ch]")
        for m in re.findall(r'#include "([a-z0-9-]+/[a-z0-9-]+-private\.h)"', text_of(p))])
 
+FINDINGS = text_of(top / "src/guest/include/guest/inspect.h").replace("\\\n", "")
+FINDINGS = [f"`{code}` | {severity.lower()}" for code, severity in re.findall(r'X\(\w+, "([a-z_.]+)", (\w+),', FINDINGS)]
+TOLD = re.findall(r"^\| (`[a-z_.]+` \| [a-z]+) \|", text_of(top / "docs/findings.md"), re.M)
+claim("every finding is in docs/findings.md, and no other", [] if len(FINDINGS) > 40 and TOLD == FINDINGS else
+      sorted(set(TOLD) ^ set(FINDINGS)) or ["order"])
+
 MANUALS = sorted((top / "man").iterdir())
 if shutil.which("mandoc"):
     lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", *map(str, MANUALS)], capture_output=True, text=True)
