@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* For each verb the process is killed at its n-th call to a room below, n = 1, 2, 3 … until the
- * verb gets through; machines go on running. After the next start every job is finished or undone,
- * and record, pool and machines agree. */
+ * verb gets through (with the argument `all`, else not at each of them); machines go on running.
+ * After the next start every job is finished or undone, and record, pool and machines agree. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,6 +181,7 @@ int main(int argc, char **argv) {
     will = mmap(NULL, sizeof(*will), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     moment_machines = &will->machines;
     (void) test_folder();
+    moments_all(&argc, argv);
     check(child(prepare, NULL, 0) == 0, "an image to begin with");
     for (const struct rig_verb *verb = rig_verbs; verb->name != NULL; verb++) {
         unsigned n = 1;
@@ -188,8 +189,8 @@ int main(int argc, char **argv) {
         if (argc > 1 && strstr(verb->name, argv[1]) == NULL)
             continue;
         while (n < MOMENTS_MAX && round_once(verb, n))
-            n++;
-        check(n > 1 && n < MOMENTS_MAX, "%s gets through in %u calls", verb->name, n - 1);
+            n = moment_next(n, (size_t) (verb - rig_verbs));
+        check(n > 1 && n < MOMENTS_MAX, "%s gets through in fewer than %u calls", verb->name, n);
     }
     return test_end();
 }

@@ -282,3 +282,22 @@ WRAP_CHANGE(virt_detach_disk,
             (VIRT, const char *serial, int64_t timeout_ms, const volatile bool *cancel, ERR),
             note_switches(name, &(struct virt_switch){serial, NULL}, 1), virt, name, serial,
             timeout_ms, cancel, err)
+
+/* --- Which calls ------------------------------------------------------------------------------ */
+
+enum { FIRST_CALLS = 6, STRIDE = 3 };
+static bool each_call;
+
+void moments_all(int *argc, char **argv) {
+    each_call = *argc > 1 && strcmp(argv[1], "all") == 0;
+    if (each_call) {
+        argv[1] = argv[0];
+        --*argc;
+    }
+}
+
+unsigned moment_next(unsigned n, size_t verb) {
+    if (each_call || n < FIRST_CALLS)
+        return n + 1;
+    return n == FIRST_CALLS ? n + 1 + (unsigned) (verb % STRIDE) : n + STRIDE;
+}

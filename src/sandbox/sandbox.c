@@ -132,10 +132,8 @@ static bool drop_capabilities(void) {
     return syscall(SYS_capset, &head, none) == 0;
 }
 
-static bool belt_user(struct identity to, bool limit_processes, struct im_err *err) {
-    int death = 0;
-
-    (void) prctl(PR_GET_PDEATHSIG, &death); /* changing the user forgets it */
+/* `death` is the signal that the end of our parent sends. */
+static bool belt_user(struct identity to, bool limit_processes, int death, struct im_err *err) {
     if (geteuid() == 0) {
         if (to.uid == 0 || to.gid == 0)
             return im_fail(err, IM_DENIED, "the worker's user must not be root");
@@ -186,7 +184,9 @@ bool sandbox_enter(const struct sandbox_policy *policy, struct sandbox_report *r
     struct identity to = identity_find(policy);
     struct sandbox_paths paths = {0};
     struct belt_why why = why_of(report, SANDBOX_SYSCALLS);
+    int death = 0;
 
+    (void) prctl(PR_GET_PDEATHSIG, &death); /* new namespaces and another user forget it */
     *report = (struct sandbox_report){0};
     if (!paths_collect(policy, &paths, err))
         return false;
@@ -201,7 +201,7 @@ bool sandbox_enter(const struct sandbox_policy *policy, struct sandbox_report *r
     if (!belt_limits(policy, err))
         return false;
     fasten(report, SANDBOX_LIMITS, true);
-    if (!belt_user(to, true, err))
+    if (!belt_user(to, true, death, err))
         return false;
     fasten(report, SANDBOX_USER, true);
     fasten(report, SANDBOX_SYSCALLS, belt_syscalls(policy, &why));
