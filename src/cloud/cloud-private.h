@@ -190,6 +190,9 @@ bool layer_drop(struct cloud *cloud, struct db_conn *conn, const char *layer_id,
  */
 bool layer_deepen(struct db_conn *conn, const char *layer_id, int64_t more,
                   struct im_err *err) IM_MUST_CHECK;
+/* It gets another parent, NULL = none, through which it shows the same. */
+bool layer_stand_on(struct db_conn *conn, const char *layer_id, const char *parent_id,
+                    struct im_err *err) IM_MUST_CHECK;
 /* The layer and its ancestors, itself first; freed with record_list_free(&layer_type, …). */
 bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret_layers,
                  size_t *ret_count, struct im_err *err) IM_MUST_CHECK;

@@ -58,17 +58,8 @@ static bool forget_body(struct db_conn *conn, void *arg, struct im_err *err) {
 /* A layer that was given up while it was folded is collected like any other. */
 static bool done_body(struct db_conn *conn, void *arg, struct im_err *err) {
     struct fold *fold = arg;
-    IM_AUTO(layer_free_auto) struct layer *layer = NULL;
-    IM_AUTO(layer_free_auto) struct layer *onto = NULL;
-    struct layer now = {.layer_id = (char *) fold->layer_id, .parent_id = (char *) fold->onto_id};
 
-    if (!record_get(conn, &layer_type, fold->layer_id, &layer, err) ||
-        (fold->onto_id != NULL && !record_get(conn, &layer_type, fold->onto_id, &onto, err)))
-        return false;
-    return record_update_fields(conn, &layer_type, &now, (const char *const[]){"parent_id", NULL},
-                                err) &&
-           layer_deepen(conn, fold->layer_id, (onto ? onto->depth : 0) + 1 - layer->depth, err) &&
-           forget_body(conn, arg, err);
+    return layer_stand_on(conn, fold->layer_id, fold->onto_id, err) && forget_body(conn, arg, err);
 }
 
 bool fold_busy(struct db_conn *conn, const char *layer_id, bool *ret_busy, struct im_err *err) {

@@ -92,6 +92,19 @@ bool layer_deepen(struct db_conn *conn, const char *layer_id, int64_t more, stru
                                 "ti", layer_id, more);
 }
 
+bool layer_stand_on(struct db_conn *conn, const char *layer_id, const char *parent_id,
+                    struct im_err *err) {
+    IM_AUTO(layer_free_auto) struct layer *layer = NULL;
+    IM_AUTO(layer_free_auto) struct layer *parent = NULL;
+    struct layer now = {.layer_id = (char *) layer_id, .parent_id = (char *) parent_id};
+
+    return record_get(conn, &layer_type, layer_id, &layer, err) &&
+           (parent_id == NULL || record_get(conn, &layer_type, parent_id, &parent, err)) &&
+           record_update_fields(conn, &layer_type, &now, (const char *const[]){"parent_id", NULL},
+                                err) &&
+           layer_deepen(conn, layer_id, (parent ? parent->depth : 0) + 1 - layer->depth, err);
+}
+
 bool layer_chain(struct db_conn *conn, const char *layer_id, struct layer ***ret_layers,
                  size_t *ret_count, struct im_err *err) {
     struct layer **layers = NULL;

@@ -66,16 +66,8 @@ static bool forget_body(struct db_conn *conn, void *arg, struct im_err *err) {
 
 static bool done_body(struct db_conn *conn, void *arg, struct im_err *err) {
     struct pull *pull = arg;
-    IM_AUTO(layer_free_auto) struct layer *head = NULL;
-    IM_AUTO(layer_free_auto) struct layer *base = NULL;
-    struct layer now = {.layer_id = pull->head_id, .parent_id = pull->base_id};
 
-    return record_get(conn, &layer_type, pull->head_id, &head, err) &&
-           record_get(conn, &layer_type, pull->base_id, &base, err) &&
-           record_update_fields(conn, &layer_type, &now, (const char *const[]){"parent_id", NULL},
-                                err) &&
-           layer_deepen(conn, pull->head_id, base->depth + 1 - head->depth, err) &&
-           forget_body(conn, arg, err);
+    return layer_stand_on(conn, pull->head_id, pull->base_id, err) && forget_body(conn, arg, err);
 }
 
 /* Those of this disk, or this machine; of all with "". */
