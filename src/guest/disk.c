@@ -54,17 +54,19 @@ static const uint8_t *gpt_header(const uint8_t *head, size_t len, unsigned *ret_
     return NULL;
 }
 
+uint32_t guest_gpt_checksum(const uint8_t *header, uint32_t len) {
+    static const uint8_t blank[4];
+    uint32_t crc = (uint32_t) crc32(0, header, 16);
+
+    crc = (uint32_t) crc32(crc, blank, 4);
+    return (uint32_t) crc32(crc, header + 20, len - 20);
+}
+
 static bool gpt_whole(const uint8_t *gpt, unsigned sector) {
     uint32_t size = le32(gpt + 12);
-    static const uint8_t blank[4];
-    uint32_t crc;
 
-    if (size < 92 || size > sector)
-        return false;
-    crc = (uint32_t) crc32(0, gpt, 16);
-    crc = (uint32_t) crc32(crc, blank, 4);
-    crc = (uint32_t) crc32(crc, gpt + 20, size - 20);
-    return checksum_fits(le32(gpt + 16), crc);
+    return size >= 92 && size <= sector &&
+           checksum_fits(le32(gpt + 16), guest_gpt_checksum(gpt, size));
 }
 
 static bool gpt_entry(const uint8_t *entry, unsigned sector, uint64_t size, unsigned number,

@@ -42,6 +42,9 @@ bool guest_size_ok(const struct guest_image *image, const char *name, uint64_t s
  * there). */
 bool guest_mbr_plausible(const uint8_t *head);
 
+/* Of a GPT's header of `len` bytes, at least 20, as if its field for the checksum were zeros. */
+uint32_t guest_gpt_checksum(const uint8_t *header, uint32_t len);
+
 /* A table of equally large blocks, as VDI, VHD and VHDX have it; entries say where a block lies in
  * the file, or one of the two below. */
 #define BLOCK_HOLE UINT64_MAX
@@ -71,6 +74,14 @@ uint32_t guest_crc32c(uint32_t crc, const uint8_t *bytes, size_t len);
 /* The checksum of `bytes` with the four at `at`, where it is kept itself, as zeros. */
 uint32_t guest_crc32c_around(const uint8_t *bytes, size_t len, size_t at);
 
+static inline void put_le32(uint8_t *p, uint32_t value) {
+    for (int i = 0; i < 4; i++)
+        p[i] = (uint8_t) (value >> 8 * i);
+}
+static inline void put_le64(uint8_t *p, uint64_t value) {
+    put_le32(p, (uint32_t) value);
+    put_le32(p + 4, (uint32_t) (value >> 32));
+}
 /* A fuzzer cannot guess checksums: to it all are right, so that it gets behind them. */
 static inline bool checksum_fits(uint32_t written, uint32_t found) {
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION

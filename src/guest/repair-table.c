@@ -10,19 +10,8 @@ enum { MBR_PARTITION = 446, MBR_EACH = 16, MBR_ACTIVE = 0x80, MBR_PROTECTIVE = 0
 
 /* --- GPT -------------------------------------------------------------------------------------- */
 
-static void put32(uint8_t *at, uint32_t value) {
-    for (int i = 0; i < 4; i++)
-        at[i] = (uint8_t) (value >> 8 * i);
-}
-
-static void put64(uint8_t *at, uint64_t value) {
-    put32(at, (uint32_t) value);
-    put32(at + 4, (uint32_t) (value >> 32));
-}
-
 static void sign(uint8_t *header) {
-    put32(header + 16, 0);
-    put32(header + 16, (uint32_t) crc32(0, header, (uInt) le32(header + 12)));
+    put_le32(header + 16, guest_gpt_checksum(header, le32(header + 12)));
 }
 
 /* Both halves of a table, made from one that is whole. */
@@ -86,11 +75,11 @@ static void write_half(struct planning *planning, const struct halves *halves, b
     uint8_t header[4096] = {0};
 
     memcpy(header, gpt->header, le32(gpt->header + 12));
-    put64(header + 24, header_at);
-    put64(header + 32, backup ? 1 : halves->last);
-    put64(header + 40, halves->first_usable);
-    put64(header + 48, halves->last_usable);
-    put64(header + 72, entries_at);
+    put_le64(header + 24, header_at);
+    put_le64(header + 32, backup ? 1 : halves->last);
+    put_le64(header + 40, halves->first_usable);
+    put_le64(header + 48, halves->last_usable);
+    put_le64(header + 72, entries_at);
     sign(header);
     plan_raw(planning, entries_at * gpt->sector, gpt->entries, (size_t) halves->bytes,
              backup ? "the entries of the partition table at the end of the disk"
@@ -109,7 +98,7 @@ static void write_protective(struct planning *planning, const struct halves *hal
     if (!span_read(&disk, 0, first, sizeof(first)) || first[510] != 0x55 || first[511] != 0xaa ||
         entry[4] != MBR_PROTECTIVE || le32(entry + 8) != 1)
         return;
-    put32(count, halves->last > UINT32_MAX ? UINT32_MAX : (uint32_t) halves->last);
+    put_le32(count, halves->last > UINT32_MAX ? UINT32_MAX : (uint32_t) halves->last);
     if (memcmp(count, entry + 12, 4) != 0)
         plan_raw(planning, MBR_PARTITION + 12, count, sizeof(count),
                  "the size of the disk in its first sector");

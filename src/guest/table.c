@@ -160,15 +160,10 @@ static void read_mbr(struct look *look, const uint8_t *first) {
 /* --- GPT -------------------------------------------------------------------------------------- */
 
 static bool header_whole(const uint8_t *header) {
-    uint32_t size = le32(header + 12), crc;
-    static const uint8_t blank[4];
+    uint32_t size = le32(header + 12);
 
-    if (memcmp(header, "EFI PART", 8) != 0 || size < 92 || size > SECTOR)
-        return false;
-    crc = (uint32_t) crc32(0, header, 16);
-    crc = (uint32_t) crc32(crc, blank, 4);
-    crc = (uint32_t) crc32(crc, header + 20, size - 20);
-    return checksum_fits(le32(header + 16), crc);
+    return memcmp(header, "EFI PART", 8) == 0 && size >= 92 && size <= SECTOR &&
+           checksum_fits(le32(header + 16), guest_gpt_checksum(header, size));
 }
 
 bool gpt_load(struct look *look, uint64_t at, unsigned sector, struct gpt *gpt) {

@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include "base/mem.h"
+#include "guest-private.h"
 #include "harness/test.h"
 #include "test-disk.h"
 
@@ -528,16 +529,6 @@ static void test_lvm(void) {
 
 /* --- Disks that mean harm --------------------------------------------------------------------- */
 
-static void put32(uint8_t *at, uint32_t value) {
-    for (int i = 0; i < 4; i++)
-        at[i] = (uint8_t) (value >> 8 * i);
-}
-
-static void put64(uint8_t *at, uint64_t value) {
-    put32(at, (uint32_t) value);
-    put32(at + 4, (uint32_t) (value >> 32));
-}
-
 static void expect(struct disk *disk, const char *code, const char *name) {
     IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = look(disk);
     IM_AUTO(free_auto) char *codes = found ? codes_of(found) : im_strdup("");
@@ -549,13 +540,13 @@ static void expect(struct disk *disk, const char *code, const char *name) {
 static void gpt_header(uint8_t *header, uint64_t at, uint32_t count, uint32_t each) {
     memset(header, 0, SECTOR);
     memcpy(header, "EFI PART\0\0\1\0", 12);
-    put32(header + 12, 92);
-    put64(header + 24, at);
-    put64(header + 32, 1);
-    put64(header + 72, 2);
-    put32(header + 80, count);
-    put32(header + 84, each);
-    put32(header + 16, (uint32_t) crc32(0, header, 92));
+    put_le32(header + 12, 92);
+    put_le64(header + 24, at);
+    put_le64(header + 32, 1);
+    put_le64(header + 72, 2);
+    put_le32(header + 80, count);
+    put_le32(header + 84, each);
+    put_le32(header + 16, (uint32_t) crc32(0, header, 92));
 }
 
 static void test_hostile_gpt(void) {
@@ -577,8 +568,8 @@ static void test_hostile_gpt(void) {
 
 static void entry(uint8_t *at, uint8_t type, uint32_t first, uint32_t count) {
     at[4] = type;
-    put32(at + 8, first);
-    put32(at + 12, count);
+    put_le32(at + 8, first);
+    put_le32(at + 12, count);
 }
 
 static void sign(uint8_t *sector) {

@@ -1,57 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Plans of repairs over disks that mean harm: whatever the bytes say, a plan ends, writes inside
  * the disk, and names plain paths. That plans are right is test-plan.py's in the worker's room. */
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/fd.h"
-#include "base/spawn.h"
 #include "base/str.h"
 #include "guest/repair.h"
 #include "harness/test.h"
+#include "test-disk.h"
 
-#define MIB (1ull << 20)
 enum { ROUNDS = 1500 };
-
-struct disk {
-    uint8_t *bytes;
-    uint64_t len;
-};
-
-static bool read_disk(void *arg, uint64_t offset, void *bytes, size_t len, struct im_err *err) {
-    const struct disk *disk = arg;
-
-    (void) err;
-    memcpy(bytes, disk->bytes + offset, len); /* beyond it, the sanitizer tells */
-    return true;
-}
-
-/* The mapping is private, so that it can be spoiled. */
-static struct disk make_disk(const char *script) {
-    IM_AUTO(free_auto)
-    char *text = im_printf("set -e; exec >/dev/null; cd '%s'; D=$PWD/disk; rm -rf $D r; %s",
-                           test_folder(), script);
-    IM_AUTO(free_auto) char *path = im_printf("%s/disk", test_folder());
-    IM_AUTO(fd_auto) int fd = -1;
-    struct disk disk = {0};
-    struct im_err err = {0};
-    struct stat st;
-
-    if (!im_run((const char *const[]){"sh", "-c", text, NULL}, NULL, 120000, NULL, &err)) {
-        check(false, "%s: %s", script, err.text);
-        return disk;
-    }
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return disk;
-    disk.len = (uint64_t) st.st_size;
-    disk.bytes = mmap(NULL, disk.len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-    return disk;
-}
 
 static const char system_script[] =
     "PATH=$PATH:/sbin; mkdir -p r/etc/ssh r/etc/udev/rules.d r/var/log/apt r/root r/home/ann "
@@ -101,11 +59,6 @@ static size_t plan(struct disk *disk) {
     return made->edit_count;
 }
 
-static uint32_t chance(uint32_t *seed) {
-    *seed = *seed * 1664525u + 1013904223u;
-    return *seed >> 8;
-}
-
 /* A few bytes at a time are turned over, from `areas` on; the sanitizers are the judges. */
 static void spoil(struct disk *disk, const uint64_t *areas, size_t area_count, uint32_t within,
                   const char *name) {
@@ -147,7 +100,7 @@ static void test_systems(void) {
         at = (uint64_t) (fstab - disk.bytes);
         spoil(&disk, &at, 1, 90, "fstab");
     }
-    (void) munmap(disk.bytes, disk.len);
+    drop_disk(&disk);
 }
 
 static void test_tables(void) {
@@ -157,7 +110,7 @@ static void test_tables(void) {
     if (disk.bytes == NULL)
         return;
     spoil(&disk, tables, 4, 512, "a GPT");
-    (void) munmap(disk.bytes, disk.len);
+    drop_disk(&disk);
 }
 
 static void shows(const char *before, const char *after, const char *diff) {
