@@ -248,13 +248,33 @@ def chain():
     note("bytes of the pool before, with the chain, after: %d %d %d" % (empty, full, used_bytes()))
 
 
+def number(shell):
+    """Of the last block that was written to the volume; 0 if it does not hold all of them."""
+    return (counted(shell("blocks check /dev/vdc"), ["/dev/vdc"]) or [0])[0]
+
+
+def whole_anew(shell, disk, reached, *points):
+    """The disk is detached and opened anew with the chain that the record has; so is a volume of each of the points."""
+    world.do("volume", "detach", disk)
+    world.do("volume", "attach", disk, "-i", machine)
+    wait_for(lambda: disk in seen(shell))
+    check(number(shell) >= reached, "the disk, opened anew, is whole", lambda: shell("blocks check /dev/vdc"))
+    world.do("volume", "detach", disk)
+    for point in points:
+        volume = world.do("snapshot", "volume", point)
+        world.do("volume", "attach", volume, "-i", machine)
+        wait_for(lambda: volume in seen(shell))
+        check(number(shell) > 0, "a point of it is whole", lambda: shell("blocks check /dev/vdc"))
+        world.do("volume", "detach", volume)
+        world.do("volume", "delete", volume, "--now")
+
+
 def merged():
     """Layers in the middle of a running machine's chain are merged while it writes; the disk goes on, and is opened anew."""
     disk = create(1, 10)[0]
     world.do("volume", "attach", disk, "-i", machine)
     layers = lambda: sorted(os.listdir(os.path.join(world.pool, "layers")))
     told = lambda: tail(world.log, 1000).count("took up 2 below it")
-    number = lambda shell: (counted(shell("blocks check /dev/vdc"), ["/dev/vdc"]) or [0])[0]
     with Shell(world, machine) as shell:
         wait_for(lambda: disk in seen(shell))
         shell("(blocks write /dev/vdc >/dev/null 2>&1 &)")
@@ -279,18 +299,7 @@ def merged():
         points.append(world.do("snapshot", "create", disk))
         reached = number(shell)
         check(reached > 0, "which is switched over once more")
-        world.do("volume", "detach", disk)
-        world.do("volume", "attach", disk, "-i", machine)
-        wait_for(lambda: disk in seen(shell))
-        check(number(shell) >= reached, "the disk, opened anew, is whole", lambda: shell("blocks check /dev/vdc"))
-        world.do("volume", "detach", disk)
-        for point in (points[0], points[3], points[4]):
-            volume = world.do("snapshot", "volume", point)
-            world.do("volume", "attach", volume, "-i", machine)
-            wait_for(lambda: volume in seen(shell))
-            check(number(shell) > 0, "a point beside the merged layers is whole", lambda: shell("blocks check /dev/vdc"))
-            world.do("volume", "detach", volume)
-            world.do("volume", "delete", volume, "--now")
+        whole_anew(shell, disk, reached, points[0], points[3], points[4])
     world.do("snapshot", "delete", points[0], "--now")
     world.do("volume", "delete", disk, "--now")
 
@@ -301,7 +310,6 @@ def pulled():
                 "storage_running_chain_max": 5}
     disk = create(1, 10)[0]
     world.do("volume", "attach", disk, "-i", machine)
-    number = lambda shell: (counted(shell("blocks check /dev/vdc"), ["/dev/vdc"]) or [0])[0]
 
     def depth():
         """Layers of the disk that QEMU has open: the system disk's are as many as before."""
@@ -348,18 +356,7 @@ def pulled():
               lambda: shell("blocks check /dev/vdc"))
         points.append(world.do("snapshot", "create", disk))
         reached = number(shell)
-        world.do("volume", "detach", disk)
-        world.do("volume", "attach", disk, "-i", machine)
-        wait_for(lambda: disk in seen(shell))
-        check(number(shell) >= reached, "the disk, opened anew, is whole", lambda: shell("blocks check /dev/vdc"))
-        world.do("volume", "detach", disk)
-        for point in (points[0], points[4], points[7]):
-            volume = world.do("snapshot", "volume", point)
-            world.do("volume", "attach", volume, "-i", machine)
-            wait_for(lambda: volume in seen(shell))
-            check(number(shell) > 0, "a point is whole", lambda: shell("blocks check /dev/vdc"))
-            world.do("volume", "detach", volume)
-            world.do("volume", "delete", volume, "--now")
+        whole_anew(shell, disk, reached, points[0], points[4], points[7])
     world.do("snapshot", "delete", points[0], "--now")
     world.do("volume", "delete", disk, "--now")
 
