@@ -400,14 +400,17 @@ void rig_round(struct rig *rig) {
 
 /* --- Is anything left behind? --------------------------------------------------------------- */
 
-/* Layers that the background collects, in two rounds of it. */
+/* A layer that nobody reads: it is given up in one round of the background, and goes in the next.
+ */
 #define UNREAD                                                                                     \
-    "SELECT COUNT(*) FROM layers l WHERE l.state = 'frozen' AND NOT EXISTS (SELECT 1 FROM images " \
-    "i"                                                                                            \
+    "l.state = 'frozen' AND NOT EXISTS (SELECT 1 FROM images i"                                    \
     " WHERE i.layer_id = l.layer_id AND i.status <> 'ceased') AND NOT EXISTS"                      \
     " (SELECT 1 FROM layers c WHERE c.parent_id = l.layer_id)"                                     \
     " AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.layer_id = l.layer_id"                     \
     " AND s.status <> 'ceased')"
+/* In one statement: what is given up between two of them would be in neither. */
+static const char collectable[] =
+    "SELECT COUNT(*) FROM layers l WHERE l.state = 'dropping' OR (" UNREAD ")";
 
 /* Each counts what must not be once no job is at work. */
 static const struct {
@@ -471,7 +474,7 @@ static const struct {
     {"images without a frozen layer",
      "SELECT COUNT(*) FROM images i WHERE i.status NOT IN ('ceased', 'pending') AND NOT EXISTS"
      " (SELECT 1 FROM layers l WHERE l.layer_id = i.layer_id AND l.state = 'frozen')"},
-    {"frozen layers that nobody reads", UNREAD},
+    {"frozen layers that nobody reads", "SELECT COUNT(*) FROM layers l WHERE " UNREAD},
     {"layers whose parent is gone or writable",
      "SELECT COUNT(*) FROM layers l WHERE l.parent_id IS NOT NULL AND NOT EXISTS"
      " (SELECT 1 FROM layers p WHERE p.layer_id = l.parent_id AND p.state = 'frozen')"},
@@ -625,10 +628,7 @@ char *rig_faults(struct rig *rig) {
     IM_AUTO(im_str_done) struct im_str text = {0};
     int64_t deadline = im_mono_ms() + RIG_WAIT_MS;
 
-    while (rig_number(rig, "SELECT COUNT(*) FROM layers WHERE state = 'dropping'") +
-                   rig_number(rig, UNREAD) >
-               0 &&
-           im_mono_ms() < deadline) {
+    while (rig_number(rig, collectable) > 0 && im_mono_ms() < deadline) {
         background_collect(rig->cloud);
         im_sleep_ms(10);
     }
