@@ -28,7 +28,9 @@ SAMPLE = 4  # frozen disks that are looked into in a round
 BIG = 48 << 20
 
 dice = random.Random(SEED)
-world = World(limits_stop_timeout=20, limits_detach_timeout=4, limits_recycle=6, imprintd_log_level="debug")
+# Chains are short, so that merges and pulls happen within a round, too.
+world = World(limits_stop_timeout=20, limits_detach_timeout=4, limits_recycle=6, storage_chain_max=2, storage_running_chain_max=3,
+              imprintd_log_level="debug")
 reads = {}   # image, snapshot or volume: what its disk counted when it was first seen, or last written to
 figures = collections.Counter()
 reasons = collections.Counter()
