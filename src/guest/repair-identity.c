@@ -28,23 +28,28 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
+void names_within(struct planning *planning, const char *folder, const char *begin, const char *end,
+                  struct im_strings *ret_names) {
+    struct matches matches = {.begin = begin, .end = end};
+
+    (void) tree_list(planning->tree, folder, collect, &matches);
+    if (matches.names.count > 0)
+        qsort(matches.names.items, matches.names.count, sizeof(char *), by_name);
+    *ret_names = matches.names;
+}
+
 /* Plans to remove what is so called in the folder; how many there are. */
 static size_t remove_matching(struct planning *planning, const char *folder, const char *begin,
                               const char *end) {
-    struct matches matches = {.begin = begin, .end = end};
-    size_t count;
+    IM_AUTO(im_strings_done) struct im_strings names = {0};
 
-    (void) tree_list(planning->tree, folder, collect, &matches);
-    count = matches.names.count;
-    if (count > 0)
-        qsort(matches.names.items, count, sizeof(char *), by_name);
-    for (size_t i = 0; i < count; i++) {
-        IM_AUTO(free_auto) char *path = im_printf("%s/%s", folder, matches.names.items[i]);
+    names_within(planning, folder, begin, end, &names);
+    for (size_t i = 0; i < names.count; i++) {
+        IM_AUTO(free_auto) char *path = im_printf("%s/%s", folder, names.items[i]);
 
         plan_remove(planning, path, false);
     }
-    im_strings_done(&matches.names);
-    return count;
+    return names.count;
 }
 
 static bool is_kind(const struct planning *planning, const char *path, enum node_kind kind) {

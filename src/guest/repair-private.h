@@ -10,7 +10,9 @@
 /* A text file as the repairs so far leave it. */
 struct draft {
     char *path, *before, *text; /* before NULL: there was none */
+    char *label;                /* NULL: as its folder */
     uint32_t mode, uid, gid;
+    bool secret; /* hashes of passwords are not shown */
 };
 
 struct planning {
@@ -21,6 +23,7 @@ struct planning {
     struct draft *drafts;
     size_t draft_count, draft_capacity;
     const char *code; /* of the finding at hand */
+    const char *hash; /* of the new password; NULL = none */
 };
 
 /* The file as it stands; NULL when it is no text, too long, or not there. Borrowed until the next
@@ -28,10 +31,17 @@ struct planning {
 const char *draft_text(struct planning *planning, const char *path);
 /* The file shall read so; one that is not there is made with this mode. `text` is taken. */
 void draft_set(struct planning *planning, const char *path, char *text, uint32_t mode);
+/* Of one that was set: hashes in it are not shown. */
+void draft_hide(struct planning *planning, const char *path);
+/* Of one that was set: a new file is this user's; `label` may be NULL. */
+void draft_own(struct planning *planning, const char *path, uint32_t uid, uint32_t gid,
+               const char *label);
 
 void plan_remove(struct planning *planning, const char *path, bool recursive);
 void plan_empty(struct planning *planning, const char *path, bool recursive);
 void plan_copy(struct planning *planning, const char *from, const char *path);
+void plan_folder(struct planning *planning, const char *path, uint32_t mode, uint32_t uid,
+                 uint32_t gid, const char *label);
 /* `what`: in words. */
 void plan_raw(struct planning *planning, uint64_t offset, const void *data, size_t len,
               const char *what);
@@ -48,7 +58,26 @@ repair_function repair_machine_id, repair_ssh_keys, repair_net_rules;
 repair_function repair_gpt_backup, repair_gpt_primary, repair_active;
 repair_function repair_journal;
 
-/* repair-identity.c: items of guest_seal_items, by index. */
+/* --- repair-identity.c ------------------------------------------------------------------------ */
+
+/* Items of guest_seal_items, by index. */
 void seal_item(struct planning *planning, size_t item);
+/* What in the folder begins and ends so, in order; not more than a few hundred. */
+void names_within(struct planning *planning, const char *folder, const char *begin, const char *end,
+                  struct im_strings *ret_names);
+
+/* --- repair-login.c, repair-keys.c ------------------------------------------------------------ */
+
+struct account {
+    const char *user;
+    uint32_t uid, gid;
+    char *home, *shell;
+};
+void login_plan(struct planning *planning, const struct guest_login *login);
+bool login_check(const struct guest_login *login, struct im_err *err);
+void keys_plan(struct planning *planning, const struct guest_login *login,
+               const struct account *account);
+/* The text of such a file without the hashes in it; owned. NULL stays NULL. */
+char *hashes_hidden(const char *text, const char *fresh);
 
 #endif

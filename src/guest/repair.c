@@ -39,7 +39,7 @@ bool guest_repairable(const char *code) {
 }
 
 const char *guest_edit_name(enum guest_edit_kind kind) {
-    static const char *const names[] = {"write", "remove", "empty", "copy", "raw"};
+    static const char *const names[] = {"write", "remove", "empty", "copy", "raw", "directory"};
 
     return names[kind];
 }
@@ -91,6 +91,17 @@ void plan_copy(struct planning *planning, const char *from, const char *path) {
 
     add_edit(planning, GUEST_EDIT_COPY, path)->other = im_strdup(from);
     add_step(planning, "copy", from, rest);
+}
+
+void plan_folder(struct planning *planning, const char *path, uint32_t mode, uint32_t uid,
+                 uint32_t gid, const char *label) {
+    struct guest_edit *edit = add_edit(planning, GUEST_EDIT_FOLDER, path);
+
+    edit->mode = mode;
+    edit->uid = uid;
+    edit->gid = gid;
+    edit->label = im_strdup(label);
+    add_step(planning, "make", path, "");
 }
 
 void plan_raw(struct planning *planning, uint64_t offset, const void *data, size_t len,
@@ -194,6 +205,35 @@ void draft_set(struct planning *planning, const char *path, char *text, uint32_t
     draft->text = text;
 }
 
+void draft_hide(struct planning *planning, const char *path) {
+    draft_of(planning, path)->secret = true;
+}
+
+void draft_own(struct planning *planning, const char *path, uint32_t uid, uint32_t gid,
+               const char *label) {
+    struct draft *draft = draft_of(planning, path);
+
+    if (draft->before != NULL)
+        return;
+    draft->uid = uid;
+    draft->gid = gid;
+    im_replace(&draft->label, label);
+}
+
+static struct guest_change change_of(const struct planning *planning, const struct draft *draft) {
+    const char *hash = planning->hash != NULL ? planning->hash : "";
+    IM_AUTO(free_auto) char *before = NULL;
+    IM_AUTO(free_auto) char *after = NULL;
+
+    if (!draft->secret)
+        return (struct guest_change){im_strdup(draft->path), im_strdup(draft->before),
+                                     guest_diff(draft->path, draft->before, draft->text), false};
+    before = hashes_hidden(draft->before, hash);
+    after = hashes_hidden(draft->text, hash);
+    return (struct guest_change){im_strdup(draft->path), NULL,
+                                 guest_diff(draft->path, before, after), true};
+}
+
 static void drafts_take(struct planning *planning) {
     struct guest_plan *plan = planning->plan;
 
@@ -207,12 +247,11 @@ static void drafts_take(struct planning *planning) {
         edit->mode = draft->mode;
         edit->uid = draft->uid;
         edit->gid = draft->gid;
+        edit->label = im_strdup(draft->label);
         edit->len = strlen(draft->text);
         edit->data = (uint8_t *) im_strdup(draft->text);
         im_grow(&plan->changes, plan->change_count, &plan->change_capacity);
-        plan->changes[plan->change_count++] =
-            (struct guest_change){im_strdup(draft->path), im_strdup(draft->before),
-                                  guest_diff(draft->path, draft->before, draft->text)};
+        plan->changes[plan->change_count++] = change_of(planning, draft);
     }
 }
 
@@ -221,6 +260,7 @@ static void drafts_done(struct planning *planning) {
         free(planning->drafts[i].path);
         free(planning->drafts[i].before);
         free(planning->drafts[i].text);
+        free(planning->drafts[i].label);
     }
     free(planning->drafts);
 }
@@ -312,7 +352,7 @@ struct asked {
 
 static void make(struct look *look, void *arg) {
     struct asked *asked = arg;
-    struct planning planning = {.look = look, .plan = asked->plan};
+    struct planning planning = {.look = look, .plan = asked->plan, .hash = asked->wish->login.hash};
     struct tree tree;
 
     if (system_tree(look, &tree)) {
@@ -330,6 +370,8 @@ static void make(struct look *look, void *arg) {
         if (im_strings_has(&asked->wish->seal, planning.code))
             seal_item(&planning, i);
     }
+    if (asked->wish->login.asked)
+        login_plan(&planning, &asked->wish->login);
     drafts_take(&planning);
     if (wants_mounts(asked->plan))
         take_mounts(&planning);
@@ -351,7 +393,7 @@ static bool check_wish(const struct guest_wish *wish, struct im_err *err) {
             return im_fail(err, IM_BAD_MESSAGE, "[%.40s] is nothing that could be sealed",
                            wish->seal.items[i]);
     }
-    return true;
+    return !wish->login.asked || login_check(&wish->login, err);
 }
 
 bool guest_plan(const struct guest_source *source, const struct guest_wish *wish,
@@ -374,6 +416,7 @@ void guest_plan_free(struct guest_plan *plan) {
     for (size_t i = 0; i < plan->edit_count; i++) {
         free(plan->edits[i].path);
         free(plan->edits[i].other);
+        free(plan->edits[i].label);
         free(plan->edits[i].data);
     }
     for (size_t i = 0; i < plan->change_count; i++) {

@@ -13,10 +13,14 @@ enum { ROUNDS = 1500 };
 
 static const char system_script[] =
     "PATH=$PATH:/sbin; mkdir -p r/etc/ssh r/etc/udev/rules.d r/var/log/apt r/root r/home/ann "
-    "r/var/lib/dhcp; printf 'ID=debian\\n' >r/etc/os-release; "
+    "r/var/lib/dhcp r/etc/selinux; printf 'ID=debian\\n' >r/etc/os-release; "
     "printf '/dev/sda1 / ext4 defaults 0 1\\nLABEL=data /srv xfs defaults\\n"
     "LABEL=s none swap sw\\n/dev/sdb7 /x auto\\n' >r/etc/fstab; "
     "echo 0123456789abcdef >r/etc/machine-id; echo x >r/etc/ssh/ssh_host_rsa_key; "
+    "printf 'root:x:0:0:root:/root:/bin/sh\\nann:x:0:0::/home/ann:/bin/sh\\n' >r/etc/passwd; "
+    "printf 'root:*:19000:0:99999:7:::\\nann:!!:19000:0:99999:7:::\\n' >r/etc/shadow; "
+    "printf 'AuthorizedKeysFile %%h/keys\\n' >r/etc/ssh/sshd_config; "
+    "printf 'SELINUX=enforcing\\n' >r/etc/selinux/config; "
     "echo x >r/etc/udev/rules.d/70-persistent-net.rules; echo x >r/var/log/apt/term.log; "
     "echo x >r/home/ann/.bash_history; echo x >r/var/lib/dhcp/a.leases; "
     "truncate -s 30M part; mkfs.ext4 -qF -d r part; truncate -s 32M $D; "
@@ -43,14 +47,18 @@ static size_t plan(struct disk *disk) {
     IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
     IM_AUTO(guest_plan_free_auto) struct guest_plan *made = NULL;
     struct guest_source source = {read_disk, disk, disk->len};
-    struct guest_wish wish = {.all = true};
+    struct guest_wish wish = {.all = true,
+                              .login = {.asked = true, .user = "ann", .hash = "$6$salt$hashhash"}};
     struct im_err err = {0};
     bool fine;
+
+    im_strings_add(&wish.login.keys, "ssh-ed25519 AAAA name");
 
     for (size_t i = 0; guest_seal_items[i].word != NULL; i++)
         im_strings_add(&wish.seal, guest_seal_items[i].word);
     fine = guest_plan(&source, &wish, &found, &made, &err);
     im_strings_done(&wish.seal);
+    im_strings_done(&wish.login.keys);
     if (!fine)
         return SIZE_MAX;
     for (size_t i = 0; i < made->edit_count; i++)
@@ -77,7 +85,7 @@ static void spoil(struct disk *disk, const uint64_t *areas, size_t area_count, u
             old[i] = disk->bytes[spots[i]];
             disk->bytes[spots[i]] = (uint8_t) chance(&seed);
             if (chance(&seed) % 4 == 0)
-                disk->bytes[spots[i]] = (uint8_t) " \t\n/#,=."[chance(&seed) % 8];
+                disk->bytes[spots[i]] = (uint8_t) " \t\n/#,=.:%!"[chance(&seed) % 11];
         }
         fine = plan(disk) != SIZE_MAX;
         for (size_t i = count; i-- > 0;)
@@ -89,16 +97,25 @@ static void spoil(struct disk *disk, const uint64_t *areas, size_t area_count, u
 static void test_systems(void) {
     static const uint64_t ext[] = {MIB + 1024, MIB + 4096, MIB + (64 << 10), MIB + (260 << 10)};
     struct disk disk = make_disk(system_script);
-    const uint8_t *fstab;
-    uint64_t at;
+    static const struct {
+        const char *text, *name;
+        uint32_t len;
+    } files[] = {{"/dev/sda1 / ext4", "fstab", 90},
+                 {"root:x:0:0:root", "the users", 65},
+                 {"root:*:19000", "their passwords", 53},
+                 {"AuthorizedKeysFile", "sshd's configuration", 26}};
 
     if (disk.bytes == NULL)
         return;
     spoil(&disk, ext, 4, 1024, "a file system");
-    fstab = memmem(disk.bytes, disk.len, "/dev/sda1 / ext4", 16);
-    if (check(fstab != NULL, "fstab is found on the disk")) {
-        at = (uint64_t) (fstab - disk.bytes);
-        spoil(&disk, &at, 1, 90, "fstab");
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        const uint8_t *found = memmem(disk.bytes, disk.len, files[i].text, strlen(files[i].text));
+        uint64_t at;
+
+        if (!check(found != NULL, "%s: found on the disk", files[i].name))
+            continue;
+        at = (uint64_t) (found - disk.bytes);
+        spoil(&disk, &at, 1, files[i].len, files[i].name);
     }
     drop_disk(&disk);
 }

@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "guest/repair.h"
 #include "worker-private.h"
@@ -24,11 +25,13 @@ static void write_edit(struct wire_writer *writer, const struct guest_edit *edit
         (void) EVP_EncodeBlock((unsigned char *) data, edit->data, (int) edit->len);
         wire_text(writer, "data", data);
     }
-    if (edit->kind == GUEST_EDIT_WRITE) {
+    if (edit->kind == GUEST_EDIT_WRITE || edit->kind == GUEST_EDIT_FOLDER) {
         wire_int(writer, "mode", edit->mode);
         wire_int(writer, "uid", edit->uid);
         wire_int(writer, "gid", edit->gid);
     }
+    if (edit->label != NULL)
+        wire_text(writer, "label", edit->label);
     if (edit->recursive)
         wire_int(writer, "recursive", 1);
     wire_object_end(writer);
@@ -72,6 +75,8 @@ static void write_repairs(struct wire_writer *writer, const struct guest_plan *p
         wire_text(writer, "path", plan->changes[i].path);
         wire_text(writer, "before", plan->changes[i].before);
         wire_text(writer, "diff", plan->changes[i].diff);
+        if (plan->changes[i].secret)
+            wire_int(writer, "secret", 1);
         wire_object_end(writer);
     }
     wire_array_end(writer);
@@ -94,6 +99,20 @@ static void write_plan(struct wire_writer *writer, const struct guest_plan *plan
 
 /* --- The verb --------------------------------------------------------------------------------- */
 
+/* Texts stay the request's. */
+static void take_login(const struct request *request, struct guest_login *login) {
+    const struct wire_value *asked = wire_get(wire_root(request->doc), "login");
+    const struct wire_value *keys = wire_get(asked, "keys");
+
+    login->asked = wire_kind(asked) == WIRE_OBJECT;
+    login->user = wire_get_text(asked, "user", "");
+    login->hash = wire_get_text(asked, "hash", "");
+    login->day = wire_get_int(asked, "day", im_now_s() / (24 * 60 * 60));
+    login->detach = wire_get_int(asked, "detach", 0) != 0;
+    for (size_t i = 0; i < wire_count(keys); i++)
+        im_strings_add(&login->keys, wire_as_text(wire_at(keys, i), ""));
+}
+
 static bool plan_chain(const struct request *request, struct qcow2_chain *chain,
                        struct im_err *err) {
     IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
@@ -106,9 +125,11 @@ static bool plan_chain(const struct request *request, struct qcow2_chain *chain,
     if (!wish.all)
         im_strings_split(&wish.only, request->only, " ");
     im_strings_split(&wish.seal, request->seal, " ");
+    take_login(request, &wish.login);
     fine = guest_plan(&source, &wish, &found, &plan, err);
     im_strings_done(&wish.only);
     im_strings_done(&wish.seal);
+    im_strings_done(&wish.login.keys);
     if (!fine)
         return false;
     wire_object_begin(&writer, NULL);

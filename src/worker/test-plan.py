@@ -114,6 +114,9 @@ def do(plan, edit):
             folders.append("mkdir " + made)
         debugfs(offset, *folders, "rm " + path, f"write {folder}/data {path}", f"sif {path} mode 0100{edit['mode']:o}",
                 f"sif {path} uid {edit['uid']}", f"sif {path} gid {edit['gid']}")
+    elif edit["op"] == "directory":
+        debugfs(offset, "mkdir " + path, f"sif {path} mode 0040{edit['mode']:o}", f"sif {path} uid {edit['uid']}",
+                f"sif {path} gid {edit['gid']}")
     elif edit["op"] == "empty":
         debugfs(offset, "rm " + path, f"write {folder}/data {path}")
     elif edit["op"] == "remove":
@@ -290,7 +293,166 @@ def test_lvm():
           f"a logical volume in two pieces: {plan['mounts']}")
 
 
+# --- Passwords and keys -----------------------------------------------------------------------------------------------
+
+HASH = "$6$saltsalt$" + "n" * 86
+OLD = "$6$oldold$" + "o" * 86
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ kp-1"
+PASSWD = ("root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\nann:x:1000:1001:Ann,,,:/home/ann:/bin/sh\n"
+          "anne:x:1002:1002::/home/anne:/bin/sh\n")
+SHADOW = f"root:*:19000:0:99999:7:::\ndaemon:*:19000::::::\nann:!{OLD}:0:1:60:7:5::\nanne:{OLD}:19000:0:99999:7:::\n"
+
+
+def users(passwd=PASSWD, shadow=SHADOW, more="", **options):
+    for name, text in (("p", passwd), ("s", shadow or "")):
+        with open(os.path.join(folder, name), "w") as f:
+            f.write(text)
+    mbr(f"UUID={UUID} / ext4 defaults\n",
+        ("install -m 640 s r/etc/shadow;" if shadow is not None else "") + "install -m 644 p r/etc/passwd;" + more, **options)
+    debugfs(MIB, "sif /home/ann uid 1000", "sif /home/ann gid 1001", "sif /etc/shadow gid 42")
+
+
+def login(**wish):
+    return ask("plan", login={"day": 20000, **wish})["result"]["plan"]
+
+
+def written(plan, path):
+    return next((base64.b64decode(e["data"]).decode() for e in plan["edits"] if e["op"] == "write" and e["path"] == path), None)
+
+
+def told(plan):
+    return "; ".join(f"{r['code']} {r['done']}: {r['text']}" for r in plan["repairs"])
+
+
+def test_password():
+    users()
+    before = digest()
+    plan = login(user="ann", hash=HASH)
+    line = f"ann:{HASH}:20000:1:60:7:5::\n"
+    check(written(plan, "/etc/shadow") == SHADOW.replace(f"ann:!{OLD}:0:1:60:7:5::\n", line) and len(plan["edits"]) == 1,
+          "hash and day of one user change")
+    check((plan["edits"][0]["mode"], plan["edits"][0]["uid"], plan["edits"][0]["gid"]) == (0o640, os.getuid(), 42),
+          "mode and owners stay")
+    check(plan["mounts"][0]["path"] == "/" and digest() == before, "the root is mounted for it, and nothing is written now")
+    check(told(plan) == "password 1: user ann has a new password, and the account is unlocked", told(plan))
+    shown = {key: plan[key] for key in ("repairs", "files", "steps")}
+    check("$6$" not in json.dumps(shown) and plan["files"][0]["before"] is None and plan["files"][0]["secret"] == 1,
+          "no hash is shown, neither old nor new")
+    check("-ann:!(hidden):0:1:60:7:5::\n+ann:(new):20000:1:60:7:5::\n" in plan["files"][0]["diff"] and
+          " root:*:19000:0:99999:7:::\n" in plan["files"][0]["diff"], "the rest of the diff is true")
+    for edit in plan["edits"]:
+        do(plan, edit)
+    check(login(user="ann", hash=HASH)["edits"] == [], "what is done already is not done again")
+    plan = login(hash=HASH)
+    check(f"root:{HASH}:20000:0:99999:7:::\n" in written(plan, "/etc/shadow"), "without a name it is root's")
+    users(PASSWD + "admin:x:1003:1003::/home/admin:/bin/sh\n")
+    plan = login(hash=HASH)
+    check(written(plan, "/etc/shadow") == SHADOW + f"admin:{HASH}:20000:0:99999:7:::\n",
+          "or whom cloud-init makes; a user without a line gets one")
+
+
+def test_password_trouble():
+    users()
+    plan = login(user="bob", hash=HASH)
+    check(plan["edits"] == [] and told(plan) == "password 0: /etc/passwd has no user bob: choose one that it has", told(plan))
+    check(login(user="daemon", hash=HASH)["repairs"][0]["text"].endswith("its shell /usr/sbin/nologin lets nobody in, which stays so"),
+          "a shell that lets nobody in is told")
+    users(shadow=SHADOW.replace("root:*:19000:0:99999:7:::", "root:*:19000:0:99999:7::19500:"))
+    plan = login(user="root", hash=HASH)
+    check("has expired" in told(plan) and f"root:{HASH}:20000:0:99999:7::19500:\n" in written(plan, "/etc/shadow"),
+          "an account that has expired stays so, and it is told")
+    users(shadow="root\nann:\n")
+    check(written(login(user="ann", hash=HASH), "/etc/shadow") == f"root\nann:{HASH}:20000:0:99999:7:::\n", "half a line is made anew")
+    users(shadow="ann:!")
+    check(written(login(user="root", hash=HASH), "/etc/shadow") == f"ann:!\nroot:{HASH}:20000:0:99999:7:::\n", "an end without a newline")
+    users(PASSWD.replace("root:x:", "root::"), shadow=None)
+    plan = login(user="root", hash=HASH)
+    check(written(plan, "/etc/passwd") == PASSWD.replace("root:x:", f"root:{HASH}:") and "$6$" not in plan["files"][0]["diff"],
+          "a system without /etc/shadow has it in /etc/passwd")
+    users(PASSWD.replace("root:x:", f"root:{OLD}:"))
+    plan = login(user="root", hash=HASH)
+    check(written(plan, "/etc/passwd") == PASSWD and f"root:{HASH}" in written(plan, "/etc/shadow") and
+          "$6$" not in json.dumps(plan["files"]), "a hash in /etc/passwd does not count against that in /etc/shadow")
+    users(more="mkdir -p r/etc/tcb/ann; echo 'ann:!:1::::::' >r/etc/tcb/ann/shadow;")
+    check(written(login(user="ann", hash=HASH), "/etc/tcb/ann/shadow") == f"ann:{HASH}:20000::::::\n", "a file for each user")
+    users(more="printf 'ID=freebsd\\nNAME=x\\nPRETTY_NAME=\"FreeBSD 14\"\\n' >r/etc/os-release;")
+    check("password 0: FreeBSD 14 is no Linux" in told(login(user="root", hash=HASH)), "another system")
+    users(more="dd if=/dev/zero of=r/etc/shadow bs=1k count=70 2>/dev/null;")
+    check("password 0: /etc/shadow is no text" in told(login(user="root", hash=HASH)), "no text")
+    for bad in (HASH + ":", "!" + HASH, "a\nb" + HASH, "short", HASH * 6):
+        answer = ask("plan", login={"hash": bad})
+        check(answer.get("error", {}).get("text") == "that is no hash of a password", f"what is no hash is refused: {answer}")
+    check("error" in ask("plan", login={"user": "a:b", "hash": HASH}) and "error" in ask("plan", login={"keys": [KEY + "\nx"]}),
+          "so are names and keys of several lines")
+
+
+def test_keys():
+    home = "mkdir -p r/home/ann/.ssh; printf '# mine\\nssh-rsa AAAAB3 ann@home' >r/home/ann/.ssh/authorized_keys;"
+    users()
+    plan = login(user="ann", keys=[KEY])
+    made, wrote = plan["edits"]
+    check((made["op"], made["path"], made["mode"], made["uid"], made["gid"]) == ("directory", "/home/ann/.ssh", 0o700, 1000, 1001),
+          "the folder is the user's alone")
+    check((wrote["path"], wrote["mode"], wrote["uid"], wrote["gid"]) == ("/home/ann/.ssh/authorized_keys", 0o600, 1000, 1001) and
+          "label" not in wrote and written(plan, wrote["path"]) == KEY + "\n", "so is the file")
+    check(told(plan) == "keys 1: 1 key of user ann added to /home/ann/.ssh/authorized_keys", told(plan))
+    for edit in plan["edits"]:
+        do(plan, edit)
+    plan = login(user="ann", keys=[KEY, "ssh-rsa AAAAB4"])
+    check(written(plan, "/home/ann/.ssh/authorized_keys") == KEY + "\nssh-rsa AAAAB4\n" and len(plan["edits"]) == 1,
+          "one that is there already is not added again")
+    check(written(login(user="ann", keys=[KEY], detach=1), "/home/ann/.ssh/authorized_keys") == "", "and it can be taken out")
+    users(more=home)
+    debugfs(MIB, "sif /home/ann/.ssh/authorized_keys uid 1000", "sif /home/ann/.ssh uid 1000")
+    check(written(login(user="ann", keys=[KEY]), "/home/ann/.ssh/authorized_keys") ==
+          "# mine\nssh-rsa AAAAB3 ann@home\n" + KEY + "\n", "what is there stays")
+    plan = login(user="ann", keys=["ssh-rsa AAAAB3 other", "ssh-rsa AAAA"], detach=1)
+    check(written(plan, "/home/ann/.ssh/authorized_keys") == "# mine\n", "a key is known by itself, not by its comment")
+    check(login(user="ann", keys=["ssh-rsa AAAA x"], detach=1)["edits"] == [], "half a key is another one")
+    debugfs(MIB, "sif /home/ann/.ssh/authorized_keys uid 1002")
+    check("keys 0: /home/ann/.ssh/authorized_keys is no text file of user ann" in told(login(user="ann", keys=[KEY])), "another's file")
+    users(more="mkdir r/home/ann/.ssh; ln -s /etc/shadow r/home/ann/.ssh/authorized_keys;")
+    debugfs(MIB, "sif /etc/shadow uid 0", "sif /home/ann/.ssh uid 1000")
+    check("keys 0:" in told(login(user="ann", keys=[KEY])), "a link to a file of the system")
+    users(more="ln -s /etc r/home/ann/.ssh;")
+    debugfs(MIB, "sif /etc uid 0")
+    check("keys 0:" in told(login(user="ann", keys=[KEY])), "a link to a folder of the system")
+    users()
+    check("keys 0: user daemon has no home folder: /usr/sbin" in told(login(user="daemon", keys=[KEY])), "no home")
+    sh("echo 'LABEL=x /home xfs defaults' >>r/etc/fstab; rm -f $P; truncate -s 60M $P; /sbin/mkfs.ext4 -qF -d r $P;"
+       "dd if=$P of=$D bs=1M seek=1 conv=notrunc 2>/dev/null")
+    check("is on /home, which is not on this disk" in told(login(user="ann", keys=[KEY])), "homes on another disk")
+    users(more="mkdir -p r/etc/ssh/sshd_config.d; printf 'Port 22\\nAuthorizedKeysFile .x\\n' >r/etc/ssh/sshd_config;"
+               "printf 'Match User a\\nAuthorizedKeysFile .a\\n' >r/etc/ssh/sshd_config.d/1.conf;"
+               "echo 'authorizedkeysfile  /etc/ssh/keys/%u%% .y' >r/etc/ssh/sshd_config.d/2.conf;")
+    plan = login(user="ann", keys=[KEY])
+    check([(e["op"], e["path"], e["uid"], e["mode"]) for e in plan["edits"]] ==
+          [("directory", "/etc/ssh/keys", 0, 0o755), ("write", "/etc/ssh/keys/ann%", 1000, 0o600)], "where sshd looks for them")
+
+
+def test_selinux():
+    rules = ("mkdir -p r/etc/selinux/targeted/contexts/files; printf '/home/[^/]+/\\134.ssh(/.*)?\\tu:object_r:ssh_home_t:s0\\n"
+             "/root/\\134.ssh(/.*)?\\tsystem_u:object_r:ssh_home_t:s0\\n' >r/etc/selinux/targeted/contexts/files/file_contexts.homedirs;")
+    config = "mkdir -p r/etc/selinux; printf '# SELINUX= is a word\\nSELINUX=%s\\nSELINUXTYPE=targeted\\n' >r/etc/selinux/config;"
+    users(more=config % "enforcing" + rules)
+    plan = login(user="ann", keys=[KEY], hash=HASH)
+    check([e.get("label") for e in plan["edits"]] == ["u:object_r:ssh_home_t:s0", None, "u:object_r:ssh_home_t:s0"],
+          "what is new has the policy's label")
+    check(login(user="root", keys=[KEY])["edits"][0]["label"] == "system_u:object_r:ssh_home_t:s0", "root's")
+    users(more=config % "enforcing")
+    plan = login(user="ann", keys=[KEY])
+    check(written(plan, "/.autorelabel") == "" and "labels the files" in told(plan), "or the system labels itself")
+    check(written(login(user="ann", hash=HASH), "/.autorelabel") is None, "a password needs no new label")
+    for mode in ("permissive", "disabled"):
+        users(more=config % mode)
+        check(len(login(user="ann", keys=[KEY])["edits"]) == 2, f"{mode}: no labels")
+
+
 test_fstab()
+test_password()
+test_password_trouble()
+test_keys()
+test_selinux()
 test_identity()
 test_seal()
 test_gpt()

@@ -15,12 +15,14 @@ enum guest_edit_kind {
     GUEST_EDIT_EMPTY,  /* the file stays, without content; `recursive`: a folder stays */
     GUEST_EDIT_COPY,   /* `other` is where from */
     GUEST_EDIT_RAW,
+    GUEST_EDIT_FOLDER, /* one that is there stays as it is */
     GUEST_EDIT_KINDS
 };
 const char *guest_edit_name(enum guest_edit_kind kind); /* "write", "remove" … */
 struct guest_edit {
     enum guest_edit_kind kind;
     char *path, *other; /* NULL where there is none */
+    char *label;        /* SELinux' for what is new; NULL: that of the folder it comes into */
     uint8_t *data;
     size_t len;
     uint64_t offset;
@@ -29,7 +31,7 @@ struct guest_edit {
 };
 
 struct guest_repair {
-    const char *code; /* of the finding */
+    const char *code; /* of the finding, the item that is sealed, or "password" or "keys" */
     bool done;        /* false: it cannot be repaired here, and the text says why */
     char *text;       /* a sentence: what is changed, or why nothing is */
 };
@@ -37,8 +39,9 @@ struct guest_repair {
 /* A text file that is changed. */
 struct guest_change {
     char *path;
-    char *before; /* NULL: there was none */
-    char *diff;   /* unified */
+    char *before; /* NULL: there was none, or it is secret */
+    char *diff;   /* unified; of secret files without the hashes of passwords */
+    bool secret;
 };
 
 struct guest_piece {
@@ -66,11 +69,23 @@ struct guest_plan {
     size_t mount_count;
 };
 
+/* How a user of the system on the disk shall be able to log in. Where that cannot be, the plan has
+ * a repair "password" or "keys" that is not done and says why. */
+struct guest_login {
+    bool asked;
+    const char *user;       /* "": whom cloud-init would make, if there is such a user, else root */
+    const char *hash;       /* of the password, as crypt(3) makes it; "": the password stays */
+    int64_t day;            /* since 1970: of the change */
+    struct im_strings keys; /* lines for authorized_keys */
+    bool detach;            /* the keys are taken out instead */
+};
+
 /* What is asked for. */
 struct guest_wish {
     bool all;               /* each finding that has a repair */
     struct im_strings only; /* codes of findings; those that the disk does not have are left out */
     struct im_strings seal; /* items of guest_seal_items */
+    struct guest_login login;
 };
 
 /* Findings of this code have a repair, at least mostly. */
@@ -84,7 +99,8 @@ struct guest_seal_item {
 extern const struct guest_seal_item guest_seal_items[];
 
 /* Looks at the disk and makes the plan; fails as guest_inspect does, and with IM_BAD_MESSAGE for a
- * code or item that there is not. Both results are the caller's. */
+ * code or item that there is not, and for a hash or key that is none. Both results are the
+ * caller's. */
 bool guest_plan(const struct guest_source *source, const struct guest_wish *wish,
                 struct guest_inspection **ret_inspection, struct guest_plan **ret_plan,
                 struct im_err *err) IM_MUST_CHECK;

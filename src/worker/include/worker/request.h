@@ -69,7 +69,16 @@
  * "seal" (items of guest/repair.h), and answers with {"report":{…},"plan":{"repairs":[{"code",
  * "done","text"}],"files":[{"path","before","diff"}],"steps":[…],"mounts":[…],"edits":[…]}}: what
  * is changed in words, as unified diffs and as the rest, and mounts and edits as the verb mend
- * takes them. It writes nothing; the same disk gives the same plan.
+ * takes them. It writes nothing; the same disk gives the same plan. With
+ *
+ *     "login": {"user": "", "hash": "", "day": 20000, "keys": ["ssh-ed25519 AAAA… name"],
+ *               "detach": 0}
+ *
+ * it plans that the user (""; whom cloud-init would make, or root) has a new password, of which
+ * only the hash is told, changed on that day since 1970 (left out: today), and that sshd takes the
+ * keys, or with detach no longer takes them. Of this, repairs have the codes "password" and "keys";
+ * one that is not done says why. The diff of a file with hashes shows none, its "before" is null,
+ * and "secret" is 1; the edits have them.
  *
  * mend changes what is inside a disk: a machine of its own (the appliance) mounts its file systems
  * and does the edits one by one; what it writes lands in the head. The first that fails ends it
