@@ -219,6 +219,26 @@ static bool capture(struct cli *cli, struct im_err *err) {
 
 /* --- Inspect ---------------------------------------------------------------------------------- */
 
+static void print_facts(const struct wire_value *os) {
+    static const char *const facts[][2] = {
+        {"osinfo", "osinfo: "}, {"init", "starts by "}, {"default_user", "login as "}};
+    int64_t packages = wire_get_int(os, "packages", 0);
+    const char *before = "  ";
+
+    for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) {
+        const char *value = wire_get_text(os, facts[i][0], "");
+
+        if (value[0] == '\0')
+            continue;
+        printf("%s%s%s", before, facts[i][1], value);
+        before = ", ";
+    }
+    if (packages > 0)
+        printf("%s%lld packages", before, (long long) packages);
+    if (packages > 0 || before[0] == ',')
+        printf("\n");
+}
+
 static void print_disk(const struct wire_value *report) {
     bool bios = wire_get_int(report, "bios", 0) != 0, uefi = wire_get_int(report, "uefi", 0) != 0;
     const struct wire_value *os = wire_get(report, "os");
@@ -234,6 +254,7 @@ static void print_disk(const struct wire_value *report) {
                         : "nothing");
     if (name[0] != '\0')
         printf("%s (%s) on %s\n", name, wire_get_text(os, "architecture", ""), root);
+    print_facts(os);
 }
 
 static void print_parts(const struct wire_value *report) {

@@ -98,9 +98,10 @@ void image_take_report(struct image *image, const struct wire_value *report,
                        const struct wire_value *given) {
     const struct wire_value *os = wire_get(report, "os");
     bool bios = wire_get_int(report, "bios", 0) != 0, uefi = wire_get_int(report, "uefi", 0) != 0;
-    static const char *const keys[] = {"platform", "os_family", "processor_type", "default_user"};
+    static const char *const keys[] = {"platform", "os_family", "processor_type", "default_user",
+                                       "ui_type"};
     char **const slots[] = {&image->platform, &image->os_family, &image->processor_type,
-                            &image->default_user};
+                            &image->default_user, &image->ui_type};
 
     free(image->report);
     image->report = wire_dump(report, false);

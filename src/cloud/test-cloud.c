@@ -568,7 +568,7 @@ static void make_image(const char *point, bool force, bool base, struct im_str *
 
 #define REPORT(rest)                                                                               \
     "{\"bios\":0,\"uefi\":1,\"os\":{\"platform\":\"linux\",\"os_family\":\"centos\","              \
-    "\"processor_type\":\"32bit\",\"default_user\":\"\"}," rest "}"
+    "\"processor_type\":\"32bit\",\"default_user\":\"\",\"ui_type\":\"gui\"}," rest "}"
 #define GOOD REPORT("\"errors\":0,\"findings\":[]")
 #define BAD                                                                                        \
     REPORT("\"errors\":1,\"findings\":[{\"code\":\"esp.fallback\",\"severity\":\"warning\","       \
@@ -600,7 +600,7 @@ static void looked_into(void) {
     make_image(point, false, false, &sentence, id);
     image = rig_image_row(&rig, id);
     check(image && im_str_equal(image->os_family, "centos") &&
-              im_str_equal(image->processor_type, "32bit") &&
+              im_str_equal(image->processor_type, "32bit") && im_str_equal(image->ui_type, "gui") &&
               im_str_equal(image->firmware, "uefi") && im_str_empty(image->default_user),
           "without a base, all is as it was found");
     check_err(cloud_inspect(rig.cloud, &rig.bob, id, &report, &err), IM_NOT_FOUND,

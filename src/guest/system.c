@@ -119,6 +119,7 @@ static void look_at_system(struct look *look, const struct volume *root) {
     take_processor(&tree, os);
     take_user(look, &tree, os);
     take_hostname(&tree, os);
+    facts_take(&tree, os);
     check_space(look, root);
     identity_check(look, &tree);
     fstab_check(look, fstab);

@@ -42,6 +42,16 @@ const struct volume *volume_of(const struct look *look, const struct guest_part 
 /* Something on the disk that could hold what is looked for, and cannot be read. */
 bool look_hides_something(const struct look *look);
 
+/* --- facts.c ---------------------------------------------------------------------------------- */
+
+/* Fills osinfo, init, ui and packages. */
+void facts_take(const struct tree *tree, struct guest_os *os);
+
+/* --- rpm.c ------------------------------------------------------------------------------------ */
+
+/* Packages in rpm's database where that is SQLite; 0 = none, or not known. */
+unsigned rpm_count(const struct tree *tree);
+
 /* --- identity.c ------------------------------------------------------------------------------- */
 
 void identity_check(struct look *look, const struct tree *tree);

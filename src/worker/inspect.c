@@ -44,6 +44,10 @@ static void write_os(struct wire_writer *writer, const struct guest_os *os) {
     wire_text(writer, "hostname", os->hostname);
     wire_text(writer, "default_user", os->user);
     wire_text(writer, "root", os->root);
+    wire_text(writer, "osinfo", os->osinfo);
+    wire_text(writer, "init", os->init);
+    wire_text(writer, "ui_type", os->ui);
+    wire_int(writer, "packages", os->packages);
     wire_object_end(writer);
 }
 

@@ -137,6 +137,10 @@ struct guest_os {
     char processor[8];                                /* "64bit", "32bit" */
     char architecture[16];                            /* "x86_64", "aarch64" … */
     char platform[12];                                /* "linux", "windows", "bsd" */
+    char osinfo[32];   /* libosinfo's short id: "debian12", "ubuntu22.04" */
+    char init[12];     /* "systemd", "openrc", "sysvinit", "upstart", "rc" … */
+    char ui[4];        /* "tui", "gui" */
+    unsigned packages; /* installed; 0 = not known */
 };
 
 /* What is started when nobody chooses, by the boot loader's configuration; "" where not found.
