@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "boot-config.h"
+#include "drivers.h"
 
 #define OTHERS_MAX 8u /* entries that are told of beside the default */
 
@@ -334,6 +334,53 @@ static void check_console(struct judge *judge) {
                "GRUB does not show its menu on the first serial port");
 }
 
+/* --- Drivers ---------------------------------------------------------------------------------- */
+
+/* "virtio_blk and virtio_pci", of those that would be told as this finding; false if none lack. */
+static bool lacking(const struct drivers *drivers, enum guest_found as, char out[80]) {
+    struct im_str text = {0};
+
+    for (size_t i = 0; i < drivers->count; i++)
+        if (drivers->list[i].as == as && !drivers->list[i].there)
+            im_str_addf(&text, "%s%s", text.len > 0 ? " and " : "", drivers->list[i].name);
+    snprintf(out, 80, "%s", text.len > 0 ? text.data : "");
+    im_str_done(&text);
+    return out[0] != '\0';
+}
+
+/* Only of what is certain: every place that could have the driver was read. */
+static void check_drivers(struct judge *judge) {
+    const char *initramfs = judge->entry->packed || judge->entry->initrd_count > 0
+                                ? "nor its initramfs has"
+                                : "nor an initramfs, of which there is none, has";
+    struct drivers drivers;
+    char names[80];
+
+    if (!drivers_look(judge->boot, judge->entry, &judge->kernel, &drivers))
+        return;
+    if (lacking(&drivers, GUEST_FOUND_DRIVER_NET, names))
+        defect(judge, GUEST_FOUND_DRIVER_NET,
+               "the kernel %s has no %s: the machine will have no network", drivers.version, names);
+    if (!drivers.sure)
+        return;
+    if (drivers.damaged && (lacking(&drivers, GUEST_FOUND_DRIVER_DISK, names) ||
+                            lacking(&drivers, GUEST_FOUND_DRIVER_ROOT, names))) {
+        defect(judge, GUEST_FOUND_BOOT_INITRD_DAMAGED,
+               "the initramfs %.120s cannot be unpacked as far as to %s",
+               judge->entry->packed ? judge->entry->kernel.path : judge->entry->initrds[0].path,
+               names);
+        return;
+    }
+    if (lacking(&drivers, GUEST_FOUND_DRIVER_DISK, names))
+        defect(judge, GUEST_FOUND_DRIVER_DISK,
+               "neither the kernel %s %s %s: the machine does not find its disk", drivers.version,
+               initramfs, names);
+    if (lacking(&drivers, GUEST_FOUND_DRIVER_ROOT, names))
+        defect(judge, GUEST_FOUND_DRIVER_ROOT,
+               "neither the kernel %s %s %s, which its root file system needs", drivers.version,
+               initramfs, names);
+}
+
 /* --- Entries ---------------------------------------------------------------------------------- */
 
 static void check_entry(struct judge *judge) {
@@ -386,6 +433,7 @@ static void judge_default(struct judge *judge, const struct boot_entry *entry) {
     if (entry->cmdline != NULL && entry->kernel.path != NULL) {
         check_resume(judge);
         check_console(judge);
+        check_drivers(judge);
     }
     remember(judge);
 }

@@ -11,7 +11,7 @@
 #include "base/fd.h"
 #include "base/mem.h"
 #include "base/str.h"
-#include "fetch/decompress.h"
+#include "unpack/unpack.h"
 #include "guest/image.h"
 #include "qcow2/qcow2.h"
 #include "worker-private.h"

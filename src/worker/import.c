@@ -10,7 +10,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "fetch/decompress.h"
+#include "unpack/unpack.h"
 #include "guest/image.h"
 #include "worker-private.h"
 

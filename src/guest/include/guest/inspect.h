@@ -11,7 +11,7 @@
 
 #include "guest/image.h"
 
-#define GUEST_LOOK_BYTES (64u << 20)
+#define GUEST_LOOK_BYTES (128u << 20)
 
 /* The disk. `read` fails only when the host cannot read: the range is always inside. */
 struct guest_source {
@@ -80,6 +80,12 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
       "add console=tty0 console=ttyS0 to the kernel's command line")                               \
     X(BOOT_TERMINAL, "boot.terminal", INFO,                                                        \
       "GRUB_TERMINAL=\"console serial\" in /etc/default/grub shows the menu there as well")        \
+    X(DRIVER_DISK, "driver.disk", ERROR,                                                           \
+      "add virtio_blk and virtio_pci to the initramfs: /etc/initramfs-tools/modules and "          \
+      "update-initramfs -u, or dracut -f --add-drivers")                                           \
+    X(DRIVER_ROOT, "driver.root", ERROR,                                                           \
+      "make the initramfs anew: update-initramfs -u, dracut -f or mkinitcpio -P")                  \
+    X(DRIVER_NET, "driver.net", WARNING, "install the kernel's modules that have virtio_net")      \
     X(FS_BEYOND, "filesystem.beyond", ERROR,                                                       \
       "the disk was cut short, or the partition made smaller: copy it again, whole")               \
     X(FS_DIRTY, "filesystem.dirty", WARNING,                                                       \

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One loop over four libraries. Each of them is asked for one step at a time; members, ends and
+/* One loop over five libraries. Each of them is asked for one step at a time; members, ends and
  * limits are the loop's. */
-#include "fetch/decompress.h"
+#include "unpack/unpack.h"
 
 #include <bzlib.h>
 #include <inttypes.h>
+#include <lz4.h>
 #include <lzma.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 enum step { STEP_MORE, STEP_MEMBER_END, STEP_DAMAGED, STEP_MEMORY };
 
 struct unpacker;
+struct lz4;
 struct codec {
     const char *name, *magic;
     size_t magic_len;
@@ -40,6 +42,7 @@ struct unpacker {
     bz_stream bzip2;
     lzma_stream xz;
     ZSTD_DStream *zstd;
+    struct lz4 *lz4;
 };
 
 /* --- gzip ------------------------------------------------------------------------------------- */
@@ -109,6 +112,11 @@ static bool xz_start(struct unpacker *unpacker) {
     return lzma_stream_decoder(&unpacker->xz, unpacker->limits.memory_bytes, 0) == LZMA_OK;
 }
 
+static bool lzma_start(struct unpacker *unpacker) {
+    unpacker->xz = (lzma_stream) LZMA_STREAM_INIT;
+    return lzma_alone_decoder(&unpacker->xz, unpacker->limits.memory_bytes) == LZMA_OK;
+}
+
 static void xz_stop(struct unpacker *unpacker) { lzma_end(&unpacker->xz); }
 
 static enum step xz_step(struct unpacker *unpacker, uint8_t **out, size_t *room) {
@@ -163,6 +171,99 @@ static enum step zstd_step(struct unpacker *unpacker, uint8_t **out, size_t *roo
     return code == 0 ? STEP_MEMBER_END : STEP_MORE;
 }
 
+/* --- lz4, as kernels have it ------------------------------------------------------------------ */
+
+/* The oldest form of its files: a magic number, then blocks, each with its packed length before it,
+ * up to the end of the input or a length that is none. */
+enum { LZ4_PLAIN = 8 << 20, LZ4_PACKED = LZ4_COMPRESSBOUND(LZ4_PLAIN) };
+struct lz4 {
+    bool began;
+    uint8_t head[4]; /* the magic number, or the length of a block, as far as it is here */
+    size_t head_len, wants, packed_len; /* wants: the length of this block, 0 = not known yet */
+    size_t made, given;
+    uint8_t packed[LZ4_PACKED], plain[LZ4_PLAIN];
+};
+
+static bool lz4_start(struct unpacker *unpacker) {
+    if (unpacker->limits.memory_bytes < sizeof(struct lz4))
+        return true; /* told by the first step */
+    if (!unpacker->lz4)
+        unpacker->lz4 = malloc(sizeof(*unpacker->lz4));
+    if (unpacker->lz4)
+        memset(unpacker->lz4, 0, offsetof(struct lz4, packed));
+    return unpacker->lz4 != NULL;
+}
+
+static void lz4_stop(struct unpacker *unpacker) { (void) unpacker; }
+
+/* Moves input behind what is there already, up to `want` bytes in all; true once they are. */
+static bool lz4_collect(struct unpacker *unpacker, uint8_t *to, size_t *len, size_t want) {
+    size_t now = want - *len < unpacker->in_len ? want - *len : unpacker->in_len;
+
+    if (now > 0)
+        memcpy(to + *len, unpacker->in, now);
+    unpacker->in += now;
+    unpacker->in_len -= now;
+    *len += now;
+    return *len == want;
+}
+
+/* Four bytes that begin a block; false at the end. */
+static bool lz4_head(struct lz4 *lz4) {
+    size_t value = lz4->head[0] | (size_t) lz4->head[1] << 8 | (size_t) lz4->head[2] << 16 |
+                   (size_t) lz4->head[3] << 24;
+
+    lz4->head_len = 0;
+    if (!lz4->began || memcmp(lz4->head, "\x02\x21\x4c\x18", 4) == 0) {
+        lz4->began = true;
+        return true;
+    }
+    lz4->wants = value;
+    return value != 0;
+}
+
+static enum step lz4_block(struct lz4 *lz4) {
+    int made = LZ4_decompress_safe((const char *) lz4->packed, (char *) lz4->plain,
+                                   (int) lz4->wants, LZ4_PLAIN);
+
+    if (made < 0)
+        return STEP_DAMAGED;
+    lz4->made = (size_t) made;
+    lz4->given = lz4->wants = lz4->packed_len = 0;
+    return STEP_MORE;
+}
+
+static enum step lz4_step(struct unpacker *unpacker, uint8_t **out, size_t *room) {
+    struct lz4 *lz4 = unpacker->lz4;
+    size_t now;
+
+    if (!lz4)
+        return STEP_MEMORY;
+    while (lz4->given == lz4->made) {
+        if (lz4->wants == 0) {
+            if (unpacker->in_len == 0 && unpacker->last && lz4->head_len == 0 && lz4->began)
+                return STEP_MEMBER_END;
+            if (!lz4_collect(unpacker, lz4->head, &lz4->head_len, 4))
+                return STEP_MORE;
+            if (!lz4_head(lz4))
+                return STEP_MEMBER_END;
+            if (lz4->wants > LZ4_PACKED)
+                return STEP_DAMAGED;
+            continue;
+        }
+        if (!lz4_collect(unpacker, lz4->packed, &lz4->packed_len, lz4->wants))
+            return STEP_MORE;
+        if (lz4_block(lz4) != STEP_MORE)
+            return STEP_DAMAGED;
+    }
+    now = lz4->made - lz4->given < *room ? lz4->made - lz4->given : *room;
+    memcpy(*out, lz4->plain + lz4->given, now);
+    lz4->given += now;
+    *out += now;
+    *room -= now;
+    return STEP_MORE;
+}
+
 /* --- All of them ------------------------------------------------------------------------------ */
 
 static const struct codec codecs[PACKINGS] = {
@@ -173,13 +274,23 @@ static const struct codec codecs[PACKINGS] = {
                     6, xz_start, xz_stop, xz_step},
     [PACKING_ZSTD] = {"zst", "\x28\xb5\x2f\xfd", 4, zstd_start, zstd_stop, zstd_step},
     [PACKING_BZIP2] = {"bz2", "BZh", 3, bzip2_start, bzip2_stop, bzip2_step},
+    [PACKING_LZMA] = {"lzma", "\x5d\0\0", 3, lzma_start, xz_stop, xz_step},
+    [PACKING_LZ4] = {"lz4", "\x02\x21\x4c\x18", 4, lz4_start, lz4_stop, lz4_step},
 };
 
-enum packing packing_detect(const void *head, size_t len) {
-    for (int i = PACKING_NONE + 1; i < PACKINGS; i++)
+static enum packing detect(const void *head, size_t len, int kinds) {
+    for (int i = PACKING_NONE + 1; i < kinds; i++)
         if (len >= codecs[i].magic_len && memcmp(head, codecs[i].magic, codecs[i].magic_len) == 0)
             return i;
     return PACKING_NONE;
+}
+
+enum packing packing_detect(const void *head, size_t len) {
+    return detect(head, len, PACKING_LZMA);
+}
+
+enum packing packing_detect_all(const void *head, size_t len) {
+    return detect(head, len, PACKINGS);
 }
 
 const char *packing_name(enum packing packing) {
@@ -209,6 +320,8 @@ void unpacker_free(struct unpacker *unpacker) {
         unpacker->codec->stop(unpacker);
     if (unpacker)
         ZSTD_freeDStream(unpacker->zstd);
+    if (unpacker)
+        free(unpacker->lz4);
     free(unpacker);
 }
 
@@ -282,6 +395,8 @@ bool unpacker_take(struct unpacker *unpacker, void *bytes, size_t size, size_t *
     bool stuck = false;
 
     while (room > 0 && !stuck) {
+        if (unpacker->ended_once && unpacker->limits.one_member)
+            break;
         if (unpacker->ended_once) {
             skip_padding(unpacker);
             if (unpacker->in_len == 0)
@@ -297,4 +412,9 @@ bool unpacker_take(struct unpacker *unpacker, void *bytes, size_t size, size_t *
                        unpacker->codec->name);
     *ret_len = (size_t) (out - (uint8_t *) bytes);
     return true;
+}
+
+bool unpacker_ended(const struct unpacker *unpacker, size_t *ret_rest) {
+    *ret_rest = unpacker->in_len;
+    return unpacker->ended_once;
 }

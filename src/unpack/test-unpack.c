@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Streams of the four compressors, whole and spoiled. */
+/* Streams of the compressors, whole and spoiled. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "base/spawn.h"
 #include "base/str.h"
-#include "fetch/decompress.h"
+#include "unpack/unpack.h"
 #include "harness/test.h"
 
 #define PLAIN (3u << 20)
@@ -17,8 +17,13 @@
 static const struct {
     enum packing packing;
     const char *command;
-} tools[] = {
-    {PACKING_GZIP, "gzip"}, {PACKING_XZ, "xz"}, {PACKING_ZSTD, "zstd"}, {PACKING_BZIP2, "bzip2"}};
+    bool common, summed; /* found in anything; damage is always seen */
+} tools[] = {{PACKING_GZIP, "gzip", true, true},
+             {PACKING_XZ, "xz", true, true},
+             {PACKING_ZSTD, "zstd", true, true},
+             {PACKING_BZIP2, "bzip2", true, true},
+             {PACKING_LZMA, "xz --format=lzma", false, false},
+             {PACKING_LZ4, "lz4 -l", false, false}};
 
 static uint8_t *plain;
 static char path[256];
@@ -78,7 +83,9 @@ static void test_one(size_t which) {
                            ratio = {.max_ratio = 2, .ratio_floor = 1u << 20};
     struct im_str out = {0}, two = {0};
 
-    check(packing_detect(packed, len) == packing, "%s is recognised", name);
+    check(packing_detect_all(packed, len) == packing, "%s is recognised", name);
+    check(packing_detect(packed, len) == (tools[which].common ? packing : PACKING_NONE),
+          "%s: among all else", name);
     check_ok(unpack(packing, &none, packed, len, 1000, &out, &err), "%s unpacks in small pieces",
              name);
     check(out.len == PLAIN && memcmp(out.data, plain, PLAIN) == 0, "%s gives the bytes back", name);
@@ -102,10 +109,36 @@ static void test_one(size_t which) {
               name);
     packed[len / 2] ^= 0x55;
     packed[len / 2 + 1] ^= 0x55;
-    check_err(unpack(packing, &none, packed, len, 4096, &out, &err), IM_BAD_IMAGE, "%s: damaged",
-              name);
+    if (tools[which].summed)
+        check_err(unpack(packing, &none, packed, len, 4096, &out, &err), IM_BAD_IMAGE,
+                  "%s: damaged", name);
     im_str_done(&out);
     im_str_done(&two);
+}
+
+/* One member alone, and where it ended: what follows is something else's. */
+static void test_member(size_t which) {
+    struct unpacker_limits limits = {.one_member = true};
+    size_t len = 0, got, rest = 0;
+    IM_AUTO(free_auto) char *packed = pack(tools[which].command, "hello", 5, &len);
+    struct im_str both = {0};
+    struct im_err err = {0};
+    IM_AUTO(unpacker_free_auto) struct unpacker *unpacker = NULL;
+    char buffer[64];
+
+    im_str_add_bytes(&both, packed, len);
+    im_str_add_bytes(&both, "\0\0\0\0other", 9);
+    unpacker = unpacker_new(tools[which].packing, &limits, &err);
+    unpacker_feed(unpacker, both.data, both.len, true);
+    check_ok(unpacker_take(unpacker, buffer, sizeof(buffer), &got, &err) && got == 5,
+             "%s: one member is unpacked", tools[which].command);
+    check_ok(unpacker_take(unpacker, buffer, sizeof(buffer), &got, &err) && got == 0,
+             "%s: and then no more", tools[which].command);
+    (void) unpacker_ended(unpacker, &rest);
+    check(unpacker_ended(unpacker, &rest) && rest > 4 &&
+              memcmp(both.data + both.len - rest, "\0\0\0\0other" + (9 - rest), rest) == 0,
+          "%s: it has ended, %zu bytes are left", tools[which].command, rest);
+    im_str_done(&both);
 }
 
 static void test_memory(void) {
@@ -129,7 +162,7 @@ int main(void) {
         plain[i] = i % 16 == 0 ? seed >> 24 : 'x';
     }
     for (size_t i = 0; i < sizeof(tools) / sizeof(tools[0]); i++)
-        test_one(i);
+        test_one(i), test_member(i);
     test_memory();
     check(packing_detect("QFI\xfb", 4) == PACKING_NONE, "a qcow2 is not compressed");
     check(packing_detect("", 0) == PACKING_NONE, "nothing is not compressed");

@@ -3,7 +3,7 @@
  * with clang; its saved inputs run as a normal test through replay.c. */
 #include <stdlib.h>
 
-#include "fetch/decompress.h"
+#include "unpack/unpack.h"
 
 #define MOST 300000u
 #define PIECE 65536u
@@ -18,8 +18,8 @@ static void claim(bool holds) {
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
     static uint8_t out[PIECE];
     struct unpacker_limits limits = {
-        .max_bytes = MOST, .max_ratio = 50, .ratio_floor = 100000, .memory_bytes = 16u << 20};
-    enum packing packing = packing_detect(bytes, len);
+        .max_bytes = MOST, .max_ratio = 50, .ratio_floor = 100000, .memory_bytes = 20u << 20};
+    enum packing packing = packing_detect_all(bytes, len);
     size_t fed = 0, made = 0, step = len ? 1 + bytes[len - 1] * 16u : 1;
     struct unpacker *unpacker;
     struct im_err err = {0};
