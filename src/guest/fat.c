@@ -205,27 +205,6 @@ static void take_piece(struct name *name, const uint8_t *entry) {
     name->left--;
 }
 
-/* Surrogates and what else cannot be a name become question marks, each alone. */
-static size_t put_wide(char *out, uint16_t wide) {
-    if (wide < 0x80) {
-        out[0] = (char) (wide < 0x20 || wide == 0x7f ? '?' : wide);
-        return 1;
-    }
-    if (wide >= 0xd800 && wide < 0xe000) {
-        out[0] = '?';
-        return 1;
-    }
-    if (wide < 0x800) {
-        out[0] = (char) (0xc0 | wide >> 6);
-        out[1] = (char) (0x80 | (wide & 0x3f));
-        return 2;
-    }
-    out[0] = (char) (0xe0 | wide >> 12);
-    out[1] = (char) (0x80 | (wide >> 6 & 0x3f));
-    out[2] = (char) (0x80 | (wide & 0x3f));
-    return 3;
-}
-
 static size_t short_name(const uint8_t *entry, char out[16]) {
     enum { LOWER_BASE = 0x08, LOWER_REST = 0x10 };
     size_t used = 0;
@@ -250,7 +229,7 @@ static size_t name_of(const struct name *name, const uint8_t *entry, char out[NA
     if (name->pieces == 0 || name->left != 0 || name->sum != short_sum(entry))
         return short_name(entry, out);
     for (size_t i = 0; i < (size_t) name->pieces * 13 && name->wide[i] != 0; i++)
-        used += put_wide(out + used, name->wide[i] == '/' ? '?' : name->wide[i]);
+        used += utf8_put(out + used, name->wide[i] == '/' ? '?' : name->wide[i]);
     return used;
 }
 

@@ -34,11 +34,13 @@ struct fs_ops {
                  size_t *ret_got);
     /* Bytes in all and free; NULL where the reader does not know. */
     bool (*space)(void *state, uint64_t *ret_size, uint64_t *ret_free);
+    /* Fills in what the superblock does not tell of it, as a label; NULL = nothing. */
+    void (*describe)(void *state, struct guest_part *part);
     /* Tells what is wrong with it beyond its superblock, once all are open; NULL = nothing. */
     void (*check)(void *state, const struct guest_part *part);
     void (*close)(void *state);
 };
-extern const struct fs_ops ext_ops, fat_ops, xfs_ops;
+extern const struct fs_ops ext_ops, fat_ops, ntfs_ops, xfs_ops;
 
 /* A file system of the disk that can be read. */
 struct volume {

@@ -135,11 +135,8 @@ static void tell(const struct span *span, const struct guest_part *part,
 static const struct {
     const char *type;
     const struct fs_ops *ops;
-} readers[] = {{"ext2", &ext_ops},
-               {"ext3", &ext_ops},
-               {"ext4", &ext_ops},
-               {"vfat", &fat_ops},
-               {"xfs", &xfs_ops}};
+} readers[] = {{"ext2", &ext_ops},  {"ext3", &ext_ops}, {"ext4", &ext_ops},
+               {"ntfs", &ntfs_ops}, {"vfat", &fat_ops}, {"xfs", &xfs_ops}};
 
 static const struct fs_ops *reader_of(const char *type) {
     for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++)
@@ -168,10 +165,13 @@ void volume_open(const struct span *span, size_t part) {
         memcpy(pieces, span->pieces, span->piece_count * sizeof(*pieces));
         volume->span.pieces = pieces;
     }
-    if (ops->open(&volume->span, &volume->state, &volume->root))
-        look->volumes[look->volume_count++] = volume;
-    else
+    if (!ops->open(&volume->span, &volume->state, &volume->root)) {
         volume_free(volume);
+        return;
+    }
+    if (ops->describe != NULL)
+        ops->describe(volume->state, &look->found->parts[part]);
+    look->volumes[look->volume_count++] = volume;
 }
 
 void volumes_check(struct look *look) {

@@ -58,6 +58,11 @@ struct guest_part *look_part(struct look *look);
 
 /* Text of the disk as it may be shown: up to a NUL or `len`, without blanks at its end. */
 void text_take(char *out, size_t size, const void *bytes, size_t len);
+/* A character in UTF-8; what cannot be shown is a question mark. At most 3 bytes for one below
+ * 0x10000, else 4. */
+size_t utf8_put(char *out, uint32_t code);
+/* The next character and how many bytes it takes; 0 where the text is none. */
+size_t utf8_take(const char *text, size_t len, uint32_t *ret_code);
 /* 16 bytes as a UUID is written; `mixed`: the first three groups are little-endian, as in GPT. */
 void uuid_text(char out[40], const uint8_t *bytes, bool mixed);
 /* The next line, ended by a NUL in place; NULL at the end. */

@@ -90,6 +90,8 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
       "the disk was cut short, or the partition made smaller: copy it again, whole")               \
     X(FS_DIRTY, "filesystem.dirty", WARNING,                                                       \
       "unmount it or shut the machine down before the backup; its journal is replayed at start")   \
+    X(FS_HIBERNATED, "filesystem.hibernated", WARNING,                                             \
+      "in Windows, powercfg /h off, and shut it down again before the backup")                     \
     X(FS_DAMAGED, "filesystem.damaged", WARNING, "check it with fsck")                             \
     X(FS_FULL, "filesystem.full", WARNING, "free some space, or grow it")                          \
     X(FS_DEVICES, "filesystem.devices", ERROR,                                                     \
