@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/landlock.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,7 +16,8 @@
 #define ACCESS_TRUNCATE (1ULL << 14)  /* ABI 3 */
 #define ACCESS_IOCTL_DEV (1ULL << 15) /* ABI 5 */
 #define ACCESS_NET 3ULL               /* ABI 4: bind and connect of TCP */
-#define SCOPE_ALL 3ULL                /* ABI 6: abstract sockets and signals */
+#define SCOPE_ABI 6
+#define SCOPE_ALL 3ULL                /* abstract sockets and signals */
 
 struct ruleset {
     uint64_t fs, net, scoped;
@@ -77,7 +79,7 @@ bool belt_landlock(const struct sandbox_policy *policy, const struct sandbox_pat
         return belt_missing(why, "landlock is not in this kernel, or switched off");
     rules = (struct ruleset){.fs = rights_known(abi),
                              .net = abi >= 4 && !policy->network ? ACCESS_NET : 0,
-                             .scoped = abi >= 6 ? SCOPE_ALL : 0};
+                             .scoped = abi >= SCOPE_ABI && !policy->scoped ? SCOPE_ALL : 0};
     size = abi >= 6 ? sizeof(rules) : abi >= 4 ? 2 * sizeof(uint64_t) : sizeof(uint64_t);
     fd = (int) syscall(SYS_landlock_create_ruleset, &rules, size, 0);
     if (fd < 0)
@@ -89,4 +91,15 @@ bool belt_landlock(const struct sandbox_policy *policy, const struct sandbox_pat
     *ret_abi = (unsigned) abi;
     *ret_tcp = rules.net != 0;
     return true;
+}
+
+void sandbox_scope(void) {
+    struct ruleset rules = {.scoped = SCOPE_ALL};
+    IM_AUTO(fd_auto) int fd = -1;
+
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) < SCOPE_ABI)
+        return;
+    fd = (int) syscall(SYS_landlock_create_ruleset, &rules, sizeof(rules), 0);
+    if (fd >= 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
+        (void) syscall(SYS_landlock_restrict_self, fd, 0);
 }

@@ -396,7 +396,8 @@ static void tell(struct mend *mend) {
 }
 
 bool verb_mend(const struct request *request, struct im_err *err) {
-    struct sandbox_policy policy = {.user = request->user, .memory_bytes = MEMORY};
+    struct sandbox_policy policy = {
+        .user = request->user, .scoped = true, .memory_bytes = MEMORY};
     struct mend mend = {.console = -1, .began_ms = im_mono_ms(), .link = {.fd = -1}};
     bool fine;
 
@@ -405,6 +406,7 @@ bool verb_mend(const struct request *request, struct im_err *err) {
     wire_object_begin(&mend.result, NULL);
     wire_array_begin(&mend.result, "edits");
     report_progress("start", 0, 0);
+    sandbox_scope(); /* the appliance ends with us */
     fine = check_request(wire_root(request->doc), &mend, err) && start(request, &mend, err) &&
            fasten_belts(&policy, err) && talk(&mend, err);
     if (fine)

@@ -31,6 +31,7 @@ struct sandbox_policy {
     bool exec;    /* may run the programs under /usr; implies reading /usr, /lib and ld.so.cache */
     bool resolve; /* may look up names and check certificates: implies reading parts of /etc */
     bool kvm;     /* may open /dev/kvm, in the group that it belongs to */
+    bool scoped;  /* sandbox_scope() was called, and something was started since */
     uint64_t memory_bytes;       /* address space; 0 = 1 GiB */
     uint64_t cpu_s;              /* 0 = no limit */
     uint64_t file_bytes;         /* largest file that may be written; 0 = no limit */
@@ -52,6 +53,11 @@ struct sandbox_report {
  */
 bool sandbox_enter(const struct sandbox_policy *policy, struct sandbox_report *report,
                    struct im_err *err) __attribute__((warn_unused_result));
+
+/* For who starts a program before it fastens its own belts: where the kernel has this, signals of
+ * both reach the two and nothing else. Else landlock would keep the signal that ends the program
+ * when we end from going out of our own belts. */
+void sandbox_scope(void);
 
 /* Runs argv[0] (an absolute path) in a child under the policy (`exec` is implied), with stdin from
  * /dev/null and stdout and stderr captured together. *ret_output (may be NULL) is the first 64 KiB
