@@ -56,6 +56,11 @@ bool boot_test_load(struct db_conn *conn, const struct caller *caller, const cha
     return load_owned(conn, caller, &boot_test_type, "boot test", id, ret_test, err);
 }
 
+bool repair_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                 struct repair **ret_repair, struct im_err *err) {
+    return load_owned(conn, caller, &repair_type, "repair", id, ret_repair, err);
+}
+
 bool image_export_load(struct db_conn *conn, const struct caller *caller, const char *id,
                        struct image_export **ret_export, struct im_err *err) {
     return load_owned(conn, caller, &image_export_type, "export", id, ret_export, err);

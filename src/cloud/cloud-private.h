@@ -98,6 +98,8 @@ bool snapshot_load(struct db_conn *conn, const struct caller *caller, const char
                    struct snapshot **ret_snapshot, struct im_err *err) IM_MUST_CHECK;
 bool boot_test_load(struct db_conn *conn, const struct caller *caller, const char *id,
                     struct boot_test **ret_test, struct im_err *err) IM_MUST_CHECK;
+bool repair_load(struct db_conn *conn, const struct caller *caller, const char *id,
+                 struct repair **ret_repair, struct im_err *err) IM_MUST_CHECK;
 bool image_export_load(struct db_conn *conn, const struct caller *caller, const char *id,
                        struct image_export **ret_export, struct im_err *err) IM_MUST_CHECK;
 bool job_load(struct db_conn *conn, const struct caller *caller, const char *id,
@@ -312,7 +314,7 @@ struct snapshot *snapshot_copy_parse(const struct wire_value *value,
                                      struct im_err *err) IM_MUST_CHECK;
 
 /* Whether no image, instance, volume, snapshot and export under way is named after the layer `l`, a
- * table or its alias. */
+ * table or its alias, and no repair keeps it. */
 #define LAYER_UNNAMED(l)                                                                           \
     "NOT EXISTS (SELECT 1 FROM images u WHERE u.layer_id = " l ".layer_id"                         \
     " AND u.status <> 'ceased')"                                                                   \
@@ -323,7 +325,8 @@ struct snapshot *snapshot_copy_parse(const struct wire_value *value,
     " AND NOT EXISTS (SELECT 1 FROM snapshots u WHERE u.layer_id = " l ".layer_id"                 \
     " AND u.status <> 'ceased')"                                                                   \
     " AND NOT EXISTS (SELECT 1 FROM image_exports u WHERE u.layer_id = " l ".layer_id"             \
-    " AND u.status = 'pending')"
+    " AND u.status = 'pending')"                                                                   \
+    " AND NOT EXISTS (SELECT 1 FROM repairs u WHERE u.layer_id = " l ".layer_id)"
 
 /* --- layer-files.c ------------------------------------------------------------------------------
  */
@@ -334,12 +337,14 @@ struct layer_files {
     size_t count, capacity;
     struct im_strings formats; /* of the layers */
 };
+/* The layer that is named is frozen, or a head that no machine has open. */
+enum layer_end { LAYER_END_FROZEN, LAYER_END_HEAD, LAYER_END_WRITABLE };
 /* Takes the descriptor over. */
 void layer_files_add(struct layer_files *files, int fd);
 /* Adds the layer and those below it, at most `max`, by what their files name, as the record may
  * have other parents already where layers are being merged; while it opens them chains stay as they
  * are. After a failure some may be open. */
-bool layer_files_open(struct cloud *cloud, const char *layer_name, size_t max,
+bool layer_files_open(struct cloud *cloud, const char *layer_name, enum layer_end end, size_t max,
                       struct layer_files *files, struct im_err *err) IM_MUST_CHECK;
 /* "qcow2 raw", for the worker; owned by the caller. */
 char *layer_files_formats(const struct layer_files *files);
@@ -696,12 +701,40 @@ bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) 
  * see worker/request.h. */
 bool layer_inspect(struct cloud *cloud, const char *layer_id, const volatile bool *cancel,
                    char **ret_report, struct im_err *err) IM_MUST_CHECK;
+/* What a worker is asked to plan: words with blanks in between. */
+struct disk_wish {
+    const char *only; /* codes of findings, "all" */
+    const char *seal; /* items of sealing */
+};
+/* The same of layers that are open; with a wish, the worker plans what would fulfil it. */
+bool disk_look(struct cloud *cloud, const struct layer_files *files, const struct disk_wish *wish,
+               const volatile bool *cancel, char **ret_report, struct im_err *err) IM_MUST_CHECK;
 /* Could it become an image? IM_WRONG_STATE with the first error found and what to do. */
 bool report_publishes(const struct wire_value *report, struct im_err *err) IM_MUST_CHECK;
 /* The image keeps the report, and has the facts that were found, but for those the user has given
  * (an object of texts; NULL: none). */
 void image_take_report(struct image *image, const struct wire_value *report,
                        const struct wire_value *given);
+
+/* --- repair-run.c -----------------------------------------------------------------------------
+ */
+
+/* Is there what changes disks? IM_UNSUPPORTED and what to do about it. */
+bool appliance_there(const struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
+/* Changes what a head holds, which nobody else has open, as wished: looks, mends, looks again.
+ * *ret_result is the caller's: {"changed", "before", "after", "changes": {"repairs", "files",
+ * "steps"}}, with reports before and after; "changed": 0 when there was nothing to do. Fails with
+ * IM_WRONG_STATE and the reason when the disk is no better for it. A head that was not changed to
+ * the end is of no use any more. */
+bool head_mend(struct job_run *run, const char *head, int64_t size_bytes,
+               const struct disk_wish *wish, char **ret_result, struct im_err *err) IM_MUST_CHECK;
+
+/* --- repair.c ---------------------------------------------------------------------------------
+ */
+
+/* What has ceased needs no way back. */
+bool repairs_forget(struct db_conn *conn, const char *resource_id,
+                    struct im_err *err) IM_MUST_CHECK;
 
 /* --- The verbs' tables, gathered in cloud.c --------------------------------------------------- */
 
@@ -721,7 +754,7 @@ extern const struct job_verb image_import_verb, image_export_verb, image_capture
     volume_detach_verb, volume_resize_verb, volume_clone_verb, snapshot_create_verb,
     snapshot_delete_verb, snapshot_apply_verb, snapshot_volume_verb, snapshot_instance_image_verb,
     snapshot_image_verb, snapshot_copy_verb, snapshot_restore_verb, copy_delete_verb,
-    pool_scrub_verb, boot_test_verb;
+    pool_scrub_verb, boot_test_verb, repair_verb, repair_undo_verb;
 
 /* --- image-export.c --------------------------------------------------------------------------- */
 

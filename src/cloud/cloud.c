@@ -42,20 +42,19 @@ static const struct job_verb *const verbs[] = {
     &copy_delete_verb,
     &pool_scrub_verb,
     &boot_test_verb,
+    &repair_verb,
+    &repair_undo_verb,
     NULL,
 };
 
 /* The texts of the configuration, which become copies of our own. */
-static const size_t texts[] = {offsetof(struct cloud_config, zone_id),
-                               offsetof(struct cloud_config, state_dir),
-                               offsetof(struct cloud_config, worker_program),
-                               offsetof(struct cloud_config, worker_user),
-                               offsetof(struct cloud_config, instance_name),
-                               offsetof(struct cloud_config, import_paths),
-                               offsetof(struct cloud_config, import_proxy),
-                               offsetof(struct cloud_config, volume_types),
-                               offsetof(struct cloud_config, second_uri),
-                               offsetof(struct cloud_config, boot_test_required)};
+static const size_t texts[] = {
+    offsetof(struct cloud_config, zone_id),           offsetof(struct cloud_config, state_dir),
+    offsetof(struct cloud_config, worker_program),    offsetof(struct cloud_config, worker_user),
+    offsetof(struct cloud_config, appliance),         offsetof(struct cloud_config, instance_name),
+    offsetof(struct cloud_config, import_paths),      offsetof(struct cloud_config, import_proxy),
+    offsetof(struct cloud_config, volume_types),      offsetof(struct cloud_config, second_uri),
+    offsetof(struct cloud_config, boot_test_required)};
 
 static char **text_at(struct cloud *cloud, size_t i) {
     return (char **) ((char *) &cloud->config + texts[i]);

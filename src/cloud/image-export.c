@@ -247,7 +247,7 @@ static bool open_files(struct cloud *cloud, const struct export_run *work,
     if (!open_out(cloud, work->row->export_id, &out, err))
         return false;
     layer_files_add(files, out);
-    return layer_files_open(cloud, work->layer_name, LAYERS_MAX, files, err);
+    return layer_files_open(cloud, work->layer_name, LAYER_END_FROZEN, LAYERS_MAX, files, err);
 }
 
 static bool export_file(struct job_run *run, const struct export_run *work,

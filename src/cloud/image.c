@@ -127,7 +127,8 @@ bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) 
                           .sub_code = 1,
                           .status_time = im_now_s()};
 
-    return record_update_fields(conn, &image_type, &image,
+    return repairs_forget(conn, image_id, err) &&
+           record_update_fields(conn, &image_type, &image,
                                 (const char *const[]){"status", "transition_status", "sub_code",
                                                       "status_time", "layer_id", NULL},
                                 err);

@@ -24,13 +24,8 @@ static bool layer_name(struct cloud *cloud, const char *layer_id, char **ret_nam
     return true;
 }
 
-/* What a worker is asked to plan; NULL: nothing, it only looks. */
-struct wish {
-    char *only, *seal; /* words with blanks in between */
-};
-
 static char *worker_request(const struct cloud *cloud, const struct layer_files *files,
-                            const struct wish *wish) {
+                            const struct disk_wish *wish) {
     IM_AUTO(free_auto) char *formats = layer_files_formats(files);
     struct wire_writer writer = {0};
 
@@ -45,24 +40,28 @@ static char *worker_request(const struct cloud *cloud, const struct layer_files 
     return im_str_take(&writer.text);
 }
 
-static bool layer_look(struct cloud *cloud, const char *layer_id, const struct wish *wish,
-                       const volatile bool *cancel, char **ret_report, struct im_err *err) {
-    IM_AUTO(layer_files_done) struct layer_files files = {0};
-    IM_AUTO(free_auto) char *name = NULL;
-    IM_AUTO(free_auto) char *request = NULL;
+bool disk_look(struct cloud *cloud, const struct layer_files *files, const struct disk_wish *wish,
+               const volatile bool *cancel, char **ret_report, struct im_err *err) {
+    IM_AUTO(free_auto) char *request = worker_request(cloud, files, wish);
 
-    if (!layer_name(cloud, layer_id, &name, err) ||
-        !layer_files_open(cloud, name, LAYERS_MAX, &files, err))
-        return false;
-    request = worker_request(cloud, &files, wish);
     return worker_run(&(struct worker_call){.program = cloud->config.worker_program,
                                             .verb = wish != NULL ? "plan" : "inspect",
                                             .request = request,
-                                            .fds = files.fds,
-                                            .fd_count = files.count,
+                                            .fds = files->fds,
+                                            .fd_count = files->count,
                                             .cancel = cancel,
                                             .silence_ms = SILENCE_MS},
                       ret_report, err);
+}
+
+static bool layer_look(struct cloud *cloud, const char *layer_id, const struct disk_wish *wish,
+                       const volatile bool *cancel, char **ret_report, struct im_err *err) {
+    IM_AUTO(layer_files_done) struct layer_files files = {0};
+    IM_AUTO(free_auto) char *name = NULL;
+
+    return layer_name(cloud, layer_id, &name, err) &&
+           layer_files_open(cloud, name, LAYER_END_FROZEN, LAYERS_MAX, &files, err) &&
+           disk_look(cloud, &files, wish, cancel, ret_report, err);
 }
 
 bool layer_inspect(struct cloud *cloud, const char *layer_id, const volatile bool *cancel,
@@ -176,7 +175,7 @@ static void leave(struct cloud *cloud) {
     pthread_mutex_unlock(&cloud->lock);
 }
 
-static bool look(struct cloud *cloud, struct demand *demand, const struct wish *wish,
+static bool look(struct cloud *cloud, struct demand *demand, const struct disk_wish *wish,
                  char **ret_report, struct im_err *err) {
     bool looked;
 
@@ -225,18 +224,16 @@ bool cloud_repair_plan(struct cloud *cloud, const struct caller *caller, const c
                        const struct im_strings *codes, const struct im_strings *seal,
                        char **ret_plan, struct im_err *err) {
     struct demand demand = {.caller = caller, .id = id};
-    struct wish wish = {im_strings_join(codes, " "), im_strings_join(seal, " ")};
+    IM_AUTO(free_auto) char *only = im_strings_join(codes, " ");
+    IM_AUTO(free_auto) char *items = im_strings_join(seal, " ");
+    struct disk_wish wish = {only, items};
     IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
     IM_AUTO(free_auto) char *text = NULL;
     const struct wire_value *plan;
-    bool looked;
 
-    if (wish.only[0] == '\0' && wish.seal[0] == '\0')
-        im_replace(&wish.only, "all");
-    looked = look(cloud, &demand, &wish, &text, err);
-    free(wish.only);
-    free(wish.seal);
-    if (!looked)
+    if (only[0] == '\0' && items[0] == '\0')
+        wish.only = "all";
+    if (!look(cloud, &demand, &wish, &text, err))
         return false;
     doc = wire_parse(text, strlen(text), err);
     if (doc == NULL)

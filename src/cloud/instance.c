@@ -108,6 +108,7 @@ bool instance_cease(struct cloud *cloud, struct db_conn *conn, struct instance *
                     struct im_err *err) {
     if (!layer_drop(cloud, conn, instance->layer_id, err) ||
         !nics_delete(conn, instance->instance_id, err) ||
+        !repairs_forget(conn, instance->instance_id, err) ||
         !monitor_forget(conn, instance->instance_id, err) ||
         !db_exec(conn, NULL, err, "DELETE FROM keypair_links WHERE instance_id = $1", "t",
                  instance->instance_id))

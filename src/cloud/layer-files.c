@@ -21,7 +21,7 @@ void layer_files_add(struct layer_files *files, int fd) {
 }
 
 /* Puts the parent's name, "" at the root, in place of the layer's. */
-static bool open_one(struct storage_pool *pool, struct layer_files *files,
+static bool open_one(struct storage_pool *pool, struct layer_files *files, enum layer_end end,
                      char name[STORAGE_NAME_MAX], struct im_err *err) {
     struct storage_source source = {0};
     char parent[STORAGE_NAME_MAX] = "";
@@ -31,33 +31,36 @@ static bool open_one(struct storage_pool *pool, struct layer_files *files,
         return false;
     im_strings_add(&files->formats, source.format);
     storage_source_done(&source);
-    if (!storage_read(pool, name, &fd, parent, err))
+    if (end == LAYER_END_FROZEN
+            ? !storage_read(pool, name, &fd, parent, err)
+            : !storage_open_head(pool, name, end == LAYER_END_WRITABLE, &fd, parent, err))
         return false;
     layer_files_add(files, fd);
     memcpy(name, parent, STORAGE_NAME_MAX);
     return true;
 }
 
-static bool open_chain(struct storage_pool *pool, const char *layer_name, size_t max,
-                       struct layer_files *files, struct im_err *err) {
+static bool open_chain(struct storage_pool *pool, const char *layer_name, enum layer_end end,
+                       size_t max, struct layer_files *files, struct im_err *err) {
     char name[STORAGE_NAME_MAX];
 
     snprintf(name, sizeof(name), "%s", layer_name);
     while (name[0] != '\0') {
         if (files->formats.count == max)
             return im_fail(err, IM_UNSUPPORTED, "the disk has more than %zu layers", max);
-        if (!open_one(pool, files, name, err))
+        if (!open_one(pool, files, end, name, err))
             return false;
+        end = LAYER_END_FROZEN;
     }
     return true;
 }
 
-bool layer_files_open(struct cloud *cloud, const char *layer_name, size_t max,
+bool layer_files_open(struct cloud *cloud, const char *layer_name, enum layer_end end, size_t max,
                       struct layer_files *files, struct im_err *err) {
     bool opened;
 
     chains_hold(cloud);
-    opened = open_chain(cloud->config.pool, layer_name, max, files, err);
+    opened = open_chain(cloud->config.pool, layer_name, end, max, files, err);
     chains_release(cloud);
     return opened;
 }

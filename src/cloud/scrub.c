@@ -17,14 +17,14 @@ enum { CANDIDATES = 64, IDLE_MS = 10000, SKIP_MS = 3600000, NAMED_MAX = 5 };
 
 /* --- Putting right ---------------------------------------------------------------------------- */
 
-struct repair {
+struct healing {
     struct cloud *cloud;
     const char *layer_id;
     const struct layer_copy *copy;
 };
 
 static bool repaired_body(struct db_conn *conn, void *arg, struct im_err *err) {
-    const struct repair *repair = arg;
+    const struct healing *repair = arg;
     struct layer layer = {.layer_id = (char *) repair->layer_id,
                           .file_digest = (char *) repair->copy->digest,
                           .checked_time = im_now_s()};
@@ -56,7 +56,7 @@ static bool copy_fits(struct cloud *cloud, const struct layer *layer, const stru
 static bool repair_from(struct cloud *cloud, struct storage_pool *second, const struct layer *layer,
                         const volatile bool *cancel, struct im_err *err) {
     struct layer_copy copy;
-    struct repair repair = {cloud, layer->layer_id, &copy};
+    struct healing repair = {cloud, layer->layer_id, &copy};
     struct stream stream = {.cancel = cancel};
     IM_AUTO(fd_auto) int fd = -1;
     bool brought;

@@ -142,6 +142,10 @@ WRAP_BEFORE(bool, false, storage_attach_info,
 WRAP_BEFORE(bool, false, storage_read,
             (POOL, const char *name, int *ret_fd, char ret_parent[STORAGE_NAME_MAX], ERR), pool,
             name, ret_fd, ret_parent, err)
+WRAP_BEFORE(bool, false, storage_open_head,
+            (POOL, const char *head, bool writable, int *ret_fd, char ret_parent[STORAGE_NAME_MAX],
+             ERR),
+            pool, head, writable, ret_fd, ret_parent, err)
 WRAP_BEFORE(bool, false, storage_parent,
             (POOL, const char *name, char ret_parent[STORAGE_NAME_MAX], ERR), pool, name,
             ret_parent, err)

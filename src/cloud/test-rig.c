@@ -26,12 +26,28 @@ static void need(bool fine, const struct im_err *err) {
 
 /* --- Opening -------------------------------------------------------------------------------- */
 
-void rig_report(struct rig *rig, const char *report) {
-    IM_AUTO(free_auto) char *path = im_printf("%s/report", rig->folder);
-    IM_AUTO(free_auto) char *line = im_printf("{\"result\":%s}\n", report);
+static void write_answer(struct rig *rig, const char *name, const char *result) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/%s", rig->folder, name);
+    IM_AUTO(free_auto) char *line = im_printf("{\"result\":%s}\n", result);
     struct im_err err = {0};
 
     need(im_write_file(path, line, strlen(line), 0644, &err), &err);
+}
+
+void rig_report(struct rig *rig, const char *report) { write_answer(rig, "report", report); }
+
+void rig_plan(struct rig *rig, const char *plan) { write_answer(rig, "plan", plan); }
+
+char *rig_mends(struct rig *rig) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/mends", rig->folder);
+    struct im_err err = {0};
+    char *text = NULL;
+
+    if (access(path, F_OK) < 0)
+        return im_strdup("");
+    need(im_read_file(path, 1 << 20, &text, NULL, &err), &err);
+    (void) unlink(path);
+    return text;
 }
 
 /* What imprint-worker would write, without looking at a byte. */
@@ -40,6 +56,11 @@ static void write_worker(struct rig *rig) {
     IM_AUTO(free_auto)
     char *script = im_printf("#!/bin/sh\nread request\n"
                              "[ $1 = inspect ] && exec cat '%s/report'\n"
+                             "[ $1 = plan ] && exec cat '%s/plan'\n"
+                             "if [ $1 = mend ]; then\n"
+                             "echo \"$request\" >>'%s/mends'\n"
+                             "echo '{\"result\":{\"edits\":[],\"kernel\":\"6\"}}'\n"
+                             "exit\nfi\n"
                              "if [ $1 = export ]; then\n"
                              "echo \"$request\" | grep -q '\"layers\":\"qcow2' || exit 1\n"
                              "cat <&4 >&3\n"
@@ -50,7 +71,9 @@ static void write_worker(struct rig *rig) {
                              "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
                              "echo '{\"result\":{\"size_bytes\":%lld,\"digest\":\"sha256:00\","
                              "\"firmware\":\"bios\"}}'\n",
-                             rig->folder, disk, RIG_IMAGE_GIB * GIB);
+                             rig->folder, rig->folder, rig->folder, disk, RIG_IMAGE_GIB * GIB);
+    IM_AUTO(free_auto) char *appliance = im_printf("%s/appliance", rig->folder);
+    IM_AUTO(free_auto) char *kernel = im_printf("%s/kernel", appliance);
     struct im_err err = {0};
     IM_AUTO(fd_auto) int fd = -1;
 
@@ -58,6 +81,8 @@ static void write_worker(struct rig *rig) {
     if (access(rig->worker, X_OK) == 0)
         return;
     rig_report(rig, "{\"errors\":0,\"bios\":1,\"uefi\":0}");
+    rig_plan(rig, RIG_PLAN);
+    need(im_make_dirs(appliance, 0755, &err) && im_write_file(kernel, "", 0, 0644, &err), &err);
     fd = open(disk, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     need(fd >= 0 && qcow2_overlay_write(fd, NULL, NULL, (uint64_t) RIG_IMAGE_GIB << 30, &err) &&
              im_write_file(rig->worker, script, strlen(script), 0755, &err),
@@ -147,6 +172,7 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
                                   .boot_test_memory_mib = 64,
                                   .boot_test_keep_s = 3600,
                                   .boot_test_required = "import, volume instance"};
+    IM_AUTO(free_auto) char *appliance = NULL;
     struct cloud *cloud;
 
     im_log_set_level(getenv("IMPRINT_DEBUG") ? IM_LOG_DEBUG : IM_LOG_ERROR);
@@ -163,6 +189,7 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
     config.net = rig->net;
     config.key = rig->key;
     config.state_dir = config.import_paths = rig->folder;
+    config.appliance = appliance = im_printf("%s/appliance", rig->folder);
     config.worker_program = rig->worker;
     config.second_uri = rig->second_uri;
     config.scrub_rate_bytes = options->scrub_rate;
@@ -311,6 +338,10 @@ struct image *rig_image_row(struct rig *rig, const char *id) {
     return row(rig, &image_type, id);
 }
 
+struct repair *rig_repair_row(struct rig *rig, const char *id) {
+    return row(rig, &repair_type, id);
+}
+
 struct boot_test *rig_boot_test_row(struct rig *rig, const char *id) {
     return row(rig, &boot_test_type, id);
 }
@@ -407,7 +438,8 @@ void rig_round(struct rig *rig) {
     " WHERE i.layer_id = l.layer_id AND i.status <> 'ceased') AND NOT EXISTS"                      \
     " (SELECT 1 FROM layers c WHERE c.parent_id = l.layer_id)"                                     \
     " AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.layer_id = l.layer_id"                     \
-    " AND s.status <> 'ceased')"
+    " AND s.status <> 'ceased') AND NOT EXISTS"                                                    \
+    " (SELECT 1 FROM repairs r WHERE r.layer_id = l.layer_id)"
 /* In one statement: what is given up between two of them would be in neither. */
 static const char collectable[] =
     "SELECT COUNT(*) FROM layers l WHERE l.state = 'dropping' OR (" UNREAD ")";
@@ -432,6 +464,16 @@ static const struct {
     {"uploads whose image does not wait",
      "SELECT COUNT(*) FROM uploads WHERE image_id NOT IN"
      " (SELECT image_id FROM images WHERE status = 'pending')"},
+    {"repairs under way", "SELECT COUNT(*) FROM repairs WHERE status = 'pending'"},
+    {"repairs of what is gone",
+     "SELECT COUNT(*) FROM repairs r WHERE NOT EXISTS (SELECT 1 FROM images i"
+     " WHERE i.image_id = r.resource_id AND i.status <> 'ceased') AND NOT EXISTS"
+     " (SELECT 1 FROM volumes v WHERE v.volume_id = r.resource_id AND v.status <> 'ceased')"
+     " AND NOT EXISTS (SELECT 1 FROM instances i WHERE i.instance_id = r.resource_id"
+     " AND i.status <> 'ceased')"},
+    {"repairs without a way back",
+     "SELECT COUNT(*) FROM repairs r WHERE undoable = 1 AND NOT EXISTS"
+     " (SELECT 1 FROM layers l WHERE l.layer_id = r.layer_id AND l.state = 'frozen')"},
     {"boot tests under way", "SELECT COUNT(*) FROM boot_tests WHERE status = 'pending'"},
     {"exports that are being made", "SELECT COUNT(*) FROM image_exports WHERE status = 'pending'"},
     {"pulls not settled", "SELECT COUNT(*) FROM pulls"},

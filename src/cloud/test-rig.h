@@ -39,6 +39,19 @@ void rig_close(struct rig *rig);
 /* What the worker tells of each disk it looks into from now on, JSON. */
 void rig_report(struct rig *rig, const char *report);
 
+/* What it plans for each disk, {"report", "plan"}; the plan of each rig that is opened anew is
+ * RIG_PLAN, which repairs something. */
+void rig_plan(struct rig *rig, const char *plan);
+#define RIG_PLAN                                                                                   \
+    "{\"report\":{\"errors\":1,\"findings\":[{\"code\":\"fstab.root\",\"severity\":\"error\","     \
+    "\"text\":\"it is another's\"}]},\"plan\":{\"repairs\":[{\"code\":\"fstab.root\",\"done\":1,"  \
+    "\"text\":\"it is its "                                                                        \
+    "own\"}],\"files\":[{\"path\":\"/etc/fstab\",\"before\":\"old\\n\",\"diff\":"                  \
+    "\"-old\\n+new\\n\"}],\"steps\":[],\"mounts\":[{\"path\":\"/"                                  \
+    "\"}],\"edits\":[{\"op\":\"write\"}]}}"
+/* What the appliance was told since the last call: a request on each line. Owned. */
+char *rig_mends(struct rig *rig);
+
 /* A system image of RIG_IMAGE_GIB, or a private one of `owner`, without going through an import. */
 void rig_image(struct rig *rig, const char *image_id, const char *owner, bool public);
 /* Arguments of RunInstances with nothing given but what must be. */
@@ -54,6 +67,7 @@ bool rig_done(struct rig *rig, const char *job_id);
 /* Rows as they are now; NULL when there is none. */
 struct instance *rig_instance_row(struct rig *rig, const char *id);
 struct image *rig_image_row(struct rig *rig, const char *id);
+struct repair *rig_repair_row(struct rig *rig, const char *id);
 struct boot_test *rig_boot_test_row(struct rig *rig, const char *id);
 struct image_export *rig_export_row(struct rig *rig, const char *id);
 struct volume *rig_volume_row(struct rig *rig, const char *id);

@@ -196,6 +196,26 @@ CALL(boot_test) {
     return true;
 }
 
+CALL(repair) {
+    IM_AUTO(im_strings_done) struct im_strings findings = {0}, seal = {0};
+    struct repair_args args = {.resource_id = id, .findings = &findings, .seal = &seal};
+    char repair_id[IM_ID_MAX];
+
+    if (!cloud_repair(rig->cloud, caller, &args, repair_id, ret_job_id, err))
+        return false;
+    im_strings_add(ret_made, repair_id);
+    return true;
+}
+
+CALL(repair_undo) {
+    char repair_id[IM_ID_MAX];
+
+    if (!cloud_repair_undo(rig->cloud, caller, id, repair_id, ret_job_id, err))
+        return false;
+    im_strings_add(ret_made, repair_id);
+    return true;
+}
+
 CALL(volume_create) {
     struct volume_create_args args = {
         .size = 20, .volume_type = 100, .count = 2, .volume_name = "data"};
@@ -431,6 +451,38 @@ REACHED(boot_tested) {
            st.st_size == row->serial_bytes;
 }
 
+/* The layer that an image, instance or volume has. */
+static char *layer_of(struct rig *rig, const char *id) {
+    IM_AUTO(image_free_auto) struct image *image = rig_image_row(rig, id);
+    IM_AUTO(instance_free_auto) struct instance *instance = rig_instance_row(rig, id);
+    IM_AUTO(volume_free_auto) struct volume *volume = rig_volume_row(rig, id);
+
+    return im_strdup(image      ? image->layer_id
+                     : instance ? instance->layer_id
+                     : volume   ? volume->layer_id
+                                : "");
+}
+
+REACHED(repaired) {
+    IM_AUTO(free_auto) char *layer_id = layer_of(rig, id);
+    IM_AUTO(repair_free_auto) struct repair *row = rig_repair_row(rig, made);
+
+    return row != NULL && row->status == REPAIR_APPLIED && row->undoable == 1 &&
+           im_str_equal(row->resource_id, id) && im_str_equal(row->made_id, layer_id) &&
+           !im_str_equal(row->layer_id, layer_id) && strstr(row->changes, "+new") != NULL;
+}
+
+REACHED(repair_undone) {
+    IM_AUTO(free_auto) char *layer_id = layer_of(rig, id);
+    IM_AUTO(free_auto)
+    char *sql = im_printf("SELECT COUNT(*) FROM repairs WHERE resource_id = '%s' AND undoable = 0"
+                          " AND status = 'undone' AND layer_id IS NULL AND made_id <> '%s'",
+                          id, layer_id);
+
+    (void) made; /* an answer that was lost told no id */
+    return rig_number(rig, sql) == 1;
+}
+
 static bool volume_is(struct rig *rig, const char *id, enum volume_status status) {
     IM_AUTO(volume_free_auto) struct volume *volume = rig_volume_row(rig, id);
 
@@ -575,6 +627,12 @@ const struct rig_verb rig_verbs[] = {
     {"ExportImage", ON_IMAGE, image_export, exported},
     {"BootTestImage", ON_IMAGE, boot_test, boot_tested},
     {"BootTestImage of a point", ON_POINT, boot_test, boot_tested},
+    {"RepairImage", ON_IMAGE, repair, repaired},
+    {"RepairImage of a volume", ON_VOLUME, repair, repaired},
+    {"RepairImage of a stopped instance's volume", ON_ATTACHED_OFF, repair, repaired},
+    {"RepairImage of a stopped instance", ON_STOPPED, repair, repaired},
+    {"UndoImageRepair", ON_REPAIRED_IMAGE, repair_undo, repair_undone},
+    {"UndoImageRepair of a volume", ON_REPAIRED_VOLUME, repair_undo, repair_undone},
     {"CreateVolumes", ON_NOTHING, volume_create, volume_made},
     {"AttachVolumes", ON_VOLUME, volume_attach, volume_attached},
     {"CloneInstances with a volume", ON_ATTACHED, clone_with_volume, cloned_with_volume},
@@ -678,6 +736,8 @@ static void subject_volume(struct rig *rig, const struct caller *caller, enum su
     subject_made(rig, caller, NULL, volume_create, volume_id);
     if (subject == ON_ATTACHED || subject == ON_ATTACHED_OFF)
         subject_made(rig, caller, volume_id, volume_attach, nothing);
+    if (subject == ON_REPAIRED_VOLUME)
+        subject_made(rig, caller, volume_id, repair, nothing);
     if (subject >= ON_VOLUME_POINT)
         subject_made(rig, caller, volume_id, snapshot_create, ret_id);
     else
@@ -690,10 +750,10 @@ void rig_subject(struct rig *rig, const struct caller *caller, enum subject subj
                  char ret_id[IM_ID_MAX]) {
     struct im_err err = {0};
     IM_AUTO(im_strings_done) struct im_strings made = {0};
-    char job_id[IM_JOB_ID_MAX];
+    char job_id[IM_JOB_ID_MAX], nothing[IM_ID_MAX];
 
     ret_id[0] = rig->companion[0] = '\0';
-    if (subject == ON_IMAGE)
+    if (subject == ON_IMAGE || subject == ON_REPAIRED_IMAGE)
         subject_image(rig, caller, ret_id);
     else if (subject == ON_SYSTEM_IMAGE)
         snprintf(ret_id, IM_ID_MAX, "%s", RIG_SYSTEM_IMAGE);
@@ -701,6 +761,8 @@ void rig_subject(struct rig *rig, const struct caller *caller, enum subject subj
         subject_volume(rig, caller, subject, ret_id);
     else if (subject != ON_NOTHING)
         rig_instance(rig, caller, RIG_SYSTEM_IMAGE, subject == ON_RUNNING, ret_id);
+    if (subject == ON_REPAIRED_IMAGE)
+        subject_made(rig, caller, ret_id, repair, nothing);
     if (subject == ON_TERMINATED &&
         !(terminate(rig, caller, ret_id, &made, job_id, &err) && rig_done(rig, job_id)))
         test_note("a terminated instance to try on: %s", err.text);
@@ -718,7 +780,7 @@ static bool give_up(struct rig *rig, const char *id, char job_id[IM_JOB_ID_MAX],
         job_id[0] = '\0';
         return cloud_image_exports_delete(rig->cloud, &rig->admin, &ids, err);
     }
-    if (im_starts_with(id, "bt-")) {
+    if (im_starts_with(id, "bt-") || im_starts_with(id, "rep-")) {
         job_id[0] = '\0';
         return true;
     }

@@ -13,9 +13,11 @@ enum subject {
     ON_TERMINATED,
     ON_IMAGE,
     ON_SYSTEM_IMAGE,
+    ON_REPAIRED_IMAGE,
     ON_VOLUME,       /* rig->companion is a running machine */
     ON_ATTACHED,     /* a volume that the running companion has */
     ON_ATTACHED_OFF, /* a volume that the companion has, which is stopped */
+    ON_REPAIRED_VOLUME,
     ON_POINT,        /* a snapshot of a running instance, its companion */
     ON_VOLUME_POINT, /* a snapshot of a volume */
     ON_COPIED_POINT, /* the same, with a copy in the second pool */

@@ -145,6 +145,7 @@ bool volumes_release(struct db_conn *conn, const char *instance_id, struct im_er
 bool volume_cease(struct cloud *cloud, struct db_conn *conn, struct volume *volume,
                   struct im_err *err) {
     if (!layer_drop(cloud, conn, volume->layer_id, err) ||
+        !repairs_forget(conn, volume->volume_id, err) ||
         !monitor_forget(conn, volume->volume_id, err))
         return false;
     im_replace(&volume->layer_id, NULL);

@@ -40,6 +40,8 @@ static const struct config_key keys[] = {
          "path of imprint-worker; empty = beside imprintd, or where it is installed"),
     TEXT("imprintd", "worker_user", worker_user, "imprint-worker",
          "user that workers change to when imprintd runs as root; without such a user, nobody"),
+    TEXT("imprintd", "appliance", appliance, "",
+         "folder that make-appliance filled, for changing disks; empty = appliance in state_dir"),
     INT("imprintd", "job_threads", job_threads, "4", 1, 64, NULL,
         "resources that are worked on at once"),
     INT("imprintd", "job_keep", job_keep_s, "604800", 0, 3650 * DAY, "s",
@@ -343,6 +345,12 @@ bool config_finish(struct config *config, struct im_err *err) {
         return im_fail(err, IM_BAD_MESSAGE, "bridge must have 1 to 15 characters");
     under_state(&config->record_uri, "sqlite", config->state_dir, "imprint.db");
     under_state(&config->pool_uri, "local", config->state_dir, "pool");
+    if (im_str_empty(config->appliance)) {
+        free(config->appliance);
+        config->appliance = im_printf("%s/appliance", config->state_dir);
+    }
+    if (config->appliance[0] != '/')
+        return im_fail(err, IM_BAD_MESSAGE, "appliance must be an absolute path");
     if (!im_str_empty(config->second_uri) &&
         (strcmp(config->second_uri, config->pool_uri) == 0 ||
          strcspn(config->second_uri, ":") != strcspn(config->pool_uri, ":") ||

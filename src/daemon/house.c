@@ -206,6 +206,7 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
         .state_dir = config->state_dir,
         .worker_program = worker,
         .worker_user = worker_user(config),
+        .appliance = config->appliance,
         .instance_name = config->name,
         .machine_uid = uid,
         .machine_gid = gid,

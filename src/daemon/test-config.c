@@ -63,7 +63,8 @@ static void test_good(void) {
           "numbers, sizes, yes and no; the last of two wins");
     check(strcmp(config.import_proxy, "http://a=b/#c") == 0, "a value may hold = and #");
     check(strcmp(config.record_uri, "sqlite:/srv/x/imprint.db") == 0 &&
-              strcmp(config.pool_uri, "local:/srv/x/pool") == 0,
+              strcmp(config.pool_uri, "local:/srv/x/pool") == 0 &&
+              strcmp(config.appliance, "/srv/x/appliance") == 0,
           "what is empty lies under state_dir");
     check(config.max_connections == 512 && strcmp(config.zone, "local1a") == 0,
           "the rest is at its default");

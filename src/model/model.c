@@ -11,6 +11,7 @@ static const char *const volume_status_words[] = {VOLUME_STATUS_TABLE(X) NULL};
 static const char *const snapshot_status_words[] = {SNAPSHOT_STATUS_TABLE(X) NULL};
 static const char *const export_status_words[] = {EXPORT_STATUS_TABLE(X) NULL};
 static const char *const boot_test_status_words[] = {BOOT_TEST_STATUS_TABLE(X) NULL};
+static const char *const repair_status_words[] = {REPAIR_STATUS_TABLE(X) NULL};
 static const char *const job_status_words[] = {JOB_STATUS_TABLE(X) NULL};
 static const char *const transition_words[] = {TRANSITION_TABLE(X) NULL};
 static const char *const layer_state_words[] = {LAYER_STATE_TABLE(X) NULL};
@@ -169,6 +170,24 @@ static const struct field boot_test_fields[] = {
     TEXT(boot_test, layer_id, FIELD_PRIVATE),
 };
 TYPE(boot_test, "boot_test", "boot_tests", "boot_test_id", NULL);
+
+static const struct field repair_fields[] = {
+    TEXT(repair, repair_id, 0),
+    TEXT(repair, resource_id, 0),
+    ENUM(repair, status, 0, repair_status_words),
+    TEXT(repair, findings, 0),
+    TEXT(repair, seal, 0),
+    INT(repair, undoable, 0),
+    TEXT(repair, owner, 0),
+    TEXT(repair, job_id, 0),
+    TIME(repair, create_time),
+    TIME(repair, end_time),
+    TEXT(repair, changes, FIELD_PRIVATE),
+    TEXT(repair, report, FIELD_PRIVATE),
+    TEXT(repair, layer_id, FIELD_PRIVATE | FIELD_NULL),
+    TEXT(repair, made_id, FIELD_PRIVATE),
+};
+TYPE(repair, "repair", "repairs", "repair_id", NULL);
 
 static const struct field instance_fields[] = {
     TEXT(instance, instance_id, 0),
@@ -352,6 +371,7 @@ const struct verb_rule instance_rules[] = {
     {"TerminateInstances", ALIVE | ON(INSTANCE_SUSPENDED), TRANSITION_TERMINATING,
      "can not be terminated"},
     {"CeaseInstances", ON(INSTANCE_TERMINATED), TRANSITION_TERMINATING, "can not be ceased"},
+    {"RepairImage", ON(INSTANCE_STOPPED), TRANSITION_UPDATING, "can not be repaired"},
     {"AttachKeyPairs", ALIVE, TRANSITION_UPDATING, "can not take key pairs"},
     {"DetachKeyPairs", ALIVE, TRANSITION_UPDATING, "can not take key pairs"},
     {"ResetPassword", ALIVE, TRANSITION_UPDATING, "can not get a new password"},
@@ -373,6 +393,8 @@ const struct verb_rule image_rules[] = {
      "can not be cloned"},
     {"ExportImage", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED), TRANSITION_NONE,
      "can not be exported"},
+    {"RepairImage", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED), TRANSITION_NONE,
+     "can not be repaired"},
     {"DeleteImages", ON(IMAGE_AVAILABLE) | ON(IMAGE_DEPRECATED) | ON(IMAGE_SUSPENDED),
      TRANSITION_DELETING, "can not be deleted"},
     {"RecoverResources", ON(IMAGE_DELETED), TRANSITION_RECOVERING, "can not be recovered"},
@@ -386,6 +408,7 @@ const struct verb_rule volume_rules[] = {
     {"DetachVolumes", ON(VOLUME_IN_USE), TRANSITION_DETACHING, "can not be detached"},
     {"ResizeVolumes", PRESENT, TRANSITION_NONE, "can not be resized"},
     {"CloneVolumes", PRESENT, TRANSITION_NONE, "can not be cloned"},
+    {"RepairImage", PRESENT, TRANSITION_NONE, "can not be repaired"},
     {"DeleteVolumes", ON(VOLUME_AVAILABLE) | ON(VOLUME_SUSPENDED), TRANSITION_DELETING,
      "can not be deleted"},
     {"CreateSnapshots", PRESENT, TRANSITION_NONE, "can not be backed up"},

@@ -214,9 +214,9 @@ static void test_many_values(struct db_conn *conn) {
 
 static void suite(const char *uri) {
     static const struct object_type *const types[] = {
-        &user_type,         &access_key_type,   &layer_type,    &image_type,
-        &image_export_type, &boot_test_type,    &instance_type, &nic_type,
-        &keypair_type,      &keypair_link_type, &job_type,      &job_item_type};
+        &user_type,         &access_key_type, &layer_type,    &image_type, &image_export_type,
+        &boot_test_type,    &repair_type,     &instance_type, &nic_type,   &keypair_type,
+        &keypair_link_type, &job_type,        &job_item_type};
     struct im_err err = {0};
     struct db *db = db_open(uri, &err);
     struct db_conn *conn;

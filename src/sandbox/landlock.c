@@ -17,7 +17,7 @@
 #define ACCESS_IOCTL_DEV (1ULL << 15) /* ABI 5 */
 #define ACCESS_NET 3ULL               /* ABI 4: bind and connect of TCP */
 #define SCOPE_ABI 6
-#define SCOPE_ALL 3ULL                /* abstract sockets and signals */
+#define SCOPE_ALL 3ULL /* abstract sockets and signals */
 
 struct ruleset {
     uint64_t fs, net, scoped;

@@ -411,20 +411,21 @@ static bool local_import_end(void *handle, const char *name, int fd, struct im_e
 
 /* The folder may be on a file system that others write to: nothing but a file of ours is opened for
  * long, and its header leads to no file but a layer. */
-static bool local_read(void *handle, const char *name, int *ret_fd, char *ret_parent,
-                       struct im_err *err) {
+static bool open_whole(struct local *local, const char *name, bool frozen, int flags, int *ret_fd,
+                       char *ret_parent, struct im_err *err) {
     IM_AUTO(fd_auto) int fd = -1;
     struct qcow2_info info = {0};
     struct stat st;
 
-    if (!open_layer(handle, name, O_RDONLY | O_NONBLOCK, &fd, err))
+    if (!open_layer(local, name, flags | O_NONBLOCK, &fd, err))
         return false;
     if (fstat(fd, &st) < 0)
         return im_fail_sys(err, errno, "cannot look at layer %s", name);
     if (!S_ISREG(st.st_mode))
         return im_fail(err, IM_BAD_IMAGE, "layer %s is no regular file", name);
-    if (!is_frozen(&st))
-        return im_fail(err, IM_UNSUPPORTED, "layer %s is a head, which changes", name);
+    if (is_frozen(&st) != frozen)
+        return im_fail(err, IM_UNSUPPORTED, "layer %s is %s", name,
+                       frozen ? "a head, which changes" : "frozen and never changes");
     if (!qcow2_info_read(fd, &info, err))
         return im_within(err, "layer %s", name);
     if (!layer_of_file(info.backing, ret_parent))
@@ -432,6 +433,16 @@ static bool local_read(void *handle, const char *name, int *ret_fd, char *ret_pa
                        info.backing);
     *ret_fd = im_steal_fd(&fd);
     return true;
+}
+
+static bool local_read(void *handle, const char *name, int *ret_fd, char *ret_parent,
+                       struct im_err *err) {
+    return open_whole(handle, name, true, O_RDONLY, ret_fd, ret_parent, err);
+}
+
+static bool local_open_head(void *handle, const char *head, bool writable, int *ret_fd,
+                            char *ret_parent, struct im_err *err) {
+    return open_whole(handle, head, false, writable ? O_RDWR : O_RDONLY, ret_fd, ret_parent, err);
 }
 
 static bool local_put_undo(void *handle, const char *name, struct im_err *err) {
@@ -652,6 +663,7 @@ const struct storage_ops storage_local = {.scheme = "local",
                                           .import_begin = local_import_begin,
                                           .import_end = local_import_end,
                                           .read = local_read,
+                                          .open_head = local_open_head,
                                           .put_begin = local_put_begin,
                                           .put_end = local_put_end,
                                           .put_undo = local_put_undo,

@@ -295,8 +295,8 @@ static bool memory_import_end(void *handle, const char *name, int fd, struct im_
 
 /* --- Whole layers, in and out: their bytes are what is known of them -------------------------- */
 
-static bool memory_read(void *handle, const char *name, int *ret_fd, char *ret_parent,
-                        struct im_err *err) {
+static bool open_bytes(void *handle, const char *name, bool frozen, int *ret_fd, char *ret_parent,
+                       struct im_err *err) {
     IM_AUTO(fd_auto) int fd = memfd_create(name, MFD_CLOEXEC);
     IM_AUTO(free_auto) char *text = NULL;
     LOCKED((struct memory *) handle);
@@ -304,14 +304,27 @@ static bool memory_read(void *handle, const char *name, int *ret_fd, char *ret_p
 
     if (layer == NULL)
         return false;
-    if (!layer->frozen)
-        return im_fail(err, IM_UNSUPPORTED, "layer %s is a head, which changes", name);
+    if (layer->frozen != frozen)
+        return im_fail(err, IM_UNSUPPORTED, "layer %s is %s", name,
+                       frozen ? "a head, which changes" : "frozen and never changes");
     text = im_printf("%" PRIu64 " %s", layer->usage.virtual_bytes, layer->parent);
     if (fd < 0 || !im_pwrite_all(fd, text, strlen(text), 0, name, err))
         return im_fail_sys(err, errno, "cannot make the bytes of layer %s", name);
     memcpy(ret_parent, layer->parent, STORAGE_NAME_MAX);
     *ret_fd = im_steal_fd(&fd);
     return true;
+}
+
+static bool memory_read(void *handle, const char *name, int *ret_fd, char *ret_parent,
+                        struct im_err *err) {
+    return open_bytes(handle, name, true, ret_fd, ret_parent, err);
+}
+
+/* What is written to it is lost, as what machines write is. */
+static bool memory_open_head(void *handle, const char *head, bool writable, int *ret_fd,
+                             char *ret_parent, struct im_err *err) {
+    (void) writable;
+    return open_bytes(handle, head, false, ret_fd, ret_parent, err);
 }
 
 static bool memory_put_begin(void *handle, const char *name, int *ret_fd, struct im_err *err) {
@@ -490,6 +503,7 @@ const struct storage_ops storage_memory = {
     .import_begin = memory_import_begin,
     .import_end = memory_import_end,
     .read = memory_read,
+    .open_head = memory_open_head,
     .put_begin = memory_put_begin,
     .put_end = memory_put_end,
     .put_undo = memory_put_undo,

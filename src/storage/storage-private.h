@@ -28,6 +28,8 @@ struct storage_ops {
     bool (*import_begin)(void *handle, const char *name, int *ret_fd, struct im_err *err);
     bool (*import_end)(void *handle, const char *name, int fd, struct im_err *err);
     bool (*read)(void *handle, const char *name, int *ret_fd, char *ret_parent, struct im_err *err);
+    bool (*open_head)(void *handle, const char *head, bool writable, int *ret_fd, char *ret_parent,
+                      struct im_err *err);
     bool (*put_begin)(void *handle, const char *name, int *ret_fd, struct im_err *err);
     bool (*put_end)(void *handle, const char *name, const char *parent, int fd, struct im_err *err);
     bool (*put_undo)(void *handle, const char *name, struct im_err *err);

@@ -221,6 +221,21 @@ bool storage_read(struct storage_pool *pool, const char *name, int *ret_fd,
     return true;
 }
 
+bool storage_open_head(struct storage_pool *pool, const char *head, bool writable, int *ret_fd,
+                       char ret_parent[STORAGE_NAME_MAX], struct im_err *err) {
+    char parent[STORAGE_NAME_MAX] = "";
+    IM_AUTO(fd_auto) int fd = -1;
+
+    if (!name_fits(head, STORAGE_NAME_MAX, err) ||
+        !CALL(pool, "open_head", head, err,
+              pool->ops->open_head(pool->handle, head, writable, &fd, parent, err)))
+        return false;
+    if (ret_parent != NULL)
+        memcpy(ret_parent, parent, sizeof(parent));
+    *ret_fd = im_steal_fd(&fd);
+    return true;
+}
+
 bool storage_put_begin(struct storage_pool *pool, const char *name, int *ret_fd,
                        struct im_err *err) {
     return new_name_fits(name, err) && CALL(pool, "put_begin", name, err,

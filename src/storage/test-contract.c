@@ -200,6 +200,29 @@ static void suite_change(struct storage_pool *pool) {
     check_err(storage_freeze_undo(pool, "c", "c3", &err), IM_NOT_FOUND, "nor taken back");
 }
 
+static void suite_open_head(struct storage_pool *pool) {
+    char parent[STORAGE_NAME_MAX] = "x";
+    IM_AUTO(fd_auto) int read_only = -1;
+    IM_AUTO(fd_auto) int writable = -1;
+    IM_AUTO(fd_auto) int none = -1;
+
+    check_ok(storage_create(pool, "lower", GIB, &err) && freeze(pool, "lower", "upper", &err),
+             "a head on a frozen layer");
+    check_ok(storage_open_head(pool, "upper", false, &read_only, parent, &err), "it is opened");
+    check(strcmp(parent, "lower") == 0, "and its parent told");
+    check_ok(storage_open_head(pool, "upper", true, &writable, NULL, &err), "also to be written");
+    check(write(writable, "Q", 1) == 1, "which it can be");
+    check_err(storage_open_head(pool, "lower", true, &none, parent, &err), IM_UNSUPPORTED,
+              "what is frozen is not opened");
+    check_err(storage_read(pool, "upper", &none, parent, &err), IM_UNSUPPORTED,
+              "and a head is not read as if it were");
+    check_err(storage_open_head(pool, "nowhere", false, &none, parent, &err), IM_NOT_FOUND,
+              "nor what is not there");
+    check_ok(storage_freeze_end(pool, "upper", &err), "it is frozen, with nothing that goes on");
+    check(entry_of(pool, "upper").frozen, "from it");
+    check_ok(storage_remove(pool, "upper", &err) && storage_remove(pool, "lower", &err), "both go");
+}
+
 static void suite_reparent(struct storage_pool *pool) {
     char parent[STORAGE_NAME_MAX] = "x";
 
@@ -311,6 +334,7 @@ static void suite_chain(struct storage_pool *pool) {
 static void suite(struct storage_pool *pool) {
     suite_make(pool);
     suite_change(pool);
+    suite_open_head(pool);
     suite_reparent(pool);
     suite_import(pool);
     suite_refuse(pool);

@@ -396,8 +396,7 @@ static void tell(struct mend *mend) {
 }
 
 bool verb_mend(const struct request *request, struct im_err *err) {
-    struct sandbox_policy policy = {
-        .user = request->user, .scoped = true, .memory_bytes = MEMORY};
+    struct sandbox_policy policy = {.user = request->user, .scoped = true, .memory_bytes = MEMORY};
     struct mend mend = {.console = -1, .began_ms = im_mono_ms(), .link = {.fd = -1}};
     bool fine;
 

@@ -72,7 +72,8 @@ struct cloud_config {
     int64_t boot_test_at_once;                /* machines of boot tests */
     int64_t boot_test_kvm_s, boot_test_tcg_s; /* that a machine may take to be up */
     int64_t boot_test_vcpus, boot_test_memory_mib;
-    int64_t boot_test_keep_s;       /* how long reports are kept */
+    int64_t boot_test_keep_s; /* how long reports are kept */
+    const char *appliance; /* folder that make-appliance filled, the machine that changes disks */
     const char *boot_test_required; /* kinds of images that must boot before they are published:
                                        "import, volume, instance"; "" = none */
 };
@@ -523,6 +524,31 @@ bool cloud_inspect(struct cloud *cloud, const struct caller *caller, const char 
 bool cloud_repair_plan(struct cloud *cloud, const struct caller *caller, const char *id,
                        const struct im_strings *codes, const struct im_strings *seal,
                        char **ret_plan, struct im_err *err) IM_MUST_CHECK;
+
+/* Does it, and seals: a job, at whose end the resource, an image, or a volume or stopped instance
+ * whose disk no machine has open, goes on from a changed layer. The disk as it was is kept for
+ * cloud_repair_undo. The job fails with IM_WRONG_STATE, and nothing is changed, when the disk is no
+ * better for it. IM_UNSUPPORTED without the appliance. */
+struct repair_args {
+    const char *resource_id;
+    const struct im_strings *findings, *seal; /* as for cloud_repair_plan */
+};
+bool cloud_repair(struct cloud *cloud, const struct caller *caller, const struct repair_args *args,
+                  char ret_repair_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
+                  struct im_err *err) IM_MUST_CHECK;
+/* Takes the last repair of the resource back, with all that was written to a volume or an instance
+ * since. A job; constant time. IM_WRONG_STATE when there is none, or the disk was frozen since. */
+bool cloud_repair_undo(struct cloud *cloud, const struct caller *caller, const char *resource_id,
+                       char ret_repair_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
+                       struct im_err *err) IM_MUST_CHECK;
+struct repair_list {
+    struct repair **items;
+    size_t count;
+    int64_t total;
+};
+bool cloud_repairs(struct cloud *cloud, const struct caller *caller, struct query *query,
+                   struct repair_list *ret_list, struct im_err *err) IM_MUST_CHECK;
+void repair_list_done(struct repair_list *list);
 
 /* --- The recycle bin -------------------------------------------------------------------------- */
 

@@ -12,7 +12,7 @@
 #include "base/err.h"
 
 struct config {
-    char *zone, *state_dir, *name, *log_level, *worker, *worker_user;
+    char *zone, *state_dir, *name, *log_level, *worker, *worker_user, *appliance;
     int64_t job_threads, job_keep_s;
     char *record_uri, *pool_uri, *second_uri;
     int64_t scrub_rate_bytes, scrub_interval_days;

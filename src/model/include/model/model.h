@@ -54,6 +54,11 @@
 #define BOOT_TEST_STATUS_TABLE(X)                                                                  \
     X(PENDING, "pending")                                                                          \
     X(DONE, "done")
+#define REPAIR_STATUS_TABLE(X)                                                                     \
+    X(PENDING, "pending")                                                                          \
+    X(APPLIED, "applied")                                                                          \
+    X(UNDONE, "undone")                                                                            \
+    X(NOTHING, "nothing")       /* there was nothing to change */
 /* What a resource is on its way to; clients treat a non-empty one as "wait". Terraform aborts on
  * words it does not know, so no new ones are invented here. */
 #define TRANSITION_TABLE(X)                                                                        \
@@ -109,6 +114,9 @@ enum export_status { EXPORT_STATUS_TABLE(X) EXPORT_STATUSES };
 #undef X
 #define X(name, word) BOOT_TEST_##name,
 enum boot_test_status { BOOT_TEST_STATUS_TABLE(X) BOOT_TEST_STATUSES };
+#undef X
+#define X(name, word) REPAIR_##name,
+enum repair_status { REPAIR_STATUS_TABLE(X) REPAIR_STATUSES };
 #undef X
 #define X(name, word) JOB_##name,
 enum job_status { JOB_STATUS_TABLE(X) JOB_STATUSES };
@@ -246,6 +254,23 @@ struct boot_test {
 };
 extern const struct object_type boot_test_type;
 
+/* Ours: a disk that was changed from outside, and what it takes to change it back. */
+struct repair {
+    char *repair_id;
+    char *resource_id; /* an image, volume or instance */
+    enum repair_status status;
+    char *findings;   /* codes that were asked for, with blanks in between; "all"; "" = none */
+    char *seal;       /* items of sealing, the same way */
+    int64_t undoable; /* 1: the disk as it was is kept, and the resource goes on from there */
+    char *owner, *job_id;
+    int64_t create_time, end_time;
+    char *changes;  /* private: JSON, {"repairs", "files", "steps"} as worker/request.h has them */
+    char *report;   /* private: what was found on the disk before, JSON */
+    char *layer_id; /* private: the disk as it was; NULL once it is not kept any more */
+    char *made_id;  /* private: the layer that was made of it */
+};
+extern const struct object_type repair_type;
+
 struct instance {
     char *instance_id, *instance_name, *description;
     char *instance_type;
@@ -375,6 +400,7 @@ MODEL_DEFINE_FREE(layer)
 MODEL_DEFINE_FREE(image)
 MODEL_DEFINE_FREE(image_export)
 MODEL_DEFINE_FREE(boot_test)
+MODEL_DEFINE_FREE(repair)
 MODEL_DEFINE_FREE(instance)
 MODEL_DEFINE_FREE(volume)
 MODEL_DEFINE_FREE(snapshot)

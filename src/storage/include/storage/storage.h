@@ -61,7 +61,8 @@ bool storage_clone(struct storage_pool *pool, const char *parent, const char *na
  * from now on: `ret_frozen` holds what the head held, `ret_head` is the writable end. When
  * `ret_head` differs from `head` and the disk is in use, the caller switches the machine to
  * `ret_head` before storage_freeze_end, which makes the frozen layer read-only. storage_freeze_undo
- * takes a begun freeze back (the machine still writes to `head`). All three are repeatable. */
+ * takes a begun freeze back (the machine still writes to `head`). All three are repeatable. A head
+ * that nothing goes on from is frozen by storage_freeze_end alone. */
 bool storage_freeze_begin(struct storage_pool *pool, const char *head, const char *next,
                           char ret_frozen[STORAGE_NAME_MAX], char ret_head[STORAGE_NAME_MAX],
                           struct im_err *err) IM_MUST_CHECK;
@@ -102,6 +103,10 @@ bool storage_import_end(struct storage_pool *pool, const char *name, int fd,
  * the record may have another already when layers are merged. */
 bool storage_read(struct storage_pool *pool, const char *name, int *ret_fd,
                   char ret_parent[STORAGE_NAME_MAX], struct im_err *err) IM_MUST_CHECK;
+/* A head that no machine has open, as it lies in the pool, for who looks into it or changes what it
+ * holds; ret_parent as above. IM_UNSUPPORTED for a frozen layer. */
+bool storage_open_head(struct storage_pool *pool, const char *head, bool writable, int *ret_fd,
+                       char ret_parent[STORAGE_NAME_MAX], struct im_err *err) IM_MUST_CHECK;
 /* Puts a layer there that another pool made, or in the place of one that holds the same content:
  * who has the old one open goes on reading that. storage_put_begin gives an empty file for its
  * bytes; storage_put_end looks whether it is a layer on `parent` ("" = none), makes it durable,

@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* RepairImage and its way back: disks of images, volumes and stopped instances are changed in a new
+ * layer, and the layer below it stays as it was, kept by a row of its own. So a repair that fails
+ * has changed nothing, and one that succeeded is undone by naming the old layer again.
+ *
+ * The resource keeps its id: whoever has it in a script or a Terraform file goes on with the
+ * repaired disk, and instances that run from the old layer are not touched. An image is not locked
+ * meanwhile, it is used as it was; a disk is. Volumes and instances have one way back, to the last
+ * repair; of images each can be taken back, the last one first. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cloud-private.h"
+
+enum { REPAIRS_AT_ONCE = 2 }; /* each has a machine of some hundred MiB */
+
+enum kind { KIND_IMAGE, KIND_VOLUME, KIND_INSTANCE };
+static const char *const kind_words[] = {"image", "volume", "instance"};
+
+static enum kind kind_of(const char *id) {
+    return im_starts_with(id, "vol-") ? KIND_VOLUME
+           : im_starts_with(id, "i-") ? KIND_INSTANCE
+                                      : KIND_IMAGE;
+}
+
+/* --- What is repaired ------------------------------------------------------------------------- */
+
+struct target {
+    enum kind kind;
+    char id[IM_ID_MAX], layer_id[IM_ID_MAX];
+    int64_t size_bytes; /* 0: as its layer */
+};
+
+static bool take_image(struct db_conn *conn, const struct caller *caller, const char *id,
+                       struct target *target, struct im_err *err) {
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+
+    if (!image_load(conn, caller, id, &image, err) || !image_owned(caller, image, err) ||
+        !image_allows(image, "RepairImage", err))
+        return false;
+    snprintf(target->id, IM_ID_MAX, "%s", image->image_id);
+    snprintf(target->layer_id, IM_ID_MAX, "%s", image->layer_id);
+    return true;
+}
+
+/* No machine may have it open until the job is over. */
+static bool take_volume(struct db_conn *conn, const struct caller *caller, const char *id,
+                        struct target *target, struct im_err *err) {
+    IM_AUTO(volume_free_auto) struct volume *volume = NULL;
+    char machine[IM_ID_MAX];
+
+    if (!volume_load(conn, caller, id, &volume, err) ||
+        !volume_allows(volume, "RepairImage", err) || !volume_lock(conn, volume, machine, err))
+        return false;
+    if (machine[0] != '\0')
+        return im_fail(err, IM_WRONG_STATE,
+                       "volume [%s] is attached to instance [%s], which is running: stop it or "
+                       "detach the volume, then repair it",
+                       id, machine);
+    snprintf(target->id, IM_ID_MAX, "%s", volume->volume_id);
+    snprintf(target->layer_id, IM_ID_MAX, "%s", volume->layer_id);
+    target->size_bytes = volume->size * GIB;
+    return record_update_fields(conn, &volume_type, volume, (const char *const[]){"busy", NULL},
+                                err);
+}
+
+static bool take_instance(struct db_conn *conn, const struct caller *caller, const char *id,
+                          struct target *target, struct im_err *err) {
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+
+    if (!instance_load(conn, caller, id, &instance, err) ||
+        !instance_allows(instance, "RepairImage", err))
+        return false;
+    snprintf(target->id, IM_ID_MAX, "%s", instance->instance_id);
+    snprintf(target->layer_id, IM_ID_MAX, "%s", instance->layer_id);
+    target->size_bytes = instance->os_disk_size * GIB;
+    instance->transition_status = TRANSITION_UPDATING;
+    return record_update_fields(conn, &instance_type, instance,
+                                (const char *const[]){"transition_status", NULL}, err);
+}
+
+static bool is_alone(struct db_conn *conn, const struct target *target, struct im_err *err) {
+    IM_AUTO(db_rows_free_auto)
+    struct db_rows *rows = db_query(
+        conn, err, "SELECT job_id FROM repairs WHERE resource_id = $1 AND status = 'pending'", "t",
+        target->id);
+    bool more = false;
+
+    if (rows == NULL || !db_next(rows, &more, err))
+        return false;
+    return !more || im_fail(err, IM_WRONG_STATE, "%s [%s] is being repaired already, by job [%s]",
+                            kind_words[target->kind], target->id, db_text(rows, 0));
+}
+
+/* Checks what may be done, and locks what has to be. */
+static bool take(struct db_conn *conn, const struct caller *caller, const char *id,
+                 struct target *target, struct im_err *err) {
+    static bool (*const takes[])(struct db_conn * conn, const struct caller *caller, const char *id,
+                                 struct target *target,
+                                 struct im_err *err) = {take_image, take_volume, take_instance};
+
+    if (im_str_empty(id))
+        return im_fail(err, IM_BAD_MESSAGE, "parameter [image] is missing");
+    if (im_starts_with(id, "ss-"))
+        return im_fail(err, IM_BAD_MESSAGE,
+                       "snapshot [%s] stays as it was taken: make an image or a volume of it, and "
+                       "repair that",
+                       id);
+    *target = (struct target){.kind = kind_of(id)};
+    return takes[target->kind](conn, caller, id, target, err) && is_alone(conn, target, err);
+}
+
+/* Images are not locked. */
+static bool let_go(struct db_conn *conn, enum kind kind, const char *id, struct im_err *err) {
+    return kind == KIND_VOLUME     ? volume_unlock_all(conn, id, err)
+           : kind == KIND_INSTANCE ? instance_unlock(conn, id, err)
+                                   : true;
+}
+
+/* --- The request ------------------------------------------------------------------------------ */
+
+struct repair_call {
+    struct cloud *cloud;
+    const struct caller *caller;
+    const char *id, *only, *seal;
+    char repair_id[IM_ID_MAX];
+    char job_id[IM_JOB_ID_MAX];
+};
+
+static char *item_text(const char *repair_id, const struct target *target, const char *make,
+                       const char *only, const char *seal) {
+    struct wire_writer writer = {0};
+
+    wire_object_begin(&writer, NULL);
+    wire_text(&writer, "repair", repair_id);
+    wire_text(&writer, "id", target->id);
+    wire_text(&writer, "from", target->layer_id);
+    wire_text(&writer, "make", make);
+    wire_text(&writer, "only", only);
+    wire_text(&writer, "seal", seal);
+    wire_object_end(&writer);
+    return im_str_take(&writer.text);
+}
+
+static bool repair_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct repair_call *call = arg;
+    IM_AUTO(free_auto) char *data = NULL;
+    struct target target;
+    char make[IM_ID_MAX];
+    struct job_order order = {.resource_id = target.id};
+    struct repair row = {.repair_id = call->repair_id,
+                         .resource_id = target.id,
+                         .status = REPAIR_PENDING,
+                         .findings = (char *) call->only,
+                         .seal = (char *) call->seal,
+                         .owner = (char *) call->caller->user_id,
+                         .job_id = call->job_id,
+                         .create_time = im_now_s(),
+                         .made_id = make};
+
+    im_id_make(call->repair_id, "rep-", 8);
+    if (!take(conn, call->caller, call->id, &target, err) ||
+        !layer_plan(call->cloud, conn, target.layer_id, target.size_bytes, make, err))
+        return false;
+    order.data = data = item_text(call->repair_id, &target, make, call->only, call->seal);
+    return jobs_add(call->cloud->jobs, conn, "RepairImage", call->caller->user_id, "", &order, 1,
+                    call->job_id, err) &&
+           record_insert(conn, &repair_type, &row, err);
+}
+
+/* Words only, as they are told to a worker in one text. */
+static bool words_fit(const char *what, const struct im_strings *words, struct im_err *err) {
+    for (size_t i = 0; i < words->count; i++)
+        if (words->items[i][strspn(words->items[i], "abcdefghijklmnopqrstuvwxyz0123456789.-_")] !=
+                '\0' ||
+            strlen(words->items[i]) > 64)
+            return im_fail(err, IM_BAD_MESSAGE, "parameter [%s.n] has no such word: [%.64s]", what,
+                           words->items[i]);
+    return true;
+}
+
+bool cloud_repair(struct cloud *cloud, const struct caller *caller, const struct repair_args *args,
+                  char ret_repair_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
+                  struct im_err *err) {
+    IM_AUTO(free_auto) char *only = im_strings_join(args->findings, " ");
+    IM_AUTO(free_auto) char *seal = im_strings_join(args->seal, " ");
+    struct repair_call call = {.cloud = cloud,
+                               .caller = caller,
+                               .id = args->resource_id,
+                               .only = only[0] == '\0' && seal[0] == '\0' ? "all" : only,
+                               .seal = seal};
+
+    if (!words_fit("findings", args->findings, err) || !words_fit("seal", args->seal, err) ||
+        !appliance_there(cloud, err) ||
+        !cloud_order(cloud, repair_body, &call, call.job_id, ret_job_id, err))
+        return false;
+    memcpy(ret_repair_id, call.repair_id, IM_ID_MAX);
+    return true;
+}
+
+/* --- What a job knows ------------------------------------------------------------------------- */
+
+/* The item's data, and the names of both layers. */
+struct work {
+    char repair_id[IM_ID_MAX], id[IM_ID_MAX], from[IM_ID_MAX], make[IM_ID_MAX];
+    enum kind kind;
+    char *only, *seal;
+    char from_name[STORAGE_NAME_MAX], make_name[STORAGE_NAME_MAX];
+    int64_t size_bytes;
+    enum layer_state made; /* the state of `make` */
+};
+
+static void work_done(struct work *work) {
+    free(work->only);
+    free(work->seal);
+}
+
+static void copy_id(char out[IM_ID_MAX], const struct wire_value *data, const char *key) {
+    snprintf(out, IM_ID_MAX, "%s", wire_get_text(data, key, ""));
+}
+
+static bool work_load(const struct job_run *run, struct db_conn *conn, struct work *work,
+                      struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    IM_AUTO(layer_free_auto) struct layer *from = NULL;
+    IM_AUTO(layer_free_auto) struct layer *make = NULL;
+
+    if (data == NULL)
+        return false;
+    copy_id(work->repair_id, wire_root(data), "repair");
+    copy_id(work->id, wire_root(data), "id");
+    copy_id(work->from, wire_root(data), "from");
+    copy_id(work->make, wire_root(data), "make");
+    work->kind = kind_of(work->id);
+    work->only = im_strdup(wire_get_text(wire_root(data), "only", ""));
+    work->seal = im_strdup(wire_get_text(wire_root(data), "seal", ""));
+    if (!record_get(conn, &layer_type, work->from, &from, err) ||
+        !record_get(conn, &layer_type, work->make, &make, err))
+        return false;
+    snprintf(work->from_name, STORAGE_NAME_MAX, "%s", from->name);
+    snprintf(work->make_name, STORAGE_NAME_MAX, "%s", make->name);
+    work->size_bytes = make->size_bytes;
+    work->made = make->state;
+    return true;
+}
+
+static bool work_load_now(const struct job_run *run, struct work *work, struct im_err *err) {
+    struct cloud *cloud = run->context;
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+
+    return conn != NULL && work_load(run, conn, work, err);
+}
+
+/* What the run tells the commit: names as the pool has them now, and the result. */
+struct outcome {
+    char frozen[STORAGE_NAME_MAX], head[STORAGE_NAME_MAX];
+    char text[];
+};
+
+/* --- The step --------------------------------------------------------------------------------- */
+
+/* A head of its own on what is frozen already, or what goes on where the disk ends; empty in both
+ * cases, whatever an earlier run wrote. */
+static bool begin(struct cloud *cloud, const struct work *work, struct outcome *outcome,
+                  struct im_err *err) {
+    struct storage_pool *pool = cloud->config.pool;
+
+    snprintf(outcome->frozen, STORAGE_NAME_MAX, "%s", work->from_name);
+    snprintf(outcome->head, STORAGE_NAME_MAX, "%s", work->make_name);
+    if (work->kind == KIND_IMAGE)
+        return storage_remove(pool, work->make_name, err) &&
+               layer_make_head(cloud, work->make, err);
+    return pull_stop(cloud, work->id, err) &&
+           storage_freeze_undo(pool, work->from_name, work->make_name, err) &&
+           storage_freeze_begin(pool, work->from_name, work->make_name, outcome->frozen,
+                                outcome->head, err) &&
+           storage_freeze_end(pool, outcome->frozen, err);
+}
+
+static bool take_back(struct cloud *cloud, const struct work *work, struct im_err *err) {
+    return work->kind == KIND_IMAGE
+               ? storage_remove(cloud->config.pool, work->make_name, err)
+               : storage_freeze_undo(cloud->config.pool, work->from_name, work->make_name, err);
+}
+
+static bool was_changed(const char *result) { return strstr(result, "\"changed\":1") != NULL; }
+
+static bool mend_run(struct job_run *run, struct im_err *err) {
+    struct cloud *cloud = run->context;
+    IM_AUTO(work_done) struct work work = {0};
+    IM_AUTO(free_auto) char *result = NULL;
+    struct outcome names, *outcome;
+    bool fine;
+
+    if (!work_load_now(run, &work, err) || !begin(cloud, &work, &names, err) ||
+        !head_mend(run, names.head, work.size_bytes, &(struct disk_wish){work.only, work.seal},
+                   &result, err))
+        return false;
+    if (!was_changed(result))
+        fine = take_back(cloud, &work, err);
+    else
+        fine = work.kind != KIND_IMAGE || storage_freeze_end(cloud->config.pool, names.head, err);
+    if (!fine)
+        return false;
+    outcome = im_alloc(sizeof(*outcome) + strlen(result) + 1);
+    *outcome = names;
+    strcpy(outcome->text, result);
+    run->scratch = outcome;
+    return true;
+}
+
+static bool mend_undo(struct job_run *run, struct im_err *err) {
+    IM_AUTO(work_done) struct work work = {0};
+
+    return work_load_now(run, &work, err) && take_back(run->context, &work, err);
+}
+
+/* --- Its end ---------------------------------------------------------------------------------- */
+
+static bool settle_layer(struct db_conn *conn, const char *layer_id, const char *name,
+                         enum layer_state state, struct im_err *err) {
+    struct layer layer = {.layer_id = (char *) layer_id, .name = (char *) name, .state = state};
+
+    return record_update_fields(conn, &layer_type, &layer,
+                                (const char *const[]){"name", "state", NULL}, err);
+}
+
+/* It was used, and perhaps changed, while it was being repaired. */
+static bool switch_image(struct db_conn *conn, const struct work *work,
+                         const struct outcome *outcome, const struct wire_value *report,
+                         struct im_err *err) {
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+
+    if (!record_get(conn, &image_type, work->id, &image, err) ||
+        !image_allows(image, "RepairImage", err))
+        return false;
+    if (!im_str_equal(image->layer_id, work->from))
+        return im_fail(err, IM_WRONG_STATE, "image [%s] got another disk meanwhile", work->id);
+    im_replace(&image->layer_id, work->make);
+    free(image->report);
+    image->report = wire_dump(report, false);
+    return settle_layer(conn, work->make, outcome->head, LAYER_FROZEN, err) &&
+           record_update_fields(conn, &image_type, image,
+                                (const char *const[]){"layer_id", "report", NULL}, err);
+}
+
+static bool name_head(struct db_conn *conn, enum kind kind, const char *id, const char *layer_id,
+                      struct im_err *err) {
+    static const char *const names[] = {"layer_id", NULL};
+    struct instance instance = {.instance_id = (char *) id, .layer_id = (char *) layer_id};
+    struct volume volume = {.volume_id = (char *) id, .layer_id = (char *) layer_id};
+
+    return kind == KIND_INSTANCE ? record_update_fields(conn, &instance_type, &instance, names, err)
+                                 : record_update_fields(conn, &volume_type, &volume, names, err);
+}
+
+/* From one disk there is one way back. */
+static bool switch_disk(struct db_conn *conn, const struct work *work,
+                        const struct outcome *outcome, struct im_err *err) {
+    return settle_layer(conn, work->from, outcome->frozen, LAYER_FROZEN, err) &&
+           settle_layer(conn, work->make, outcome->head, LAYER_HEAD, err) &&
+           name_head(conn, work->kind, work->id, work->make, err) &&
+           db_exec(conn, NULL, err,
+                   "UPDATE repairs SET undoable = 0, layer_id = NULL WHERE resource_id = $1", "t",
+                   work->id);
+}
+
+static bool keep_row(struct db_conn *conn, const struct work *work, const struct wire_value *result,
+                     bool changed, struct im_err *err) {
+    IM_AUTO(repair_free_auto) struct repair *row = NULL;
+
+    if (!record_get(conn, &repair_type, work->repair_id, &row, err))
+        return false;
+    free(row->changes);
+    free(row->report);
+    row->changes = wire_dump(wire_get(result, "changes"), false);
+    row->report = wire_dump(wire_get(result, "before"), false);
+    row->status = changed ? REPAIR_APPLIED : REPAIR_NOTHING;
+    row->undoable = changed;
+    row->end_time = im_now_s();
+    im_replace(&row->layer_id, changed ? work->from : NULL);
+    return record_update(conn, &repair_type, row, err);
+}
+
+static bool mend_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    const struct outcome *outcome = run->scratch;
+    IM_AUTO(wire_doc_free_auto)
+    struct wire_doc *doc = wire_parse(outcome->text, strlen(outcome->text), err);
+    IM_AUTO(work_done) struct work work = {0};
+    const struct wire_value *result = doc != NULL ? wire_root(doc) : NULL;
+    bool changed = wire_get_int(result, "changed", 0) != 0;
+
+    if (doc == NULL || !work_load(run, conn, &work, err))
+        return false;
+    return (!changed ? layer_drop(run->context, conn, work.make, err)
+            : work.kind == KIND_IMAGE
+                ? switch_image(conn, &work, outcome, wire_get(result, "after"), err)
+                : switch_disk(conn, &work, outcome, err)) &&
+           let_go(conn, work.kind, work.id, err) && keep_row(conn, &work, result, changed, err);
+}
+
+static bool repair_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                          struct im_err *err) {
+    IM_AUTO(work_done) struct work work = {0};
+
+    (void) why;
+    return work_load(run, conn, &work, err) && layer_drop(run->context, conn, work.make, err) &&
+           record_delete(conn, &repair_type, work.repair_id, err) &&
+           let_go(conn, work.kind, work.id, err);
+}
+
+static unsigned at_once(void *context) {
+    (void) context;
+    return REPAIRS_AT_ONCE;
+}
+
+static const struct job_step repair_steps[] = {{"mend", mend_run, mend_commit, mend_undo}};
+const struct job_verb repair_verb = {.action = "RepairImage",
+                                     .steps = repair_steps,
+                                     .step_count = 1,
+                                     .undone = repair_undone,
+                                     .resumes = true,
+                                     .cancels = true,
+                                     .at_once = at_once};
+
+/* --- The way back ----------------------------------------------------------------------------- */
+
+/* The last repair that can be taken back. */
+static bool last_repair(struct db_conn *conn, const struct target *target,
+                        struct repair **ret_repair, struct im_err *err) {
+    IM_AUTO(query_done) struct query query = {.limit = 1, .sort_field = "end_time"};
+    struct repair **found = NULL;
+    size_t count = 0;
+
+    query_add(&query, "resource_id", CONDITION_IN, target->id);
+    query_add(&query, "undoable", CONDITION_IN, "1");
+    if (!record_list(conn, &repair_type, &query, (void ***) &found, &count, NULL, err))
+        return false;
+    if (count == 0)
+        return im_fail(err, IM_WRONG_STATE, "%s [%s] has no repair that could be undone",
+                       kind_words[target->kind], target->id);
+    *ret_repair = found[0];
+    free(found);
+    return true;
+}
+
+static bool undo_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    struct repair_call *call = arg;
+    IM_AUTO(repair_free_auto) struct repair *repair = NULL;
+    IM_AUTO(free_auto) char *data = NULL;
+    struct target target;
+    char make[IM_ID_MAX] = "";
+    struct job_order order = {.resource_id = target.id};
+
+    if (!take(conn, call->caller, call->id, &target, err) ||
+        !last_repair(conn, &target, &repair, err))
+        return false;
+    if (!im_str_equal(repair->made_id, target.layer_id))
+        return im_fail(err, IM_WRONG_STATE,
+                       "%s [%s] was backed up, cloned or rolled back after repair [%s]: a "
+                       "snapshot leads back from here, not the repair",
+                       kind_words[target.kind], target.id, repair->repair_id);
+    snprintf(call->repair_id, IM_ID_MAX, "%s", repair->repair_id);
+    if (target.kind == KIND_IMAGE)
+        snprintf(make, IM_ID_MAX, "%s", repair->layer_id);
+    else if (!layer_plan(call->cloud, conn, repair->layer_id, target.size_bytes, make, err))
+        return false;
+    order.data = data = item_text(repair->repair_id, &target, make, "", "");
+    return jobs_add(call->cloud->jobs, conn, "UndoImageRepair", call->caller->user_id, "", &order,
+                    1, call->job_id, err);
+}
+
+bool cloud_repair_undo(struct cloud *cloud, const struct caller *caller, const char *resource_id,
+                       char ret_repair_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
+                       struct im_err *err) {
+    struct repair_call call = {.cloud = cloud, .caller = caller, .id = resource_id};
+
+    if (!cloud_order(cloud, undo_body, &call, call.job_id, ret_job_id, err))
+        return false;
+    memcpy(ret_repair_id, call.repair_id, IM_ID_MAX);
+    return true;
+}
+
+/* An image only names the old layer again; it may have ceased meanwhile, and its layers with it. */
+static bool is_image(const struct job_run *run) {
+    return kind_of(run->item->resource_id) == KIND_IMAGE;
+}
+
+static bool undo_run(struct job_run *run, struct im_err *err) {
+    IM_AUTO(work_done) struct work work = {0};
+
+    return is_image(run) ||
+           (work_load_now(run, &work, err) && layer_make_head(run->context, work.make, err));
+}
+
+static bool undo_undo(struct job_run *run, struct im_err *err) {
+    struct cloud *cloud = run->context;
+    IM_AUTO(work_done) struct work work = {0};
+
+    return is_image(run) ||
+           (work_load_now(run, &work, err) &&
+            (work.made != LAYER_MAKING || storage_remove(cloud->config.pool, work.make_name, err)));
+}
+
+static bool image_back(struct db_conn *conn, const struct work *work, const struct repair *repair,
+                       struct im_err *err) {
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+
+    if (!record_get(conn, &image_type, work->id, &image, err) ||
+        !image_allows(image, "RepairImage", err))
+        return false;
+    if (!im_str_equal(image->layer_id, work->from))
+        return im_fail(err, IM_WRONG_STATE, "image [%s] got another disk meanwhile", work->id);
+    im_replace(&image->layer_id, work->make);
+    im_replace(&image->report, repair->report);
+    return record_update_fields(conn, &image_type, image,
+                                (const char *const[]){"layer_id", "report", NULL}, err);
+}
+
+/* The layer that an image leaves is read by its instances, or collected. */
+static bool undo_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(work_done) struct work work = {0};
+    IM_AUTO(repair_free_auto) struct repair *repair = NULL;
+
+    if (!work_load(run, conn, &work, err) ||
+        !record_get(conn, &repair_type, work.repair_id, &repair, err))
+        return false;
+    if (work.kind == KIND_IMAGE ? !image_back(conn, &work, repair, err)
+                                : !layer_set_state(conn, work.make, LAYER_HEAD, err) ||
+                                      !name_head(conn, work.kind, work.id, work.make, err) ||
+                                      !layer_drop(run->context, conn, work.from, err) ||
+                                      !let_go(conn, work.kind, work.id, err))
+        return false;
+    repair->status = REPAIR_UNDONE;
+    repair->undoable = 0;
+    im_replace(&repair->layer_id, NULL);
+    background_collect(run->context);
+    return record_update(conn, &repair_type, repair, err);
+}
+
+static bool undo_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                        struct im_err *err) {
+    IM_AUTO(work_done) struct work work = {0};
+
+    (void) why;
+    return is_image(run) ||
+           (work_load(run, conn, &work, err) &&
+            (work.made != LAYER_MAKING || layer_drop(run->context, conn, work.make, err)) &&
+            let_go(conn, work.kind, work.id, err));
+}
+
+static const struct job_step undo_steps[] = {{"undo", undo_run, undo_commit, undo_undo}};
+const struct job_verb repair_undo_verb = {.action = "UndoImageRepair",
+                                          .steps = undo_steps,
+                                          .step_count = 1,
+                                          .undone = undo_undone,
+                                          .resumes = true};
+
+/* --- Looking ---------------------------------------------------------------------------------- */
+
+bool repairs_forget(struct db_conn *conn, const char *resource_id, struct im_err *err) {
+    return db_exec(conn, NULL, err, "DELETE FROM repairs WHERE resource_id = $1", "t", resource_id);
+}
+
+bool cloud_repairs(struct cloud *cloud, const struct caller *caller, struct query *query,
+                   struct repair_list *ret_list, struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    struct repair_list list = {0};
+
+    if (conn == NULL)
+        return false;
+    query_restrict(caller, query, "repair_id", NULL);
+    if (!record_list(conn, &repair_type, query, (void ***) &list.items, &list.count, &list.total,
+                     err))
+        return false;
+    *ret_list = list;
+    return true;
+}
+
+void repair_list_done(struct repair_list *list) {
+    record_list_free(&repair_type, (void **) list->items, list->count);
+    *list = (struct repair_list){0};
+}
