@@ -10,6 +10,27 @@ enum { DEPTH_MAX = 48, LINKS_MAX = 40, STEPS_MAX = 400 };
 
 /* --- Mounts ----------------------------------------------------------------------------------- */
 
+/* Of the options, what chooses the root: the others, as "defaults" or "nofail", are mount(8)'s, and
+ * a kernel would refuse them. */
+static bool take_choice(struct mount *mount, const char *options) {
+    size_t used = 0;
+
+    for (const char *at = options; *at != '\0'; at += at[0] == ',') {
+        size_t len = strcspn(at, ",");
+
+        if (im_starts_with(at, "subvol=") || im_starts_with(at, "subvolid=")) {
+            if (used + len + 2 > sizeof(mount->options))
+                return false;
+            if (used > 0)
+                mount->options[used++] = ',';
+            memcpy(mount->options + used, at, len);
+            used += len;
+        }
+        at += len;
+    }
+    return true;
+}
+
 bool tree_mount(struct tree *tree, const char *path, const struct volume *volume,
                 const char *options) {
     struct mount *mount = &tree->mounts[tree->count];
@@ -17,14 +38,13 @@ bool tree_mount(struct tree *tree, const char *path, const struct volume *volume
 
     while (len > 0 && path[len - 1] == '/')
         len--;
-    if (tree->count == MOUNTS_MAX || len >= sizeof(mount->path) ||
-        strlen(options) >= sizeof(mount->options))
+    if (tree->count == MOUNTS_MAX || len >= sizeof(mount->path))
         return false;
     *mount = (struct mount){.volume = volume, .root = volume->root};
     memcpy(mount->path, path, len);
-    if (volume->ops->choose != NULL && !volume->ops->choose(volume->state, options, &mount->root))
+    if (volume->ops->choose != NULL && (!take_choice(mount, options) ||
+                                        !volume->ops->choose(volume->state, options, &mount->root)))
         return false;
-    memcpy(mount->options, options, strlen(options));
     tree->count++;
     return true;
 }

@@ -14,7 +14,7 @@ struct mount {
     char path[64]; /* "" for the root, otherwise without a slash at its end */
     const struct volume *volume;
     struct node root;
-    char options[128]; /* that chose the root, as in fstab; "" = none */
+    char options[128]; /* that chose the root, and no others; "" = none */
 };
 struct tree {
     struct mount mounts[MOUNTS_MAX];

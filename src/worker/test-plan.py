@@ -268,6 +268,15 @@ def test_gpt():
     check(plan["repairs"][0]["done"] == 0 and not plan["edits"], "there is a reason")
 
 
+def test_mounts():
+    gpt(f"UUID={UUID} / ext4 defaults\nPARTLABEL=efi /boot/efi vfat umask=0077,shortname=winnt,nofail 0 1\n",
+        "echo root:x:0:0::/root:/bin/sh >r/etc/passwd;")
+    sh("/sbin/sgdisk -c 1:efi $D")
+    plan = login(hash=HASH)
+    check([(m["path"], m["filesystem"], m["options"]) for m in plan["mounts"]] == [("/", "ext4", ""), ("/boot/efi", "vfat", "")],
+          f"options of fstab are not for a kernel: {plan['mounts']}")
+
+
 def test_boot():
     mbr(f"UUID={UUID} / ext4 defaults\n", active="")
     repair("no active partition", ["boot.active"])
@@ -456,6 +465,7 @@ test_selinux()
 test_identity()
 test_seal()
 test_gpt()
+test_mounts()
 test_boot()
 test_lvm()
 shutil.rmtree(folder)
