@@ -179,7 +179,7 @@ static const struct option import_options[] = {
     {"digest", 0, "SHA256", NULL,
      "refuse it unless what comes in has this SHA-256 (hex, perhaps with sha256: in front)",
      "digest", 0, NULL},
-    {"force", 0, NULL, NULL, "take a disk without partition table too", "force", 0, NULL},
+    {"force", 0, NULL, NULL, "take the disk whatever is wrong with it", "force", 0, NULL},
     {"platform", 0, "PLATFORM", "linux", "kind of system", "platform", 0, "linux windows"},
     {"os-family", 0, "OS", NULL, "operating system: debian, ubuntu, windows …", "os_family", 0,
      NULL},
@@ -497,7 +497,10 @@ const struct command image_commands[] = {
      "Removes files of images from the server before they expire.", NULL,
      "imprint image unexport exp-0a1b2c3d"},
     {"capture", "INSTANCE", 1, 1, "@instance", GROUP_WAIT, capture_options, capture,
-     "Makes an image of a stopped instance, at once whatever its size.", NULL,
+     "Makes an image of a stopped instance, at once whatever its size. What is found on its disk "
+     "is "
+     "shown with the image and does not keep it from being one.",
+     NULL,
      "imprint instance stop i-4kq0z8pw --wait\n"
      "imprint image capture i-4kq0z8pw --name web-v1 --wait"},
     {"inspect", "IMAGE|SNAPSHOT", 1, 1, "@image", 0, inspect_options, inspect,

@@ -716,6 +716,13 @@ bool report_publishes(const struct wire_value *report, struct im_err *err) IM_MU
 void image_take_report(struct image *image, const struct wire_value *report,
                        const struct wire_value *given);
 
+/* The step of a job, when its image is published: the image keeps the report, and its own facts but
+ * where it had none. Whatever is found, or if nothing can be: neither fails for that. */
+bool published_look_run(struct job_run *run, const char *image_id,
+                        struct im_err *err) IM_MUST_CHECK;
+bool published_look_commit(struct job_run *run, struct db_conn *conn, const char *image_id,
+                           struct im_err *err) IM_MUST_CHECK;
+
 /* --- repair-run.c -----------------------------------------------------------------------------
  */
 

@@ -500,6 +500,15 @@ static void report_progress(void *arg, const char *phase, int64_t done, int64_t 
     jobs_progress(arg, done, total);
 }
 
+/* Is what came in published, going by what the worker found on it? */
+static bool import_publishes(const struct wire_value *wish, const char *result,
+                             struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = wire_parse(result, strlen(result), err);
+
+    return doc != NULL && (wire_get_int(wish, "force", 0) != 0 ||
+                           report_publishes(wire_get(wire_root(doc), "report"), err));
+}
+
 static bool import_run(struct job_run *run, struct im_err *err) {
     struct cloud *cloud = run->context;
     const char *image_id = run->item->resource_id;
@@ -526,7 +535,7 @@ static bool import_run(struct job_run *run, struct im_err *err) {
     call.request = request;
     call.fds = (const int[]){source, output};
     call.fd_count = 2;
-    if (!worker_run(&call, &result, err) ||
+    if (!worker_run(&call, &result, err) || !import_publishes(wire_root(wish), result, err) ||
         !storage_import_end(cloud->config.pool, layer->name, output, err)) {
         free(result);
         return false;

@@ -143,11 +143,28 @@ static bool capture_undone(struct job_run *run, struct db_conn *conn, const stru
            image_gone(conn, wire_get_text(wire_root(data), "image", ""), err);
 }
 
+/* A machine has run from it, so nothing that is found keeps it from being an image: it is looked
+ * into when it is one. */
+static bool capture_look_run(struct job_run *run, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+
+    return data != NULL &&
+           published_look_run(run, wire_get_text(wire_root(data), "image", ""), err);
+}
+
+static bool capture_look_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+
+    return data != NULL &&
+           published_look_commit(run, conn, wire_get_text(wire_root(data), "image", ""), err);
+}
+
 static const struct job_step capture_steps[] = {
-    {"freeze", freeze_step_run, capture_commit, freeze_step_undo}};
+    {"freeze", freeze_step_run, capture_commit, freeze_step_undo},
+    {"inspect", capture_look_run, capture_look_commit, NULL}};
 const struct job_verb image_capture_verb = {.action = "CaptureInstance",
                                             .steps = capture_steps,
-                                            .step_count = 1,
+                                            .step_count = 2,
                                             .undone = capture_undone,
                                             .resumes = true};
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Looking into disks: a worker reads the layers of one, and its report stays with the image. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "cloud-private.h"
 #include "jobs/worker.h"
 
@@ -81,33 +83,88 @@ bool report_publishes(const struct wire_value *report, struct im_err *err) {
         if (im_str_equal(wire_get_text(wire_at(findings, i), "severity", ""), "error"))
             first = wire_at(findings, i);
     hint = wire_get_text(first, "hint", "");
-    return im_fail(err, IM_WRONG_STATE, "%s [%s]: %s%sforce=1 takes it all the same",
+    return im_fail(err, IM_WRONG_STATE,
+                   "%s [%s]: %s%sforce=1 (imprint: --force) takes it all the same, imprint image "
+                   "plan then shows what can be repaired",
                    wire_get_text(first, "text", "something is wrong with the disk"),
                    wire_get_text(first, "code", "unknown"), hint, hint[0] != '\0' ? "; " : "");
 }
 
-static void fill(char **slot, const struct wire_value *os, const char *key, bool fill_anew) {
-    const char *found = wire_get_text(os, key, "");
+/* What a report tells of the system: its keys are the fields of an image. The last is NULL. */
+static const char *const facts[] = {"platform",     "os_family", "processor_type",
+                                    "default_user", "ui_type",   NULL};
 
-    if (found[0] != '\0' && (fill_anew || im_str_empty(*slot)))
-        im_replace(slot, found);
+static void fill(struct image *image, const struct wire_value *report, size_t fact,
+                 bool fill_anew) {
+    char **const slots[] = {&image->platform, &image->os_family, &image->processor_type,
+                            &image->default_user, &image->ui_type};
+    const char *found = wire_get_text(wire_get(report, "os"), facts[fact], "");
+
+    if (found[0] != '\0' && (fill_anew || im_str_empty(*slots[fact])))
+        im_replace(slots[fact], found);
 }
 
 void image_take_report(struct image *image, const struct wire_value *report,
                        const struct wire_value *given) {
-    const struct wire_value *os = wire_get(report, "os");
     bool bios = wire_get_int(report, "bios", 0) != 0, uefi = wire_get_int(report, "uefi", 0) != 0;
-    static const char *const keys[] = {"platform", "os_family", "processor_type", "default_user",
-                                       "ui_type"};
-    char **const slots[] = {&image->platform, &image->os_family, &image->processor_type,
-                            &image->default_user, &image->ui_type};
 
     free(image->report);
     image->report = wire_dump(report, false);
-    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-        fill(slots[i], os, keys[i], im_str_empty(wire_get_text(given, keys[i], "")));
+    for (size_t i = 0; facts[i] != NULL; i++)
+        fill(image, report, i, im_str_empty(wire_get_text(given, facts[i], "")));
     if (bios != uefi && im_str_empty(wire_get_text(given, "firmware", "")))
         im_replace(&image->firmware, uefi ? "uefi" : "bios");
+}
+
+/* --- After the fact --------------------------------------------------------------------------- */
+
+static bool image_layer(struct cloud *cloud, const char *image_id, char **ret_layer_id,
+                        struct im_err *err) {
+    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+
+    if (conn == NULL || !record_get(conn, &image_type, image_id, &image, err))
+        return false;
+    if (im_str_empty(image->layer_id))
+        return im_fail(err, IM_NOT_FOUND, "image [%s] is gone again", image_id);
+    *ret_layer_id = im_steal(&image->layer_id);
+    return true;
+}
+
+bool published_look_run(struct job_run *run, const char *image_id, struct im_err *err) {
+    IM_AUTO(free_auto) char *layer_id = NULL;
+    bool known = image_layer(run->context, image_id, &layer_id, err);
+    char *report = NULL;
+
+    if (known && layer_inspect(run->context, layer_id, run->cancel, &report, err)) {
+        run->scratch = report;
+        return true;
+    }
+    if (!known && err->code == IM_NO_RECORD)
+        return false; /* it is done again when the record is back, */
+    if (*run->cancel) /* or at the next start */
+        return im_fail(err, IM_CANCELLED, "image [%s] is looked into later", image_id);
+    im_warn("cloud", "image %s was not looked into: %s", image_id, err->text);
+    *err = (struct im_err){0};
+    return true;
+}
+
+bool published_look_commit(struct job_run *run, struct db_conn *conn, const char *image_id,
+                           struct im_err *err) {
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+
+    if (run->scratch == NULL)
+        return true;
+    doc = wire_parse(run->scratch, strlen(run->scratch), err);
+    if (doc == NULL || !record_get(conn, &image_type, image_id, &image, err))
+        return false;
+    for (size_t i = 0; facts[i] != NULL; i++)
+        fill(image, wire_root(doc), i, false);
+    im_replace(&image->report, run->scratch);
+    return record_update_fields(conn, &image_type, image, facts, err) &&
+           record_update_fields(conn, &image_type, image, (const char *const[]){"report", NULL},
+                                err);
 }
 
 /* --- On demand -------------------------------------------------------------------------------- */

@@ -134,7 +134,7 @@ static bool add_image(struct to_image *to, struct db_conn *conn, const struct sn
     return record_insert(conn, &image_type, image, err);
 }
 
-/* An instance's disk has started already. */
+/* An instance's disk has started already: it is looked into when the image is there. */
 static char *image_data(const struct to_image *to, const struct snapshot *snapshot) {
     struct wire_writer writer = {0};
 
@@ -246,6 +246,25 @@ static bool publish_commit(struct job_run *run, struct db_conn *conn, struct im_
     return image_settle(conn, run->item->resource_id, IMAGE_AVAILABLE, err);
 }
 
+/* Was it not looked into before? */
+static bool looks_now(const struct job_run *run) {
+    struct im_err err = {0};
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *wish = NULL;
+
+    if (im_str_empty(run->item->data))
+        return false;
+    wish = item_data(run, &err);
+    return wish != NULL && wire_get_int(wire_root(wish), "inspect", 0) == 0;
+}
+
+static bool look_run(struct job_run *run, struct im_err *err) {
+    return !looks_now(run) || published_look_run(run, run->item->resource_id, err);
+}
+
+static bool look_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    return published_look_commit(run, conn, run->item->resource_id, err);
+}
+
 static bool image_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
                          struct im_err *err) {
     (void) why;
@@ -254,14 +273,15 @@ static bool image_undone(struct job_run *run, struct db_conn *conn, const struct
 
 static const struct job_step image_steps[] = {{"inspect", inspect_run, inspect_commit, NULL},
                                               {"boot", boot_gate_run, NULL, boot_gate_undo},
-                                              {"publish", NULL, publish_commit, NULL}};
+                                              {"publish", NULL, publish_commit, NULL},
+                                              {"look", look_run, look_commit, NULL}};
 const struct job_verb snapshot_image_verb = {.action = "CaptureImageFromSnapshot",
                                              .steps = image_steps,
-                                             .step_count = 3,
+                                             .step_count = 4,
                                              .undone = image_undone,
                                              .resumes = true};
 const struct job_verb snapshot_instance_image_verb = {.action = "CaptureInstanceFromSnapshot",
                                                       .steps = image_steps,
-                                                      .step_count = 3,
+                                                      .step_count = 4,
                                                       .undone = image_undone,
                                                       .resumes = true};

@@ -632,6 +632,76 @@ static void looked_into(void) {
     rig_check_clean(&rig, "after looks into disks");
 }
 
+/* What `name` makes of a fresh `subject` is an image whose report is `found`, or that has none. */
+static void published_with(const char *name, enum subject subject, const char *found) {
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    char id[IM_ID_MAX], made[IM_ID_MAX];
+
+    rig_subject(&rig, &rig.alice, subject, id);
+    if (!step(name, id, made))
+        return;
+    image = rig_image_row(&rig, made);
+    check(image->status == IMAGE_AVAILABLE &&
+              (found ? !im_str_empty(image->report) && strstr(image->report, found) != NULL
+                     : im_str_empty(image->report)),
+          "%s keeps what was found: %s", name, image->report ? image->report : "nothing");
+    check(im_str_equal(image->os_family, "debian") && im_str_equal(image->firmware, "bios") &&
+              im_str_equal(image->processor_type, "64bit") &&
+              im_str_equal(image->default_user, "root"),
+          "and goes by what its machine ran with");
+    rig_discard(&rig, made);
+    rig_discard(&rig, id);
+}
+
+static void looked_into_afterwards(void) {
+    rig_report(&rig, BAD);
+    published_with("CaptureInstance", ON_STOPPED, "starts nowhere");
+    published_with("CaptureInstanceFromSnapshot", ON_POINT, "starts nowhere");
+    published_with("CaptureImageFromSnapshot", ON_POINT, "starts nowhere");
+    rig_report(&rig, "no report at all");
+    published_with("CaptureInstance", ON_STOPPED, NULL);
+    published_with("CaptureInstanceFromSnapshot", ON_POINT, NULL);
+    rig_report(&rig, GOOD);
+    rig_sweep(&rig);
+    rig_check_clean(&rig, "after looks into what machines ran from");
+}
+
+static struct job *import_disk(int64_t force, char ret_image_id[IM_ID_MAX]) {
+    IM_AUTO(free_auto) char *source = im_printf("%s/disk.qcow2", rig.folder);
+    struct image_import_args args = {.image_name = "found", .source = source, .force = force};
+    JOB;
+
+    check_ok(cloud_image_import(rig.cloud, &rig.alice, &args, ret_image_id, job_id, &err),
+             "an import is ordered");
+    return rig_job(&rig, job_id);
+}
+
+static void import_refused(void) {
+    IM_AUTO(job_free_auto) struct job *refused = NULL;
+    IM_AUTO(job_free_auto) struct job *forced = NULL;
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    char id[IM_ID_MAX];
+
+    rig_report(&rig, BAD);
+    refused = import_disk(-1, id);
+    check(refused && refused->status == JOB_FAILED && im_str_equal(refused->error_codes, "1400") &&
+              strstr(refused->error_message, "it starts nowhere [boot.none]: run grub-install") &&
+              strstr(refused->error_message, "--force"),
+          "an import with an error is refused: %s", refused ? refused->error_message : "");
+    check(rig_image_is(&rig, id, IMAGE_CEASED), "and the image is gone");
+    rig_sweep(&rig);
+    rig_check_clean(&rig, "after a refused import");
+    forced = import_disk(1, id);
+    image = rig_image_row(&rig, id);
+    check(forced && forced->status == JOB_SUCCESSFUL && image && image->status == IMAGE_AVAILABLE &&
+              strstr(image->report, "starts nowhere"),
+          "unless forced; what was found stays with it");
+    rig_discard(&rig, id);
+    rig_report(&rig, GOOD);
+    rig_sweep(&rig);
+    rig_check_clean(&rig, "after a forced import");
+}
+
 /* --- How quiet a guest was -------------------------------------------------------------------- */
 
 static void consistency_of(const char *id, const char *wanted, const char *when) {
@@ -799,6 +869,8 @@ int main(void) {
     jobs_told();
     users_and_keys();
     looked_into();
+    looked_into_afterwards();
+    import_refused();
     consistency();
     upload();
     exports();

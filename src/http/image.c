@@ -119,7 +119,7 @@ static const struct http_param import_image_params[] = {
     {"default_user", HTTP_TEXT, 0, 0, 32, NULL, NULL, "login user of the system in it"},
     {"firmware", HTTP_WORD, 0, 0, 0, "bios uefi", NULL, "what it boots with, bios by default"},
     {"ui_type", HTTP_WORD, 0, 0, 0, "tui gui", NULL, "text or graphics, tui by default"},
-    {"force", HTTP_BOOL, 0, 0, 1, NULL, NULL, "1 takes a disk without partition table too"},
+    {"force", HTTP_BOOL, 0, 0, 1, NULL, NULL, "1 takes the disk whatever is wrong with it"},
     {"image_id", HTTP_TEXT, 0, 1, 63, NULL, NULL,
      "administrators: a symbolic id such as debian12x64"},
     {"visibility", HTTP_WORD, 0, 0, 0, "public private", NULL,
