@@ -544,11 +544,17 @@ static bool is(const struct words *words, const char *word) {
     return words->count > 0 && words->plain[0] && strcmp(words->items[0], word) == 0;
 }
 
+/* The entry that is started may be in what was not read. */
+static void give_up(struct grub *grub) {
+    grub->ended = true;
+    look_end(grub->boot->look, "the boot menu is too long: not all of it was looked at");
+}
+
 static struct frame *push(struct run *run, enum block block) {
     struct frame *frame = &run->frames[run->depth];
 
     if (run->depth == DEPTH_MAX) {
-        run->grub->ended = true;
+        give_up(run->grub);
         return NULL;
     }
     *frame = (struct frame){block, run->runs, false, run->grub->entry, run->grub->within, NULL};
@@ -656,7 +662,7 @@ static void run_text(struct grub *grub, const char *text) {
     run->runs = true;
     while (!grub->ended && take_command(grub, &run->script, words, &opens)) {
         if (++grub->commands > COMMANDS_MAX)
-            grub->ended = true;
+            give_up(grub);
         if (words->count > 0)
             carry_out(run, words, opens);
     }
@@ -689,6 +695,8 @@ static void run_script(struct grub *grub, size_t part, const char *path) {
     snprintf(grub->boot->menu.config, sizeof(grub->boot->menu.config), "%s on %s", path,
              grub->boot->look->found->parts[part].name);
     run_text(grub, text);
+    if (!grub->ended && strlen(text) == CONFIG_BYTES)
+        give_up(grub);
     grub->home = home;
 }
 

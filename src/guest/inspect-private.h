@@ -20,6 +20,7 @@ struct look {
     struct guest_inspection *found;
     uint64_t reads_left;
     bool grub;                           /* a BIOS starts GRUB, and all of that is there */
+    bool ended;                          /* look_end() was called */
     struct im_err trouble;               /* the host could not read */
     struct volume *volumes[VOLUMES_MAX]; /* owned: all file systems that can be read */
     size_t volume_count;
@@ -46,6 +47,8 @@ struct span span_of(struct look *look, uint64_t offset, uint64_t len);
 
 void look_found(struct look *look, enum guest_found kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* What is not found from now on may be there all the same: nothing more is told. */
+void look_end(struct look *look, const char *why);
 const char *finding_code(enum guest_found kind);
 /* A whole look; `then` (may be NULL) sees it before its file systems are closed. */
 bool look_run(const struct guest_source *source, void (*then)(struct look *look, void *arg),

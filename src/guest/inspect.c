@@ -38,7 +38,7 @@ void look_found(struct look *look, enum guest_found kind, const char *format, ..
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    if (found->finding_count == FINDINGS_MAX)
+    if (found->finding_count == FINDINGS_MAX || look->ended)
         return;
     for (size_t i = 0; i < found->finding_count; i++)
         if (found->findings[i].code == kinds[kind].code &&
@@ -48,6 +48,11 @@ void look_found(struct look *look, enum guest_found kind, const char *format, ..
     found->findings[found->finding_count++] = (struct guest_finding){
         kinds[kind].code, kinds[kind].hint, kinds[kind].severity, im_strdup(text)};
     found->counts[kinds[kind].severity]++;
+}
+
+void look_end(struct look *look, const char *why) {
+    look_found(look, GUEST_FOUND_LOOK_ENDED, "%s", why);
+    look->ended = true;
 }
 
 struct guest_part *look_part(struct look *look) {
@@ -68,7 +73,7 @@ static bool disk_read(struct look *look, uint64_t at, void *bytes, size_t len) {
     if (at > source->size_bytes || len > source->size_bytes - at)
         return false;
     if (look->reads_left == 0 || look->found->read_bytes + len > GUEST_LOOK_BYTES) {
-        look_found(look, GUEST_FOUND_LOOK_ENDED, "not everything on the disk was looked at");
+        look_end(look, "not everything on the disk was looked at: it asks for too much reading");
         return false;
     }
     look->reads_left--;
