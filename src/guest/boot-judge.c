@@ -225,19 +225,6 @@ bool cmdline_value(const char *cmdline, const char *name, char *out, size_t size
     return n > 0;
 }
 
-/* /dev/VG/LV, and not one of udev's own folders. */
-static bool is_volume_path(const char *device) {
-    static const char *const folders[] = {"disk/", "mapper/", "md/", "block/", "zvol/", "nvd/"};
-    const char *name = device + strlen("/dev/");
-
-    if (!im_starts_with(device, "/dev/") || strchr(name, '/') == NULL)
-        return false;
-    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
-        if (im_starts_with(name, folders[i]))
-            return false;
-    return true;
-}
-
 /* Devices that the machine makes up itself while it starts. */
 static bool made_at_boot(const char *cmdline) {
     return strstr(cmdline, "dm-mod.create=") != NULL || strstr(cmdline, "verity") != NULL ||
@@ -247,8 +234,8 @@ static bool made_at_boot(const char *cmdline) {
 }
 
 static bool must_be_here(const struct judge *judge, const char *device) {
-    return (fstab_bound(device) || is_volume_path(device)) &&
-           !look_hides_something(judge->boot->look) && !made_at_boot(judge->entry->cmdline);
+    return fstab_bound(device) && !look_hides_something(judge->boot->look) &&
+           !made_at_boot(judge->entry->cmdline);
 }
 
 static void check_subvolume(struct judge *judge, const struct guest_part *part) {

@@ -102,7 +102,7 @@ static void check_bios(struct look *look, const uint8_t *first) {
         return;
     found->bios = !grub || grub_whole(look, first);
     look->grub = grub && found->bios;
-    if (grub && found->bios && found->table == GUEST_TABLE_GPT &&
+    if (grub && found->bios && found->table == GUEST_TABLE_GPT && found->part_count > 0 &&
         part_of_type(look, TYPE_BIOS) == NULL)
         look_found(look, GUEST_FOUND_BOOT_BIOS_PARTITION,
                    "GRUB's code lies between the partitions of a GPT disk, where others may write");

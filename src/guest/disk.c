@@ -111,20 +111,17 @@ static bool read_gpt(const uint8_t *head, size_t len, uint64_t size, const uint8
 }
 
 bool guest_mbr_plausible(const uint8_t *head) {
-    unsigned used = 0;
+    unsigned good = 0;
 
     for (unsigned i = 0; i < 4; i++) {
         const uint8_t *entry = head + 446 + 16 * i;
 
         if (entry[0] != 0 && entry[0] != 0x80)
             return false;
-        if (entry[4] == 0)
-            continue;
-        if (le32(entry + 8) == 0 || le32(entry + 12) == 0)
-            return false;
-        used++;
+        if (entry[4] != 0 && le32(entry + 8) != 0 && le32(entry + 12) != 0)
+            good++;
     }
-    return used > 0;
+    return good > 0;
 }
 
 static bool read_mbr(const uint8_t *head, uint64_t size, struct guest_disk *disk,
@@ -133,7 +130,7 @@ static bool read_mbr(const uint8_t *head, uint64_t size, struct guest_disk *disk
         const uint8_t *entry = head + 446 + 16 * i;
         uint64_t end = ((uint64_t) le32(entry + 8) + le32(entry + 12)) * 512;
 
-        if (entry[4] == 0)
+        if (entry[4] == 0 || le32(entry + 8) == 0 || le32(entry + 12) == 0)
             continue;
         if (entry[4] == TYPE_GPT)
             return im_fail(err, IM_BAD_IMAGE,

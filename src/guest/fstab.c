@@ -110,12 +110,26 @@ bool device_by_number(const char *device) {
     return false;
 }
 
+/* /dev/VG/LV, and not in one of the folders of udev or of drivers. */
+static bool is_volume_path(const char *device) {
+    static const char *const folders[] = {"disk/", "mapper/", "md/", "block/", "zvol/", "nvd/",
+                                          "shm/",  "cciss/",  "rd/", "ida/",   "loop/"};
+    const char *name = device + strlen("/dev/");
+
+    if (!im_starts_with(device, "/dev/") || strchr(name, '/') == NULL)
+        return false;
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
+        if (im_starts_with(name, folders[i]))
+            return false;
+    return true;
+}
+
 /* Names that must lead to something of this disk; PARTLABEL and ID are not known here. */
 bool fstab_bound(const char *device) {
     for (size_t tag = 0; tag < sizeof(tags) / sizeof(tags[0]); tag++)
         if (tag_value(device, tag) != NULL)
             return true;
-    return im_starts_with(device, "/dev/mapper/");
+    return im_starts_with(device, "/dev/mapper/") || is_volume_path(device);
 }
 
 /* --- Mounting --------------------------------------------------------------------------------- */
@@ -181,8 +195,12 @@ static void unknown(struct look *look, const struct fstab_line *line) {
 
     text_take(device, sizeof(device), line->device, strlen(line->device));
     text_take(path, sizeof(path), line->path, strlen(line->path));
-    look_found(look, sure ? GUEST_FOUND_FSTAB_ROOT : GUEST_FOUND_FSTAB_UNKNOWN,
-               "/etc/fstab mounts %s from %s, which is not on this disk", path, device);
+    if (strcmp(line->type, "swap") == 0)
+        look_found(look, GUEST_FOUND_FSTAB_UNKNOWN,
+                   "/etc/fstab swaps to %s, which is not on this disk", device);
+    else
+        look_found(look, sure ? GUEST_FOUND_FSTAB_ROOT : GUEST_FOUND_FSTAB_UNKNOWN,
+                   "/etc/fstab mounts %s from %s, which is not on this disk", path, device);
 }
 
 static void check_line(struct look *look, const struct fstab_line *line) {

@@ -18,6 +18,7 @@ struct pv {
     const char *part;        /* its name */
     char uuid[UUID_LEN + 1]; /* without dashes */
     char *text;              /* the newest metadata it has, owned; NULL = none */
+    bool torn;               /* it should have some */
 };
 struct vg {
     struct look *look;
@@ -42,14 +43,18 @@ static char *read_text(const struct span *span, uint64_t area, uint64_t area_len
     return im_steal(&text);
 }
 
-static char *read_area(const struct span *span, uint64_t area) {
+/* A volume of no group yet has an area without text. */
+static void read_area(struct pv *pv, uint64_t area) {
     static const char magic[] = " LVM2 x[5A%r0N*>";
     uint8_t header[SECTOR];
+    bool whole = span_read(&pv->span, area, header, sizeof(header)) &&
+                 memcmp(header + 4, magic, sizeof(magic) - 1) == 0 && le64(header + 24) == area;
 
-    if (!span_read(span, area, header, sizeof(header)) ||
-        memcmp(header + 4, magic, sizeof(magic) - 1) != 0 || le64(header + 24) != area)
-        return NULL;
-    return read_text(span, area, le64(header + 32), le64(header + 40), le64(header + 48));
+    if (whole && le64(header + 48) > 0)
+        pv->text =
+            read_text(&pv->span, area, le64(header + 32), le64(header + 40), le64(header + 48));
+    if (pv->text == NULL && (!whole || le64(header + 48) > 0))
+        pv->torn = true;
 }
 
 /* The label is in one of the first four sectors; behind it lie the places of data, a gap, and those
@@ -77,7 +82,7 @@ static bool read_label(struct pv *pv) {
         if (offset == 0 && ++gaps == 2)
             break;
         if (offset != 0 && gaps == 1 && pv->text == NULL)
-            pv->text = read_area(&pv->span, offset);
+            read_area(pv, offset);
     }
     return true;
 }
@@ -239,6 +244,21 @@ static void look_at_group(const struct vg *vg, const struct pv *pv) {
     }
 }
 
+/* One that has no metadata of its own, or lost it, is described by the others of its group. */
+static void tell_torn(const struct vg *vg) {
+    const struct pv *torn = NULL;
+
+    for (size_t i = 0; i < vg->count; i++) {
+        if (vg->pvs[i].text != NULL)
+            return;
+        if (vg->pvs[i].torn)
+            torn = &vg->pvs[i];
+    }
+    if (torn != NULL)
+        look_found(vg->look, GUEST_FOUND_LVM_DAMAGED, "the LVM metadata on %s cannot be read",
+                   torn->part);
+}
+
 void lvm_look(struct look *look) {
     IM_AUTO(free_auto) struct vg *vg = im_alloc(sizeof(*vg));
     size_t parts = look->found->part_count;
@@ -261,6 +281,7 @@ void lvm_look(struct look *look) {
     for (size_t i = 0; i < vg->count; i++)
         if (vg->pvs[i].text != NULL)
             look_at_group(vg, &vg->pvs[i]);
+    tell_torn(vg);
     for (size_t i = 0; i < vg->count; i++)
         free(vg->pvs[i].text);
 }

@@ -58,12 +58,12 @@ static void name_mbr(struct guest_part *part, uint8_t number) {
 static struct guest_part *add(struct look *look, unsigned number, uint64_t offset, uint64_t len) {
     uint64_t size = look->source->size_bytes;
     struct guest_part *part;
-    char end[16], has[16];
+    char over[16], has[16];
 
     if (offset > size || len > size - offset)
         look_found(look, GUEST_FOUND_PART_BEYOND,
-                   "partition %u ends at %s, but the disk is only %s large", number,
-                   im_size_text(offset + len, end), im_size_text(size, has));
+                   "partition %u ends %s behind the end of the disk, which is %s large", number,
+                   im_size_text(offset + len - size, over), im_size_text(size, has));
     if (offset >= size || (part = look_part(look)) == NULL)
         return NULL;
     part->number = number;

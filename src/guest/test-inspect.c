@@ -90,6 +90,12 @@ static const struct {
      "truncate -s 64M $D; printf 'label: dos\\n2048,8192,83,*\\n,,5\\n,8192,83\\n,8192,82\\n' | "
      "sfdisk -q $D; " CODE,
      "", "- - -", GUEST_TABLE_MBR, true, false},
+    {"MBR with an entry that makes no sense",
+     MBR_LINUX CODE "printf '\\203' | dd of=$D bs=1 seek=466 conv=notrunc 2>/dev/null", "mbr.entry",
+     "-", GUEST_TABLE_MBR, true, false},
+    {"GPT without partitions, GRUB's code",
+     "truncate -s 64M $D; sgdisk -o $D; " GRUB_AT("042") CORE("34"), "partition.none", "",
+     GUEST_TABLE_GPT, true, false},
     {"MBR cut short", MBR_LINUX CODE "truncate -s 40M $D", "partition.beyond", "-", GUEST_TABLE_MBR,
      true, false},
     {"a bare ext4", "truncate -s 64M $D; mkfs.ext4 -qF $D", "boot.none", "ext4", GUEST_TABLE_NONE,
@@ -322,6 +328,11 @@ static const struct {
                                                LINE("UUID=" UUID)) "}\n",
           ":"),
      "boot.kernel", "grub", "/boot/new"},
+    {"a menu that asks without end",
+     MENU("grub/grub.cfg", GOOD,
+          "i=0; while [ $i -lt 19000 ]; do echo \"if [ -f /usr/lib/$i/x ]; then true; fi\"; "
+          "i=$((i+1)); done >g; cat r/boot/grub/grub.cfg >>g; mv g r/boot/grub/grub.cfg"),
+     "look.ended", "", ""},
     {"a default that is not there", MENU("grub/grub.cfg", GOOD "set default=gone\n", ":"),
      "boot.default", "grub", "/boot/vmlinuz-6.1"},
     {"BLS entries", MENU("grub/grub.cfg", BLS_MENU, BLS("$kernelopts $tuned_params")), "", "grub",
@@ -495,6 +506,52 @@ static const struct {
                                                      "printf 'type = \"raid1\"  ' | dd of=$D bs=1 "
                                                      "seek=$O conv=notrunc 2>/dev/null",
      "lvm.segment", "LVM2_member -", ""},
+    {"a damaged area of metadata",
+     LVM("2048,204800,8e,*\\n", "lvm pvcreate $A; lvm vgcreate cl $A") "printf x | dd of=$D bs=1 "
+                                                                       "seek=1052676 conv=notrunc "
+                                                                       "2>/dev/null",
+     "lvm.damaged", "LVM2_member", ""},
+    {"a physical volume of no group", LVM("2048,204800,8e,*\\n", "lvm pvcreate $A"), "",
+     "LVM2_member", ""},
+    {"a swap of LVM that stays behind",
+     LVM("2048,204800,8e,*\\n",
+         "lvm pvcreate $A; lvm vgcreate cl $A; "
+         "lvm lvcreate -an -Zn -Wn -y -n root -L 64M cl") "truncate -s 64M part; " ROOT("",
+                                                                                        "/dev/"
+                                                                                        "cl/"
+                                                                                        "root "
+                                                                                        "/ "
+                                                                                        "ext4 "
+                                                                                        "defaul"
+                                                                                        "ts 0 "
+                                                                                        "1\n/"
+                                                                                        "dev/"
+                                                                                        "cl/"
+                                                                                        "swap "
+                                                                                        "none "
+                                                                                        "swap "
+                                                                                        "sw 0 "
+                                                                                        "0\n") "dd "
+                                                                                               "if="
+                                                                                               "par"
+                                                                                               "t "
+                                                                                               "of="
+                                                                                               "$D "
+                                                                                               "bs="
+                                                                                               "1M "
+                                                                                               "see"
+                                                                                               "k="
+                                                                                               "2 "
+                                                                                               "con"
+                                                                                               "v="
+                                                                                               "not"
+                                                                                               "run"
+                                                                                               "c "
+                                                                                               "2>/"
+                                                                                               "dev"
+                                                                                               "/nu"
+                                                                                               "ll",
+     "fstab.unknown", "LVM2_member ext4", "cl/root"},
     {"a damaged label",
      LVM("2048,204800,8e,*\n",
          "lvm pvcreate $A; lvm vgcreate cl $A") "printf '\\377\\377\\377' | dd of=$D bs=1 "

@@ -71,7 +71,8 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
     X(BOOT_ROOT, "boot.root", ERROR, "name the root file system by the UUID that blkid shows")     \
     X(BOOT_ROOT_NAME, "boot.root_name", WARNING,                                                   \
       "name the root file system by the UUID that blkid shows")                                    \
-    X(BOOT_VOLUME, "boot.volume", ERROR, "take rd.lvm.lv= of it out, or correct the name")         \
+    X(BOOT_VOLUME, "boot.volume", ERROR,                                                           \
+      "take it out of the kernel's command line, or correct the name")                             \
     X(BOOT_SUBVOLUME, "boot.subvolume", ERROR, "correct the name in rootflags=subvol=")            \
     X(BOOT_RESUME, "boot.resume", WARNING, "take resume= out of the kernel's command line")        \
     X(BOOT_ENTRY, "boot.entry", WARNING,                                                           \
@@ -97,7 +98,8 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
     X(FS_DEVICES, "filesystem.devices", ERROR,                                                     \
       "move everything onto this disk and back it up again, or attach the others as well")         \
     X(FS_ENCRYPTED, "filesystem.encrypted", INFO, "")                                              \
-    X(LVM_DAMAGED, "lvm.damaged", ERROR, "restore it: vgcfgrestore")                               \
+    X(LVM_DAMAGED, "lvm.damaged", ERROR,                                                           \
+      "restore it from /etc/lvm/backup: pvcreate --restorefile for the label, vgcfgrestore")       \
     X(LVM_MISSING, "lvm.missing", ERROR,                                                           \
       "move everything onto this disk (pvmove, vgreduce) and back it up again")                    \
     X(LVM_SEGMENT, "lvm.segment", INFO, "")                                                        \
