@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Defects of disks, each planted from outside: what docs/findings.md knows, most codes in more than one way.
+
+DEFECTS is the table; a base is how the disk was before, and that has no finding at all."""
+import collections
+import os
+import re
+import shutil
+import struct
+import uuid
+
+import disk as disks
+from disk import CORE, ESP, ROOT, SECTOR, Disk, Spoiled
+
+GONE = "deadbeef-0000-4000-8000-000000000000"
+OTHER_TYPE = "0fc63daf-8483-4772-8e79-3d69d8477de4"  # an ordinary partition of Linux
+CFG = "/boot/grub/grub.cfg"
+
+# name: of the disk; code: what must be found; plant(disk); base: a key of BASES; also: what cannot but be found with it;
+# boots: the firmware under which it starts once it is repaired; where there is a repair, and the base is a system.
+Defect = collections.namedtuple("Defect", "name code plant base also boots", defaults=("debian", "", "bios"))
+
+
+# --- Ways to spoil -------------------------------------------------------------------------------------------------------
+
+def edit(path, pattern, by):
+    return lambda disk: disk.edit(path, pattern, by)
+
+
+def add(path, text):
+    return lambda disk: disk.write(path, disk.read(path).decode() + text)
+
+
+def new(path, data):
+    return lambda disk: disk.write(path, data, new=True)
+
+
+def debugfs(*commands):
+    return lambda disk: disk.debugfs(*commands)
+
+
+def sh(script):
+    return lambda disk: disk.sh(script)
+
+
+def put(offset, data):
+    return lambda disk: disk.put(offset, data)
+
+
+def both(*plants):
+    def apply(disk):
+        for plant in plants:
+            plant(disk)
+    return apply
+
+
+def cmdline(text):
+    """More words for all kernels."""
+    return edit(CFG, r" quiet\"$", ' quiet %s"' % text)
+
+
+def boot_file(pattern, change):
+    """change(bytes) of the one file in /boot that is named so; None takes it away."""
+    def apply(disk):
+        for path in disk.names("/boot", pattern):
+            if change is None:
+                disk.debugfs("rm " + path)
+            else:
+                disk.write(path, change(disk.read(path)))
+    return apply
+
+
+def root_uuid(disk):
+    return str(uuid.UUID(bytes=disk.get(ROOT + 1024 + 104, 16)))
+
+
+def grow(disk):
+    disk.resize(1 << 30)
+
+
+def smaller_partition(disk):
+    """As if it had been made anew with an end that leaves out the last 8 MiB."""
+    last = struct.unpack("<Q", disk.get(2 * SECTOR + 40, 8))[0]
+    disk.gpt_entry(1, last=last - (8 << 20) // SECTOR)
+
+
+def fill(disk):
+    """All blocks but a few taken by one file."""
+    free = int(re.search(r"Free blocks: *(\d+)", disk.debugfs("stats -h")).group(1))
+    reserved = int(re.search(r"Reserved block count: *(\d+)", disk.debugfs("stats -h")).group(1))
+    disk.write("/var/filler", "", new=True)
+    disk.debugfs("fallocate /var/filler 0 %d" % (free - reserved - 200))
+
+
+def lost_in_tests(disk):
+    """A menu whose questions to the disk have no end."""
+    disk.write(CFG, "if [ -f /usr/lib/modules/x/kernel ]; then true; fi\n" * 5000 + disk.read(CFG).decode())
+
+
+def to_mbr(disk):
+    """The same partitions in an MBR: the root first, then GRUB's core and the EFI system partition."""
+    disk.sh("sgdisk -m 1:14:15 $D; sfdisk -q --activate $D 1")
+
+
+def other_boot_code(disk):
+    """A boot sector that goes on with the active partition, in whose first sector GRUB's is then."""
+    code = next(path for path in ("/usr/lib/syslinux/mbr/mbr.bin", "/usr/lib/SYSLINUX/mbr.bin") if os.path.exists(path))
+    disk.put(ROOT, disk.get(0, 440))
+    disk.put(ROOT + 510, b"\x55\xaa")
+    with open(code, "rb") as file:
+        disk.put(0, file.read(440))
+
+
+def logical(disk):
+    """An extended partition behind the others, of two logical ones in a chain."""
+    start = disk.size() // SECTOR
+    disk.resize(16 << 20)
+    disk.mbr_entry(3, 5, start, 32768)
+    for at, following in ((start, 16384), (start + 16384, 0)):
+        disk.put(at * SECTOR + 446, struct.pack("<B3xB3xII", 0, 0x83, 2048, 8192))
+        disk.put(at * SECTOR + 462, struct.pack("<B3xB3xII", 0, 5 if following else 0, following, 16384))
+        disk.put(at * SECTOR + 510, b"\x55\xaa")
+
+
+def chain_at(disk):
+    return struct.unpack("<I", disk.get(446 + 48 + 8, 4))[0]
+
+
+def ring(disk):
+    disk.put((chain_at(disk) + 16384) * SECTOR + 462, struct.pack("<B3xB3xII", 0, 5, 16384, 16384))
+
+
+def torn_chain(disk):
+    disk.put((chain_at(disk) + 16384) * SECTOR, bytes(SECTOR))
+
+
+def bare(disk):
+    """The root alone, as the whole disk, with some boot code in its first sector."""
+    disk.sh("dd if=$D of=part bs=1M skip=10 conv=sparse; mv part $D")
+    disk.put(0, b"\xfa\xeb")
+    disk.put(510, b"\x55\xaa")
+
+
+# GRUB for UEFI as distributions install it: what it does first stands in a file beside it.
+VENDOR_CFG = "search.fs_uuid %s root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n"
+
+
+def vendor_grub(folder, id):
+    def apply(disk):
+        modules = "part_gpt ext2 fat linux normal configfile search search_fs_uuid serial terminal echo test minicmd boot"
+        with open(disk.path + ".cfg", "w") as file:
+            file.write(VENDOR_CFG % (id or root_uuid(disk)))
+        disk.sh("mdel -i $E ::/EFI/BOOT/BOOTX64.EFI; mmd -i $E ::/EFI/debian; mcopy -i $E $D.cfg ::/EFI/debian/grub.cfg; "
+                "grub-mkimage -O x86_64-efi -o loader -p /EFI/debian %s efi_gop all_video; "
+                "mcopy -i $E loader ::/EFI/%s; rm loader $D.cfg" % (modules, folder))
+    return apply
+
+
+# --- Bases ---------------------------------------------------------------------------------------------------------------
+
+def no_bios(disk):
+    disk.put(0, bytes(440))
+
+
+def folder_of(disk, fstab="UUID=%s / ext4 defaults 0 1\n", **changes):
+    """A new, empty disk beside the other; the UUID and the folder for its root."""
+    id, folder = str(uuid.uuid4()), disk.path + ".root"
+    os.mkdir(folder)
+    disks.tiny_root(folder, id, fstab.replace("%s", id))
+    os.unlink(disk.path)
+    return id, folder
+
+
+MBR_GRUB = "printf 'GRUB ' | dd of=$D bs=1 seek=384 conv=notrunc; printf '\\001' | dd of=$D bs=1 seek=92 conv=notrunc; " \
+           "printf '\\353\\143' | dd of=$D conv=notrunc; printf core | dd of=$D bs=512 seek=1 conv=notrunc; "
+
+
+def lvm(disk):
+    """The root in two pieces of an LVM, made without a device mapper: what is in it is put where LVM's words say."""
+    id, folder = folder_of(disk, "/dev/mapper/GROUP-root / ext4 defaults 0 1\n/dev/GROUP/swap none swap sw 0 0\n")
+    group = "defects%d" % os.getpid()
+    for path in "etc/fstab", "boot/grub/grub.cfg":
+        with open(os.path.join(folder, path)) as file:
+            text = file.read().replace("GROUP", group)
+        with open(os.path.join(folder, path), "w") as file:
+            file.write(text.replace("root=UUID=%s ro" % id, "root=/dev/mapper/%s-root ro rd.lvm.lv=%s/root" % (group, group)))
+    disk.sh("truncate -s 208M $D; printf 'label: dos\\n2048,204800,8e,*\\n,204800,8e\\n' | sfdisk -q $D; " + MBR_GRUB +
+            "truncate -s 64M part; mke2fs -qF -t ext4 -U %s -d '%s' part; %s"
+            "lvm pvcreate $A; lvm vgcreate $GROUP $A; lvm lvcreate -an -Zn -Wn -y -n root -l 4 $GROUP; "
+            "lvm lvcreate -an -Zn -Wn -y -n swap -l 4 $GROUP; lvm lvextend -l 16 $GROUP/root; sync; losetup -d $A; trap - EXIT; "
+            "dd if=part of=$D bs=1M seek=2 count=16 conv=notrunc; dd if=part of=$D bs=1M seek=34 skip=16 conv=notrunc; rm part"
+            % (id, folder, LVM_ON.format("A", "1M")))
+    shutil.rmtree(folder)
+
+
+LVM_ON = "{0}=$(losetup -f --show -o {1} --sizelimit 100M $D); trap 'losetup -d ${0}' EXIT; export LVM_SUPPRESS_FD_WARNINGS=1; " \
+         "lvm() {{ n=$1; shift; $n --nolocking --config 'global{{activation=0}} devices{{use_devicesfile=0 scan_lvs=0}}' " \
+         "\"$@\"; }}; "
+
+
+def spread_volume(disk):
+    """The swap grows onto a second physical volume, which then stays behind."""
+    disk.sh("A=$(losetup -f --show -o 1M --sizelimit 100M $D); B=$(losetup -f --show -o 101M --sizelimit 100M $D); "
+            "trap 'losetup -d $A $B' EXIT; export LVM_SUPPRESS_FD_WARNINGS=1; lvm() { n=$1; shift; $n --nolocking --config "
+            "'global{activation=0} devices{use_devicesfile=0 scan_lvs=0}' \"$@\"; }; lvm pvcreate $B; lvm vgextend $GROUP $B; "
+            "lvm lvextend -L +60M $GROUP/swap; sync; losetup -d $A $B; trap - EXIT")
+    disk.put(101 << 20, bytes(1 << 20))
+
+
+def in_lvm_text(old, by):
+    """In the newest of the metadata's texts, of which the older ones stay; LVM's checksum of it is not made anew."""
+    def apply(disk):
+        head = disk.get(1 << 20, 1 << 20)
+        at = head.rfind(old)
+        if at < 0 or len(old) != len(by):
+            raise Spoiled("LVM's metadata has no %r" % old)
+        disk.put((1 << 20) + at, by)
+    return apply
+
+
+def proto(folder, indent=""):
+    """The folder as mkfs.xfs -p reads it."""
+    lines = []
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if os.path.islink(path):
+            lines.append("%s%s l--777 0 0 %s" % (indent, name, os.readlink(path)))
+        elif os.path.isdir(path):
+            lines += ["%s%s d--755 0 0" % (indent, name), *proto(path, indent + " "), indent + "$"]
+        else:
+            lines.append("%s%s ---644 0 0 %s" % (indent, name, path))
+    return lines
+
+
+def xfs(disk, options=""):
+    id, folder = folder_of(disk, "UUID=%s / xfs defaults 0 0\n")
+    with open(disk.path + ".proto", "w") as file:
+        file.write("\n".join(["/", "0 0", "d--755 0 0", *proto(folder), "$", ""]))
+    disk.sh("truncate -s 321M $D; printf 'label: dos\\n2048,,83,*\\n' | sfdisk -q $D; %s truncate -s 320M part log; "
+            "mkfs.xfs -q -m uuid=%s %s -p $D.proto part; dd if=part of=$D bs=1M seek=1 conv=notrunc,sparse; rm part log $D.proto"
+            % (MBR_GRUB, id, options))
+    shutil.rmtree(folder)
+
+
+def xfs_in_use(disk):
+    """The log's last record is no unmounting any more."""
+    head = disk.get(1 << 20, 512)
+    block, start = struct.unpack_from(">I", head, 4)[0], struct.unpack_from(">Q", head, 48)[0]
+    agblocks, shift = struct.unpack_from(">I", head, 84)[0], head[124]
+    at = (1 << 20) + ((start >> shift) * agblocks + (start & ((1 << shift) - 1))) * block
+    log = disk.get(at, 64 << 10)
+    found = log.find(b"\x6e\x55")
+    if found < 0:
+        raise Spoiled("the log has no record of an unmounting")
+    record = log.rfind(struct.pack(">I", 0xfeedbabe), 0, found)
+    disk.put(at + record + 40, struct.pack(">I", 2))  # as many operations, where an unmounting is alone
+
+
+def btrfs(disk):
+    id, folder = folder_of(disk, "UUID=%s / btrfs defaults 0 0\n")
+    disk.sh("truncate -s 161M $D; printf 'label: dos\\n2048,,83,*\\n' | sfdisk -q $D; %s truncate -s 160M part; "
+            "mkfs.btrfs -q -U %s --rootdir '%s' part; dd if=part of=$D bs=1M seek=1 conv=notrunc,sparse; rm part"
+            % (MBR_GRUB, id, folder))
+    shutil.rmtree(folder)
+
+
+def luks(disk):
+    """A disk for data only: its partition is encrypted."""
+    os.unlink(disk.path)
+    disk.sh("truncate -s 64M $D; printf 'label: dos\\n2048,,83,*\\n' | sfdisk -q $D; " + MBR_GRUB)
+    disk.put(1 << 20, b"LUKS\xba\xbe\0\2" + bytes(160) + GONE.encode())
+
+
+BASES = {
+    "debian": None, "uefi": no_bios, "mbr": to_mbr, "active": both(to_mbr, other_boot_code), "logical": both(to_mbr, logical),
+    "vendor": both(no_bios, vendor_grub("BOOT/BOOTX64.EFI", None)), "lvm": lvm, "xfs": xfs, "btrfs": btrfs,
+}
+SMALL = {"lvm", "xfs", "btrfs"}  # they are no systems that start
+
+# --- The table -----------------------------------------------------------------------------------------------------------
+
+DEFECTS = [
+    # The disk and its table
+    Defect("zeros", "disk.empty", lambda disk: disk.sh("truncate -s 0 $D; truncate -s 64M $D"), also="root.none"),
+    Defect("bare", "disk.no_table", bare),
+    Defect("endless", "look.ended", lost_in_tests),
+    Defect("mbr-no-size", "mbr.entry", lambda disk: disk.mbr_entry(3, 0x83, 2048, 0), "mbr"),
+    Defect("mbr-logical-no-size", "mbr.entry", lambda disk: disk.put(chain_at(disk) * SECTOR + 446 + 12, bytes(4)), "logical"),
+    Defect("mbr-no-begin", "mbr.entry", lambda disk: disk.mbr_entry(3, 0x83, 0, 2048), "mbr"),
+    Defect("mbr-ring", "mbr.chain", ring, "logical"),
+    Defect("mbr-torn", "mbr.chain", torn_chain, "logical"),
+    Defect("gpt-both", "gpt.damaged", both(put(SECTOR + 16, b"\0\0\0\0"), put(-SECTOR + 16, b"\0\0\0\0")), also="root.none"),
+    Defect("gpt-backwards", "gpt.damaged", lambda disk: disk.gpt_entry(2, first=8000, last=7000, kind=OTHER_TYPE)),
+    Defect("gpt-no-header", "gpt.primary", put(SECTOR, bytes(SECTOR))),
+    Defect("gpt-entries", "gpt.primary", put(3 * SECTOR, b"\1" * SECTOR)),
+    Defect("gpt-no-backup", "gpt.backup", put(-SECTOR, bytes(SECTOR))),
+    Defect("gpt-backup-entries", "gpt.backup", put(-33 * SECTOR, b"\1" * SECTOR)),
+    Defect("gpt-cut", "gpt.backup", lambda disk: disk.resize(-64 * SECTOR)),
+    Defect("gpt-grown", "gpt.misplaced", grow),
+    Defect("part-beyond", "partition.beyond", lambda disk: disk.gpt_entry(2, disk.size() // SECTOR - 40,
+                                                                          disk.size() // SECTOR + 100, OTHER_TYPE)),
+    Defect("part-beyond-mbr", "partition.beyond",
+           lambda disk: disk.mbr_entry(3, 0x83, disk.size() // SECTOR - 40, 200), "mbr"),
+    Defect("cut-short", "partition.beyond", lambda disk: disk.resize(-(16 << 20)), also="filesystem.beyond gpt.backup root.none"),
+    Defect("part-overlap", "partition.overlap", lambda disk: disk.gpt_entry(2, 2048, 2050, OTHER_TYPE)),
+    Defect("part-overlap-mbr", "partition.overlap", lambda disk: disk.mbr_entry(3, 0x83, 2048, 2048), "mbr"),
+    Defect("part-none", "partition.none", sh("sgdisk -d 1 -d 14 -d 15 $D"), also="root.none"),
+    # What a firmware starts
+    Defect("no-loader", "boot.none", both(no_bios, sh("sgdisk -d 15 $D"))),
+    Defect("no-core", "boot.core", both(put(CORE, bytes(SECTOR)), sh("sgdisk -d 15 $D"))),
+    Defect("not-active", "boot.active", sh("sfdisk -q --activate $D -"), "active"),
+    Defect("no-bios-partition", "boot.bios_partition", sh("sgdisk -d 14 $D")),
+    Defect("no-bios-type", "boot.bios_partition", sh("sgdisk -t 14:8300 $D")),
+    Defect("esp-unreadable", "esp.unreadable", put(ESP, bytes(SECTOR)), "uefi"),
+    Defect("esp-empty", "esp.empty", sh("mdel -i $E ::/EFI/BOOT/BOOTX64.EFI"), "uefi"),
+    Defect("esp-no-size", "esp.empty", sh(": >empty; mcopy -o -i $E empty ::/EFI/BOOT/BOOTX64.EFI; rm empty"), "uefi"),
+    Defect("esp-vendor", "esp.fallback", sh("mmd -i $E ::/EFI/debian; mcopy -i $E ::/EFI/BOOT/BOOTX64.EFI l; "
+                                            "mcopy -i $E l ::/EFI/debian/grubx64.efi; mdel -i $E ::/EFI/BOOT/BOOTX64.EFI; rm l"),
+           "uefi", boots="uefi"),
+    Defect("esp-other-disk", "esp.config", sh("printf '%s' >cfg; mcopy -o -i $E cfg ::/EFI/debian/grub.cfg; rm cfg"
+                                              % (VENDOR_CFG % GONE).replace("\n", "\\n")), "vendor", boots="uefi"),
+    # What a boot loader starts
+    Defect("no-menu", "boot.config", debugfs("rm " + CFG)),
+    Defect("empty-menu", "boot.config", lambda disk: disk.write(CFG, "")),
+    Defect("default-gone", "boot.default", edit(CFG, "set default=0", "set default=gnulinux-6.0")),
+    Defect("default-high", "boot.default", edit(CFG, "set default=0", "set default=7")),
+    Defect("kernel-gone", "boot.kernel", boot_file("vmlinuz-.*", None), also="boot.entry"),
+    Defect("kernel-unlinked", "boot.kernel", debugfs("rm /vmlinuz")),
+    Defect("kernel-empty", "boot.kernel_damaged", boot_file("vmlinuz-.*", lambda data: b""), also="boot.entry"),
+    Defect("kernel-zeros", "boot.kernel_damaged", boot_file("vmlinuz-.*", lambda data: bytes(len(data))), also="boot.entry"),
+    Defect("initrd-gone", "boot.initrd", boot_file("initrd.img-.*", None), also="boot.entry"),
+    Defect("initrd-unlinked", "boot.initrd", debugfs("rm /initrd.img")),
+    Defect("initrd-not-named", "boot.initrd", edit(CFG, r"^ *initrd /initrd.img\n", "")),
+    Defect("initrd-empty", "boot.initrd_damaged", boot_file("initrd.img-.*", lambda data: b""), also="boot.entry"),
+    Defect("initrd-zeros", "boot.initrd_damaged", boot_file("initrd.img-.*", lambda data: bytes(len(data))), also="boot.entry"),
+    Defect("search", "boot.search", edit(CFG, "linux /vmlinuz ", "search --no-floppy --fs-uuid --set=root %s\n"
+                                         "    linux /vmlinuz " % GONE)),
+    Defect("root-uuid", "boot.root", edit(CFG, r"root=UUID=\S+", "root=UUID=" + GONE), also="boot.entry"),
+    Defect("root-partuuid", "boot.root", edit(CFG, r"root=UUID=\S+", "root=PARTUUID=" + GONE), also="boot.entry"),
+    Defect("root-label", "boot.root", edit(CFG, r"root=UUID=\S+", "root=LABEL=cloudimg-rootfs"), also="boot.entry"),
+    Defect("root-is-esp", "boot.root", edit(CFG, r"root=UUID=\S+", "root=LABEL=ESP"), also="boot.entry"),
+    Defect("root-number", "boot.root_name", edit(CFG, r"root=UUID=\S+", "root=/dev/sda1"), also="boot.entry"),
+    Defect("lvm-in-cmdline", "boot.volume", cmdline("rd.lvm.lv=cl/root"), also="boot.entry"),
+    Defect("resume", "boot.resume", cmdline("resume=UUID=" + GONE)),
+    Defect("old-kernel", "boot.entry", debugfs("rm /vmlinuz.old")),
+    Defect("old-root", "boot.entry", edit(CFG, r"linux /vmlinuz.old \$options", "linux /vmlinuz.old root=UUID=" + GONE)),
+    Defect("no-console", "boot.console", edit(CFG, " console=ttyS0,115200", "")),
+    Defect("no-terminal", "boot.terminal", edit(CFG, r"^(serial|terminal_).*\n", "")),
+    # File systems
+    Defect("fs-beyond", "filesystem.beyond", smaller_partition, also="root.none"),
+    Defect("fs-in-use", "filesystem.dirty", debugfs("feature needs_recovery")),
+    Defect("fs-damaged", "filesystem.damaged", debugfs("set_super_value state 3")),
+    Defect("fs-full", "filesystem.full", fill),
+    Defect("luks", "filesystem.encrypted", luks, also="root.none"),
+    Defect("xfs-log", "filesystem.devices", lambda disk: xfs(disk, "-l logdev=log,size=64m"), "xfs"),
+    Defect("xfs-in-use", "filesystem.dirty", xfs_in_use, "xfs"),
+    Defect("no-system", "root.none", debugfs("rm /etc/os-release", "rm /usr/lib/os-release")),
+    # LVM
+    Defect("lvm-label", "lvm.damaged", put((1 << 20) + 512 + 20, b"\xff\xff\xff"), "lvm", "root.none"),
+    Defect("lvm-text", "lvm.damaged", in_lvm_text(b"logical_volumes {", b"logical_volumes }"), "lvm", "root.none"),
+    Defect("lvm-area", "lvm.damaged", put((1 << 20) + 4096, bytes(512)), "lvm", "root.none"),
+    Defect("lvm-spread", "lvm.missing", spread_volume, "lvm"),
+    Defect("lvm-mirror", "lvm.segment", in_lvm_text(b'type = "striped"\n', b'type = "raid1"  \n'), "lvm"),
+    Defect("lvm-gone", "fstab.unknown", lambda disk: lvm_root_edit(disk, b"/swap none", b"/gone none"), "lvm"),
+    # What the system says of itself
+    Defect("fstab-data", "fstab.unknown", add("/etc/fstab", "UUID=%s /srv ext4 defaults 0 2\n" % GONE)),
+    Defect("fstab-swap", "fstab.unknown", add("/etc/fstab", "LABEL=swap none swap sw 0 0\n")),
+    Defect("fstab-mapper", "fstab.unknown", add("/etc/fstab", "/dev/mapper/cl-home /home xfs defaults 0 0\n")),
+    Defect("fstab-root", "fstab.root", edit("/etc/fstab", r"UUID=\S+", "UUID=" + GONE)),
+    Defect("fstab-root-label", "fstab.root", edit("/etc/fstab", r"UUID=\S+", "LABEL=cloudimg-rootfs")),
+    Defect("fstab-sda", "fstab.name", edit("/etc/fstab", r"UUID=\S+", "/dev/sda1")),
+    Defect("fstab-sdb", "fstab.name", add("/etc/fstab", "/dev/sdb1 /srv ext4 defaults 0 2\n")),
+    Defect("machine-id", "identity.machine", lambda disk: disk.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")),
+    Defect("ssh-keys", "identity.ssh", both(new("/etc/ssh/ssh_host_rsa_key", "a key\n"), debugfs("rm /etc/cloud/cloud.cfg")),
+           also="os.no_cloud_init"),
+    Defect("net-rules", "identity.net", new("/etc/udev/rules.d/70-persistent-net.rules",
+                                            'SUBSYSTEM=="net", ATTR{address}=="52:54:00:12:34:56", NAME="eth0"\n')),
+    Defect("no-cloud-init", "os.no_cloud_init", debugfs("rm /etc/cloud/cloud.cfg")),
+]
+
+
+def lvm_root_edit(disk, old, by):
+    """In a file of the root on LVM, whose blocks are found by what they hold."""
+    with open(disk.path, "rb") as file:
+        at = file.read().find(old)
+    if at < 0 or len(old) != len(by):
+        raise Spoiled("the root has no %r" % old)
+    disk.put(at, by)
