@@ -290,6 +290,12 @@ bool cli_image_exports(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_image_unexport(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_image_boot_test(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_image_boot_tests(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+/* repair.c: on the disk of what is named; `listing` shows it. */
+bool cli_repair(struct cli *cli, const struct listing *listing, struct im_err *err) IM_MUST_CHECK;
+bool cli_repair_plan(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+bool cli_image_repair(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+bool cli_image_repairs(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
+extern const struct option cli_repair_options[];
 bool cli_instance_ssh(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_console(struct cli *cli, struct im_err *err) IM_MUST_CHECK;
 bool cli_instance_monitor(struct cli *cli, struct im_err *err) IM_MUST_CHECK;

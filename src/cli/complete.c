@@ -30,6 +30,8 @@ static void offer_live(struct cli *cli, const char *kind, const char *last) {
         {"@image", "DescribeImages", "image_set", "family"},
         {"@export", "DescribeImageExports", "image_export_set", "export_id"},
         {"@boot-test", "DescribeBootTests", "boot_test_set", "boot_test_id"},
+        {"@repair", "DescribeImageRepairs", "repair_set", "repair_id"},
+        {"@repair", "DescribeImageRepairs", "repair_set", "resource_id"},
         {"@instance", "DescribeInstances", "instance_set", "instance_id"},
         {"@volume", "DescribeVolumes", "volume_set", "volume_id"},
         {"@snapshot", "DescribeSnapshots", "snapshot_set", "snapshot_id"},

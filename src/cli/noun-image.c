@@ -315,60 +315,8 @@ static const struct option inspect_options[] = {
     {0},
 };
 
-/* --- Plan ------------------------------------------------------------------------------------- */
-
-static void print_diff(const char *diff, bool colours) {
-    while (*diff != '\0') {
-        size_t len = strcspn(diff, "\n");
-        const char *colour = !colours         ? ""
-                             : diff[0] == '+' ? "\033[32m"
-                             : diff[0] == '-' ? "\033[31m"
-                             : diff[0] == '@' ? "\033[36m"
-                                              : "";
-
-        printf("%s%.*s%s\n", colour, (int) len, diff, colour[0] != '\0' ? "\033[0m" : "");
-        diff += len + (diff[len] == '\n');
-    }
-}
-
-static void print_plan(const struct wire_value *plan) {
-    const struct wire_value *repairs = wire_get(plan, "repairs"), *files = wire_get(plan, "files"),
-                            *steps = wire_get(plan, "steps");
-    bool colours = terminal_colours(STDOUT_FILENO);
-
-    if (wire_count(repairs) == 0)
-        printf("there is nothing to repair\n");
-    for (size_t i = 0; i < wire_count(repairs); i++) {
-        const struct wire_value *repair = wire_at(repairs, i);
-
-        printf("%s%s [%s]\n", wire_get_int(repair, "done", 0) != 0 ? "" : "cannot be repaired: ",
-               wire_get_text(repair, "text", ""), wire_get_text(repair, "code", ""));
-    }
-    for (size_t i = 0; i < wire_count(steps); i++)
-        printf("    %s\n", wire_as_text(wire_at(steps, i), ""));
-    for (size_t i = 0; i < wire_count(files); i++)
-        print_diff(wire_get_text(wire_at(files, i), "diff", ""), colours);
-}
-
-static bool plan(struct cli *cli, struct im_err *err) {
-    IM_AUTO(client_params_done) struct client_params params = {0};
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
-    const struct wire_value *found;
-
-    cli_params(cli, &params);
-    client_param(&params, "image", cli->args.items[0]);
-    if (!cli_call(cli, "PlanImageRepair", &params, &doc, err))
-        return false;
-    found = wire_get(wire_root(doc), "plan");
-    if (cli->output == OUTPUT_JSON) {
-        IM_AUTO(free_auto) char *text = wire_dump(found, true);
-
-        printf("%s\n", text);
-    } else {
-        print_plan(found);
-    }
-    return true;
-}
+/* --- Options and commands ------------------------------------------------------------------------
+ */
 
 static const struct option plan_options[] = {
     {"only", 0, "CODE", NULL, "only findings of these codes", "findings", OPTION_MANY, NULL},
@@ -520,7 +468,22 @@ const struct command image_commands[] = {
     {"boot-tests", "[TEST…]", 0, SIZE_MAX, "@boot-test", GROUP_LIST, boot_tests_options,
      cli_image_boot_tests, "Lists boot tests and their verdicts.", NULL,
      "imprint image boot-tests"},
-    {"plan", "IMAGE|SNAPSHOT", 1, 1, "@image", 0, plan_options, plan,
+    {"repair", "IMAGE", 1, 1, "@image", GROUP_WAIT, cli_repair_options, cli_image_repair,
+     "Repairs the disk of an image, as 'imprint image plan' says.",
+     "It is changed in a new layer and looked into again; the image keeps its id, instances that "
+     "were made from it go on unchanged. The disk as it was is kept: --undo takes the last repair "
+     "back, in an instant. A disk that is no better for it is left as it was.",
+     "imprint image repair img-0a1b2c3d --dry-run\n"
+     "imprint image repair img-0a1b2c3d --wait\n"
+     "imprint image repair img-0a1b2c3d --undo --wait"},
+    {"repairs", "[REPAIR|DISK…]", 0, SIZE_MAX, "@repair", GROUP_LIST, cli_no_options,
+     cli_image_repairs,
+     "Lists repairs, or shows what was changed by some, or on the disks of some images, volumes or "
+     "instances.",
+     NULL,
+     "imprint image repairs\n"
+     "imprint image repairs img-0a1b2c3d"},
+    {"plan", "IMAGE|SNAPSHOT", 1, 1, "@image", 0, plan_options, cli_repair_plan,
      "Says what would repair the disk of an image or snapshot, file by file. Nothing is changed.",
      "Text files are shown as differences, everything else as steps. A finding that cannot be "
      "repaired is told with the reason.",

@@ -89,6 +89,10 @@ static bool delete (struct cli *cli, struct im_err *err) {
     return false;
 }
 
+static bool repair(struct cli *cli, struct im_err *err) {
+    return cli_repair(cli, &volume_listing, err);
+}
+
 static bool modify(struct cli *cli, struct im_err *err) {
     return cli_modify(cli, "ModifyVolumeAttributes", "volume", err);
 }
@@ -163,6 +167,12 @@ const struct command volume_commands[] = {
     {"modify", "VOLUME", 1, 1, "@volume", 0, modify_options, modify,
      "Changes name and description of a volume.", NULL,
      "imprint volume modify vol-f9ufyi00 --name data"},
+    {"repair", "VOLUME", 1, 1, "@volume", GROUP_WAIT, cli_repair_options, repair,
+     "Repairs the disk that a volume holds.",
+     "No machine may have it open. As 'imprint image repair' does; --undo also takes back what was "
+     "written to the volume since.",
+     "imprint volume repair vol-f9ufyi00 --dry-run\n"
+     "imprint volume repair vol-f9ufyi00 --wait"},
     {"monitor", "VOLUME", 1, 1, "@volume", 0, cli_monitor_options, cli_volume_monitor,
      "Shows what was read from and written to a volume.",
      "As 'imprint instance monitor' does; series of a volume stay its own, wherever it is "

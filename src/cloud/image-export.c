@@ -53,15 +53,18 @@ static bool format_fits(const char *format, struct im_err *err) {
                    format);
 }
 
-/* The same file, if the caller has it already; it then stays for another full time. */
-static bool find_same(struct db_conn *conn, const struct export_call *call, const char *image_id,
-                      struct image_export **ret_export, struct im_err *err) {
+/* The same file, if the caller has it already; it then stays for another full time. Of what the
+ * image held before it was repaired it is another file. */
+static bool find_same(struct db_conn *conn, const struct export_call *call,
+                      const struct image *image, struct image_export **ret_export,
+                      struct im_err *err) {
     IM_AUTO(query_done) struct query query = {.limit = 1};
     struct image_export **found = NULL;
     size_t count = 0;
 
     query_add(&query, "owner", CONDITION_IN, call->caller->user_id);
-    query_add(&query, "image_id", CONDITION_IN, image_id);
+    query_add(&query, "image_id", CONDITION_IN, image->image_id);
+    query_add(&query, "layer_id", CONDITION_IN, image->layer_id);
     query_add(&query, "format", CONDITION_IN, call->format);
     if (!record_list(conn, &image_export_type, &query, (void ***) &found, &count, NULL, err))
         return false;
@@ -156,7 +159,7 @@ static bool export_body(struct db_conn *conn, void *arg, struct im_err *err) {
     call->job_id[0] = call->earlier[0] = '\0';
     if (!image_load(conn, call->caller, call->image_id, &image, err) ||
         !image_allows(image, "ExportImage", err) || !layer_usable(conn, image->layer_id, err) ||
-        !find_same(conn, call, image->image_id, &same, err))
+        !find_same(conn, call, image, &same, err))
         return false;
     return same != NULL ? use_same(conn, call, same, err) : add_export(conn, call, image, err);
 }

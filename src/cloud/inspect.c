@@ -56,19 +56,20 @@ bool disk_look(struct cloud *cloud, const struct layer_files *files, const struc
                       ret_report, err);
 }
 
-static bool layer_look(struct cloud *cloud, const char *layer_id, const struct disk_wish *wish,
-                       const volatile bool *cancel, char **ret_report, struct im_err *err) {
+static bool layer_look(struct cloud *cloud, const char *layer_id, enum layer_end end,
+                       const struct disk_wish *wish, const volatile bool *cancel, char **ret_report,
+                       struct im_err *err) {
     IM_AUTO(layer_files_done) struct layer_files files = {0};
     IM_AUTO(free_auto) char *name = NULL;
 
     return layer_name(cloud, layer_id, &name, err) &&
-           layer_files_open(cloud, name, LAYER_END_FROZEN, LAYERS_MAX, &files, err) &&
+           layer_files_open(cloud, name, end, LAYERS_MAX, &files, err) &&
            disk_look(cloud, &files, wish, cancel, ret_report, err);
 }
 
 bool layer_inspect(struct cloud *cloud, const char *layer_id, const volatile bool *cancel,
                    char **ret_report, struct im_err *err) {
-    return layer_look(cloud, layer_id, NULL, cancel, ret_report, err);
+    return layer_look(cloud, layer_id, LAYER_END_FROZEN, NULL, cancel, ret_report, err);
 }
 
 /* --- The report ------------------------------------------------------------------------------- */
@@ -171,34 +172,82 @@ bool published_look_commit(struct job_run *run, struct db_conn *conn, const char
 
 struct demand {
     const struct caller *caller;
-    const char *id;
+    const char *id, *kind;
     char layer_id[IM_ID_MAX];
-    bool is_image, keeps; /* the report is written to the caller's own image */
+    enum layer_end end;
+    bool keeps; /* the report is written to the caller's own image */
 };
+
+static bool not_available(const struct demand *demand, struct im_err *err) {
+    return im_fail(err, IM_WRONG_STATE, "%s [%s] is not available, can not be inspected",
+                   demand->kind, demand->id);
+}
+
+static void take_layer(struct demand *demand, const char *kind, const char *layer_id,
+                       enum layer_end end) {
+    demand->kind = kind;
+    demand->end = end;
+    snprintf(demand->layer_id, sizeof(demand->layer_id), "%s", layer_id ? layer_id : "");
+}
+
+static bool find_image(struct db_conn *conn, struct demand *demand, struct im_err *err) {
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    struct im_err denied = {0};
+
+    if (!image_load(conn, demand->caller, demand->id, &image, err))
+        return false;
+    take_layer(demand, "image", image->layer_id, LAYER_END_FROZEN);
+    demand->keeps = image_owned(demand->caller, image, &denied);
+    return image->status == IMAGE_AVAILABLE || not_available(demand, err);
+}
+
+static bool find_snapshot(struct db_conn *conn, struct demand *demand, struct im_err *err) {
+    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = NULL;
+
+    if (!snapshot_load(conn, demand->caller, demand->id, &snapshot, err))
+        return false;
+    take_layer(demand, "snapshot", snapshot->layer_id, LAYER_END_FROZEN);
+    return snapshot->status == SNAPSHOT_AVAILABLE || not_available(demand, err);
+}
+
+/* What a machine writes to just now would be nonsense to who reads it. */
+static bool find_volume(struct db_conn *conn, struct demand *demand, struct im_err *err) {
+    IM_AUTO(volume_free_auto) struct volume *volume = NULL;
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+
+    if (!volume_load(conn, demand->caller, demand->id, &volume, err) ||
+        !volume_allows(volume, "InspectImage", err) ||
+        (!im_str_empty(volume->instance_id) &&
+         !record_get(conn, &instance_type, volume->instance_id, &instance, err)))
+        return false;
+    take_layer(demand, "volume", volume->layer_id, LAYER_END_HEAD);
+    return instance == NULL || instance->status != INSTANCE_RUNNING ||
+           im_fail(err, IM_WRONG_STATE,
+                   "volume [%s] is attached to instance [%s], which is running: stop it or "
+                   "detach the volume first",
+                   demand->id, instance->instance_id);
+}
+
+static bool find_instance(struct db_conn *conn, struct demand *demand, struct im_err *err) {
+    IM_AUTO(instance_free_auto) struct instance *instance = NULL;
+
+    if (!instance_load(conn, demand->caller, demand->id, &instance, err) ||
+        !instance_allows(instance, "InspectImage", err))
+        return false;
+    take_layer(demand, "instance", instance->layer_id, LAYER_END_HEAD);
+    return true;
+}
 
 static bool find_layer(struct cloud *cloud, struct demand *demand, struct im_err *err) {
     IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
-    IM_AUTO(snapshot_free_auto) struct snapshot *snapshot = NULL;
-    IM_AUTO(image_free_auto) struct image *image = NULL;
-    struct im_err denied = {0};
-    const char *layer_id;
-    bool available;
+    bool found =
+        conn != NULL && (im_starts_with(demand->id, "ss-")    ? find_snapshot(conn, demand, err)
+                         : im_starts_with(demand->id, "vol-") ? find_volume(conn, demand, err)
+                         : im_starts_with(demand->id, "i-")   ? find_instance(conn, demand, err)
+                                                              : find_image(conn, demand, err));
 
-    if (conn == NULL)
-        return false;
-    demand->is_image = !im_starts_with(demand->id, "ss-");
-    if (demand->is_image ? !image_load(conn, demand->caller, demand->id, &image, err)
-                         : !snapshot_load(conn, demand->caller, demand->id, &snapshot, err))
-        return false;
-    available =
-        image != NULL ? image->status == IMAGE_AVAILABLE : snapshot->status == SNAPSHOT_AVAILABLE;
-    layer_id = image != NULL ? image->layer_id : snapshot->layer_id;
-    if (!available || im_str_empty(layer_id))
-        return im_fail(err, IM_WRONG_STATE, "%s [%s] is not available, can not be inspected",
-                       image != NULL ? "image" : "snapshot", demand->id);
-    demand->keeps = image != NULL && image_owned(demand->caller, image, &denied);
-    snprintf(demand->layer_id, sizeof(demand->layer_id), "%s", layer_id);
-    return layer_usable(conn, layer_id, err);
+    return found && (demand->layer_id[0] != '\0' || not_available(demand, err)) &&
+           layer_usable(conn, demand->layer_id, err);
 }
 
 struct keep {
@@ -240,9 +289,9 @@ static bool look(struct cloud *cloud, struct demand *demand, const struct disk_w
         return im_fail(err, IM_BAD_MESSAGE, "parameter [image] is missing");
     if (!find_layer(cloud, demand, err) || !enter(cloud, err))
         return false;
-    looked = layer_look(cloud, demand->layer_id, wish, NULL, ret_report, err);
+    looked = layer_look(cloud, demand->layer_id, demand->end, wish, NULL, ret_report, err);
     leave(cloud);
-    return looked || im_within(err, "%s [%s]", demand->is_image ? "image" : "snapshot", demand->id);
+    return looked || im_within(err, "%s [%s]", demand->kind, demand->id);
 }
 
 bool cloud_inspect(struct cloud *cloud, const struct caller *caller, const char *id,

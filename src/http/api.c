@@ -12,9 +12,9 @@
 #include "http-private.h"
 
 static const struct http_action *const tables[] = {
-    image_actions, instance_actions,   keypair_actions,  job_actions,
-    zone_actions,  access_key_actions, vxnet_actions,    pool_actions,
-    user_actions,  volume_actions,     snapshot_actions, monitor_actions,
+    image_actions,      instance_actions, keypair_actions, job_actions,    zone_actions,
+    access_key_actions, vxnet_actions,    pool_actions,    repair_actions, user_actions,
+    volume_actions,     snapshot_actions, monitor_actions,
 };
 
 /* --- The table, sorted once ----------------------------------------------------------------------

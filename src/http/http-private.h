@@ -137,7 +137,7 @@ void error_reply(struct wire_writer *writer, const char *request_id, const struc
 /* Tables of the resources. */
 extern const struct http_action image_actions[], instance_actions[], keypair_actions[],
     job_actions[], zone_actions[], access_key_actions[], vxnet_actions[], pool_actions[],
-    user_actions[], volume_actions[], snapshot_actions[], monitor_actions[];
+    user_actions[], volume_actions[], snapshot_actions[], monitor_actions[], repair_actions[];
 
 #define HTTP_ID_LIST_MAX 1000
 

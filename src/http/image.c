@@ -4,6 +4,8 @@
 
 #define NAME_MAX_BYTES 255
 #define TEXT_MAX_BYTES 4096
+#define DISK_ABOUT                                                                                 \
+    "an image or a snapshot, or a volume or stopped instance whose disk no machine has open"
 
 /* What every image can take, as old clients ask for it. */
 #define FEATURES                                                                                   \
@@ -330,7 +332,7 @@ static bool inspect_image(struct request *request, struct im_err *err) {
 }
 
 static const struct http_param inspect_image_params[] = {
-    {"image", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, "an image or a snapshot"},
+    {"image", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, DISK_ABOUT},
     {0},
 };
 
@@ -350,7 +352,7 @@ static bool plan_image_repair(struct request *request, struct im_err *err) {
 }
 
 static const struct http_param plan_image_repair_params[] = {
-    {"image", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, "an image or a snapshot"},
+    {"image", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, DISK_ABOUT},
     {"findings", HTTP_LIST, 0, 0, 32, NULL, NULL,
      "codes of findings; without them, all that can be repaired"},
     {"seal", HTTP_LIST, 0, 0, 32, NULL, NULL,
@@ -371,13 +373,13 @@ const struct http_action image_actions[] = {
     {"DeleteImageExports", delete_exports_params, 0, NULL, delete_exports,
      "ours: gives files of images up before they expire"},
     {"InspectImage", inspect_image_params, 0, NULL, inspect_image,
-     "ours: looks into the disk of an image or snapshot, and says what is wrong with it"},
+     "ours: looks into a disk, and says what is wrong with it"},
     {"BootTestImage", boot_test_image_params, 0, NULL, boot_test_image,
      "ours: starts a machine of an image or snapshot, on its own, and says whether it comes up"},
     {"DescribeBootTests", describe_boot_tests_params, HTTP_CACHED, &boot_test_type,
      describe_boot_tests, "ours: lists one's boot tests, with their verdicts and time lines"},
     {"PlanImageRepair", plan_image_repair_params, 0, NULL, plan_image_repair,
-     "ours: says what would repair the disk of an image or snapshot, and changes nothing"},
+     "ours: says what would repair a disk, and changes nothing"},
     {"CaptureInstance", capture_instance_params, 0, NULL, capture_instance,
      "makes an image of a stopped instance, in constant time"},
     {"CloneImages", clone_images_params, 0, NULL, clone_images,

@@ -513,12 +513,13 @@ struct copy_list {
 bool cloud_copies(struct cloud *cloud, const struct caller *caller, struct copy_list *ret_list,
                   struct im_err *err) IM_MUST_CHECK;
 void copy_list_done(struct copy_list *list);
-/* Looks into the disk of an image or snapshot now. *ret_report is the caller's: JSON, as
+/* Looks into the disk of an image, snapshot, or a volume or stopped instance whose disk no machine
+ * has open, now. *ret_report is the caller's: JSON, as
  * worker/request.h has it; it stays with an image of one's own. Takes some ten milliseconds to
  * start the worker. IM_BUSY while others are looked into. */
 bool cloud_inspect(struct cloud *cloud, const struct caller *caller, const char *id,
                    char **ret_report, struct im_err *err) IM_MUST_CHECK;
-/* What would repair the disk of an image or snapshot, or seal it: {"repairs", "files", "steps"} as
+/* What would repair such a disk, or seal it: {"repairs", "files", "steps"} as
  * worker/request.h has them. Findings by their codes and items of sealing; neither: all that can be
  * repaired. Changes nothing. IM_BAD_MESSAGE for a code or item that there is not. */
 bool cloud_repair_plan(struct cloud *cloud, const struct caller *caller, const char *id,
