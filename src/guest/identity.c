@@ -12,6 +12,32 @@ static bool see_key(void *arg, const char *name, size_t len) {
     return !*found;
 }
 
+bool rule_binds_card(const char *line) {
+    return line[strspn(line, " \t")] != '#' && strstr(line, "\"net\"") != NULL &&
+           strstr(line, "{address}==\"") != NULL && strstr(line, "NAME") != NULL;
+}
+
+/* A file of that name without a rule, or a link to nowhere, is how such rules are turned off. */
+static void check_rules(struct look *look, const struct tree *tree) {
+    IM_AUTO(im_strings_done) struct im_strings names = {0};
+
+    tree_names(tree, RULES_FOLDER, "", ".rules", &names);
+    for (size_t i = 0; i < names.count; i++) {
+        IM_AUTO(free_auto) char *path = im_printf(RULES_FOLDER "/%s", names.items[i]);
+        IM_AUTO(free_auto) char *text = tree_text(tree, path);
+        char shown[160];
+        bool bound = false;
+
+        for (char *at = text, *line; at != NULL && (line = text_line(&at)) != NULL;)
+            bound |= rule_binds_card(line);
+        text_take(shown, sizeof(shown), path, strlen(path));
+        if (bound)
+            look_found(look, GUEST_FOUND_ID_NET,
+                       "%s binds names of network cards to the addresses of an older machine's",
+                       shown);
+    }
+}
+
 void identity_check(struct look *look, const struct tree *tree) {
     IM_AUTO(free_auto) char *machine = tree_text(tree, "/etc/machine-id");
     bool keys = false;
@@ -23,7 +49,5 @@ void identity_check(struct look *look, const struct tree *tree) {
         !tree_has(tree, "/etc/cloud/cloud.cfg"))
         look_found(look, GUEST_FOUND_ID_SSH,
                    "all machines of this disk have the same SSH host keys");
-    if (tree_has(tree, "/etc/udev/rules.d/70-persistent-net.rules"))
-        look_found(look, GUEST_FOUND_ID_NET,
-                   "names of network cards are bound to the addresses of an older machine's cards");
+    check_rules(look, tree);
 }

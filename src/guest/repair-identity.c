@@ -4,46 +4,14 @@
 
 #include "repair-private.h"
 
-#define NAMES_MAX 200u /* of one folder */
-
 /* --- Folders ---------------------------------------------------------------------------------- */
-
-struct matches {
-    const char *begin, *end; /* of the names that count */
-    struct im_strings names;
-};
-
-static bool collect(void *arg, const char *name, size_t len) {
-    struct matches *matches = arg;
-    IM_AUTO(free_auto) char *copy = im_strndup(name, len);
-
-    if (strcmp(copy, ".") != 0 && strcmp(copy, "..") != 0 && strchr(copy, '/') == NULL &&
-        strlen(copy) == len && im_utf8_valid(copy, len) && im_starts_with(copy, matches->begin) &&
-        im_ends_with(copy, matches->end))
-        im_strings_add(&matches->names, copy);
-    return matches->names.count < NAMES_MAX;
-}
-
-static int by_name(const void *a, const void *b) {
-    return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
-void names_within(struct planning *planning, const char *folder, const char *begin, const char *end,
-                  struct im_strings *ret_names) {
-    struct matches matches = {.begin = begin, .end = end};
-
-    (void) tree_list(planning->tree, folder, collect, &matches);
-    if (matches.names.count > 0)
-        qsort(matches.names.items, matches.names.count, sizeof(char *), by_name);
-    *ret_names = matches.names;
-}
 
 /* Plans to remove what is so called in the folder; how many there are. */
 static size_t remove_matching(struct planning *planning, const char *folder, const char *begin,
                               const char *end) {
     IM_AUTO(im_strings_done) struct im_strings names = {0};
 
-    names_within(planning, folder, begin, end, &names);
+    tree_names(planning->tree, folder, begin, end, &names);
     for (size_t i = 0; i < names.count; i++) {
         IM_AUTO(free_auto) char *path = im_printf("%s/%s", folder, names.items[i]);
 
@@ -101,11 +69,44 @@ void repair_ssh_keys(struct planning *planning) {
     plan_done(planning, "the SSH host keys are removed: each machine makes its own when it starts");
 }
 
+/* How many there were; they stay as remarks. */
+static size_t comment_out_rules(struct planning *planning, const char *path) {
+    const char *before = draft_text(planning, path);
+    IM_AUTO(free_auto) char *text = im_strdup(before);
+    struct im_str out = {0};
+    char *at = text, *line;
+    size_t count = 0;
+
+    while (at != NULL && (line = text_line(&at)) != NULL) {
+        bool binds = rule_binds_card(line);
+
+        im_str_addf(&out, "%s%s\n", binds ? "#" : "", line);
+        count += binds;
+    }
+    if (count > 0)
+        draft_set(planning, path, im_str_take(&out), 0644);
+    im_str_done(&out);
+    return count;
+}
+
+/* A file of that name is made by a program, which makes it anew. */
 void repair_net_rules(struct planning *planning) {
-    if (!tree_has(planning->tree, "/etc/udev/rules.d/70-persistent-net.rules"))
-        return;
-    plan_remove(planning, "/etc/udev/rules.d/70-persistent-net.rules", false);
-    plan_done(planning, "network cards are no longer bound to the addresses of older ones");
+    static const char made[] = RULES_FOLDER "/70-persistent-net.rules";
+    bool removes = is_kind(planning, made, NODE_FILE);
+    IM_AUTO(im_strings_done) struct im_strings names = {0};
+    size_t count = removes;
+
+    if (removes)
+        plan_remove(planning, made, false);
+    tree_names(planning->tree, RULES_FOLDER, "", ".rules", &names);
+    for (size_t i = 0; i < names.count; i++) {
+        IM_AUTO(free_auto) char *path = im_printf(RULES_FOLDER "/%s", names.items[i]);
+
+        if (strcmp(path, made) != 0)
+            count += comment_out_rules(planning, path);
+    }
+    if (count > 0)
+        plan_done(planning, "network cards are no longer bound to the addresses of older ones");
 }
 
 /* --- Sealing ---------------------------------------------------------------------------------- */
@@ -211,7 +212,7 @@ static bool see_log(void *arg, const char *name, size_t len) {
     path = im_printf("%s/%.*s", folders->at->path, (int) len, name);
     if (!tree_find_link(folders->planning->tree, path, &file))
         return true;
-    if (file.facts.kind == NODE_FILE && file.facts.size > 0 && folders->files < NAMES_MAX) {
+    if (file.facts.kind == NODE_FILE && file.facts.size > 0 && folders->files < FOLDER_NAMES_MAX) {
         plan_empty(folders->planning, path, false);
         folders->files++;
     } else if (file.facts.kind == NODE_FOLDER && folders->at->depth < 3 &&
@@ -247,24 +248,23 @@ static void seal_history(struct planning *planning) {
     static const char *const names[] = {
         ".bash_history", ".ash_history", ".zsh_history",    ".history",
         ".lesshst",      ".viminfo",     ".python_history", NULL};
-    struct matches homes = {.begin = "", .end = ""};
+    IM_AUTO(im_strings_done) struct im_strings homes = {0};
     size_t count = 0;
 
-    (void) tree_list(planning->tree, "/home", collect, &homes);
-    im_strings_add(&homes.names, "../root");
-    for (size_t i = 0; i < homes.names.count; i++)
+    tree_names(planning->tree, "/home", "", "", &homes);
+    im_strings_add(&homes, "../root");
+    for (size_t i = 0; i < homes.count; i++)
         for (const char *const *name = names; *name != NULL; name++) {
-            bool own = strcmp(homes.names.items[i], "../root") == 0;
+            bool own = strcmp(homes.items[i], "../root") == 0;
             IM_AUTO(free_auto)
-            char *path = im_printf("%s%s/%s", own ? "/root" : "/home/",
-                                   own ? "" : homes.names.items[i], *name);
+            char *path =
+                im_printf("%s%s/%s", own ? "/root" : "/home/", own ? "" : homes.items[i], *name);
 
             if (!is_kind(planning, path, NODE_FILE))
                 continue;
             plan_remove(planning, path, false);
             count++;
         }
-    im_strings_done(&homes.names);
     if (count > 0)
         plan_done(planning, "what was typed at its shells is removed");
 }

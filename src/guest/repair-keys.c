@@ -38,7 +38,7 @@ static bool configured(struct planning *planning, const char *path, char *out, s
 static void find_pattern(struct planning *planning, char *out, size_t size) {
     IM_AUTO(im_strings_done) struct im_strings names = {0};
 
-    names_within(planning, SSHD_FOLDER, "", ".conf", &names);
+    tree_names(planning->tree, SSHD_FOLDER, "", ".conf", &names);
     for (size_t i = 0; i < names.count; i++) {
         IM_AUTO(free_auto) char *path = im_printf(SSHD_FOLDER "/%s", names.items[i]);
 

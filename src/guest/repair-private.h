@@ -62,9 +62,6 @@ repair_function repair_journal;
 
 /* Items of guest_seal_items, by index. */
 void seal_item(struct planning *planning, size_t item);
-/* What in the folder begins and ends so, in order; not more than a few hundred. */
-void names_within(struct planning *planning, const char *folder, const char *begin, const char *end,
-                  struct im_strings *ret_names);
 
 /* --- repair-login.c, repair-keys.c ------------------------------------------------------------ */
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "boot-config.h"
+#include "cloud-config.h"
 
 /* Free room is little below both: a part of the whole, and what logs and packages soon take. */
 enum { FULL_PART = 50, FULL_BYTES = 256 << 20 };
@@ -55,28 +56,6 @@ static void take_processor(const struct tree *tree, struct guest_os *os) {
     }
 }
 
-/* cloud-init's own word for who logs in: default_user, and further in, name. */
-static void take_user(struct look *look, const struct tree *tree, struct guest_os *os) {
-    IM_AUTO(free_auto) char *text = tree_text(tree, "/etc/cloud/cloud.cfg");
-    bool within = false;
-    char *at, *line;
-
-    if (text == NULL) {
-        look_found(look, GUEST_FOUND_NO_CLOUD_INIT, "the system has no cloud-init");
-        return;
-    }
-    for (at = text; (line = text_line(&at)) != NULL;) {
-        line += strspn(line, " \t");
-        if (im_starts_with(line, "default_user:"))
-            within = true;
-        if (!within || !im_starts_with(line, "name:"))
-            continue;
-        line += 5 + strspn(line + 5, " \t\"'");
-        text_take(os->user, sizeof(os->user), line, strcspn(line, " \t\"'"));
-        return;
-    }
-}
-
 /* --- Root and mounts -------------------------------------------------------------------------- */
 
 /* The first file system that holds a system. */
@@ -112,18 +91,22 @@ static void check_space(struct look *look, const struct volume *root) {
 static void look_at_system(struct look *look, const struct volume *root) {
     struct guest_os *os = &look->found->os;
     struct tree tree = tree_of(root);
+    struct cloud cloud;
     IM_AUTO(fstab_free_auto) struct fstab *fstab = fstab_read(&tree);
 
     snprintf(os->root, sizeof(os->root), "%s", volume_part(root)->name);
     fstab_mount(look, fstab, &tree);
     take_processor(&tree, os);
-    take_user(look, &tree, os);
     take_hostname(&tree, os);
     facts_take(&tree, os);
     check_space(look, root);
     identity_check(look, &tree);
     fstab_check(look, fstab);
     boot_look(look, &tree);
+    cloud_take(&tree, os, look->found->boot.cmdline, &cloud);
+    snprintf(os->user, sizeof(os->user), "%s", cloud.present ? cloud.user : "");
+    agents_check(look, &tree, &cloud);
+    network_check(look, &tree, &cloud);
 }
 
 bool system_tree(struct look *look, struct tree *ret_tree) {

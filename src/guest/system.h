@@ -42,6 +42,20 @@ const struct volume *volume_of(const struct look *look, const struct guest_part 
 /* Something on the disk that could hold what is looked for, and cannot be read. */
 bool look_hides_something(const struct look *look);
 
+/* --- units.c ---------------------------------------------------------------------------------- */
+
+/* Started with the machine, under systemd ("NAME.service"), OpenRC or runit. */
+bool unit_starts(const struct tree *tree, const char *name);
+/* The first of what is started that begins so, under the same and System V's init. */
+bool unit_begins(const struct tree *tree, const char *begin, char *out, size_t size);
+bool unit_masked(const struct tree *tree, const char *unit);
+
+/* --- network.c -------------------------------------------------------------------------------- */
+
+struct cloud; /* cloud-config.h */
+/* Once it is known what the kernel is started with. */
+void network_check(struct look *look, const struct tree *tree, const struct cloud *cloud);
+
 /* --- facts.c ---------------------------------------------------------------------------------- */
 
 /* Fills osinfo, init, ui and packages. */
@@ -55,5 +69,8 @@ unsigned rpm_count(const struct tree *tree);
 /* --- identity.c ------------------------------------------------------------------------------- */
 
 void identity_check(struct look *look, const struct tree *tree);
+#define RULES_FOLDER "/etc/udev/rules.d"
+/* A rule of udev's that names a network card by its MAC address. */
+bool rule_binds_card(const char *line);
 
 #endif

@@ -361,6 +361,7 @@ static const struct entry alpine[] = {
     {"/sbin/openrc", "x"},
     {"/etc/inittab", "::sysinit:/sbin/openrc sysinit\n"},
     {"/sbin/ifup", LINK "/sbin/ifupdown"},
+    {"/sbin/ifupdown", "x"},
     {"/etc/runlevels/boot/networking", LINK "/etc/init.d/networking"},
     {"/etc/network/interfaces",
      "auto lo\niface lo inet loopback\n\nauto eth0\niface eth0 inet dhcp\n"},

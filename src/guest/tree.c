@@ -192,6 +192,37 @@ bool tree_list(const struct tree *tree, const char *path, node_visit *visit, voi
            file.volume->ops->list(file.volume->state, &file.node, visit, arg);
 }
 
+struct matches {
+    const char *begin, *end; /* of the names that count */
+    struct im_strings *names;
+    size_t before; /* names that were there already */
+};
+
+static bool collect(void *arg, const char *name, size_t len) {
+    struct matches *matches = arg;
+    IM_AUTO(free_auto) char *copy = im_strndup(name, len);
+
+    if (strcmp(copy, ".") != 0 && strcmp(copy, "..") != 0 && strchr(copy, '/') == NULL &&
+        strlen(copy) == len && im_utf8_valid(copy, len) && im_starts_with(copy, matches->begin) &&
+        im_ends_with(copy, matches->end))
+        im_strings_add(matches->names, copy);
+    return matches->names->count - matches->before < FOLDER_NAMES_MAX;
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+void tree_names(const struct tree *tree, const char *path, const char *begin, const char *end,
+                struct im_strings *names) {
+    struct matches matches = {begin, end, names, names->count};
+
+    (void) tree_list(tree, path, collect, &matches);
+    if (names->count > matches.before)
+        qsort(names->items + matches.before, names->count - matches.before, sizeof(char *),
+              by_name);
+}
+
 bool file_read(const struct file *file, uint64_t offset, void *bytes, size_t len, size_t *ret_got) {
     return file->volume->ops->read(file->volume->state, &file->node, offset, bytes, len, ret_got);
 }

@@ -9,6 +9,7 @@
 
 #define MOUNTS_MAX 16u
 #define TEXT_FILE_MAX 65536u
+#define FOLDER_NAMES_MAX 200u
 
 struct mount {
     char path[64]; /* "" for the root, otherwise without a slash at its end */
@@ -36,6 +37,10 @@ bool tree_find(const struct tree *tree, const char *path, struct file *ret_file)
 bool tree_find_link(const struct tree *tree, const char *path, struct file *ret_file);
 bool tree_has(const struct tree *tree, const char *path);
 bool tree_list(const struct tree *tree, const char *path, node_visit *visit, void *arg);
+/* Names in a folder that begin and end so, sorted, at most FOLDER_NAMES_MAX; only such as can be
+ * written as a path. `names` is added to. */
+void tree_names(const struct tree *tree, const char *path, const char *begin, const char *end,
+                struct im_strings *names);
 /* `*ret_got` is less than `len` only at the end. */
 bool file_read(const struct file *file, uint64_t offset, void *bytes, size_t len, size_t *ret_got);
 /* At most `most` bytes of a regular file, with a NUL behind them; owned. */

@@ -213,12 +213,17 @@ def test_fstab():
 def test_identity():
     own = ("echo 0123456789abcdef0123456789abcdef >r/etc/machine-id; mkdir -p r/etc/udev/rules.d r/var/lib/dbus;"
            "cp r/etc/machine-id r/var/lib/dbus/; echo x >r/etc/ssh/ssh_host_rsa_key; echo x >r/etc/ssh/ssh_host_rsa_key.pub;"
-           "echo x >r/etc/ssh/moduli; echo x >r/etc/udev/rules.d/70-persistent-net.rules; mkdir -p r/usr/lib/systemd/system;"
+           "echo x >r/etc/ssh/moduli; mkdir -p r/usr/lib/systemd/system; cat >r/etc/udev/rules.d/70-persistent-net.rules <<'END'\n"
+           'SUBSYSTEM=="net", ACTION=="add", ATTR{address}=="52:54:00:12:34:56", NAME="eth0"\nEND\n'
+           "(echo 'KERNEL==\"x\", MODE=\"0600\"'; cat r/etc/udev/rules.d/70-persistent-net.rules) >r/etc/udev/rules.d/9-own.rules;"
            "printf '[Service]\\nExecStartPre=/usr/sbin/sshd -t\\n' >r/usr/lib/systemd/system/ssh.service;")
     mbr(f"UUID={UUID} / ext4 defaults\n", own, cloud=False)
     plan = repair("identity", ["identity.machine", "identity.net", "identity.ssh"])
     check("remove /etc/ssh/ssh_host_rsa_key.pub" in plan["steps"] and "remove /etc/ssh/moduli" not in plan["steps"] and
           "remove /var/lib/dbus/machine-id" in plan["steps"], "what is removed is told")
+    check('\n KERNEL==' in file(plan, "/etc/udev/rules.d/9-own.rules")["diff"] and
+          '\n+#SUBSYSTEM=="net"' in file(plan, "/etc/udev/rules.d/9-own.rules")["diff"],
+          "a rule beside others becomes a remark")
     check("+ExecStartPre=/usr/bin/ssh-keygen -A" in file(plan, "/etc/systemd/system/ssh.service.d/host-keys.conf")["diff"],
           "Debian's sshd gets keys again")
     diffs_are_true("identity", plan)

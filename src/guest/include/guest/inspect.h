@@ -111,7 +111,17 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
       "empty /etc/machine-id, so that each machine gets its own")                                  \
     X(ID_SSH, "identity.ssh", WARNING,                                                             \
       "remove /etc/ssh/ssh_host_*, so that each machine makes its own")                            \
-    X(ID_NET, "identity.net", WARNING, "remove /etc/udev/rules.d/70-persistent-net.rules")         \
+    X(ID_NET, "identity.net", WARNING, "take the rule out, or remove the file")                    \
+    X(NET_MAC, "network.mac", WARNING, "name the network card by what it is called, or not at all")\
+    X(NET_ADDRESS, "network.address", WARNING, "let it ask for one: DHCP")                         \
+    X(NET_NAME, "network.name", WARNING, "name all that it may be called, as en* and eth*")        \
+    X(NET_NONE, "network.none", WARNING, "set up DHCP on any network card, or install cloud-init") \
+    X(CLOUD_OFF, "os.cloud_init_off", WARNING,                                                     \
+      "remove /etc/cloud/cloud-init.disabled, or enable its services")                             \
+    X(CLOUD_SOURCE, "os.cloud_init_source", WARNING,                                               \
+      "add NoCloud to datasource_list, or take the list out")                                      \
+    X(NO_AGENT, "os.no_agent", INFO, "install qemu-guest-agent")                                   \
+    X(AGENT_OFF, "os.agent_off", INFO, "enable qemu-guest-agent")                                  \
     X(NO_CLOUD_INIT, "os.no_cloud_init", INFO,                                                     \
       "install cloud-init for keys, passwords and growth at first start")
 /* clang-format on */

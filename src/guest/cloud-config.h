@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What cloud-init will do when a machine starts, by its own configuration. */
+#ifndef CLOUD_CONFIG_H
+#define CLOUD_CONFIG_H
+
+#include "system.h"
+
+struct cloud {
+    bool present, runs;
+    bool writes_network; /* before anything else sets up a network */
+    char off[160];       /* why it does not run; "" where it does, or is not there */
+    char sources[256];   /* that it is limited to, with blanks between; "" = it looks itself */
+    char sources_file[160];
+    char user[40];
+};
+
+/* `cmdline` may be "". */
+void cloud_take(const struct tree *tree, const struct guest_os *os, const char *cmdline,
+                struct cloud *ret_cloud);
+/* Tells what will not work: of cloud-init and of the guest agent. */
+void agents_check(struct look *look, const struct tree *tree, const struct cloud *cloud);
+
+#endif

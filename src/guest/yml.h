@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* YAML of a disk as a tree, by libyaml's events. Documents with aliases, which could stand for any
+ * amount of text, are refused, and so are such that are deep or have many nodes. */
+#ifndef YML_H
+#define YML_H
+
+#include <stdbool.h>
+
+enum yml_kind { YML_WORD, YML_LIST, YML_MAP };
+struct yml_node {
+    enum yml_kind kind;
+    char *key;  /* within a map; NULL elsewhere */
+    char *word; /* NULL unless a word */
+    struct yml_node *first, *last, *next;
+};
+struct yml;
+
+/* Its first document; NULL = it is none, or refused. An empty one is an empty map. */
+struct yml *yml_read(const char *text);
+void yml_free(struct yml *yaml); /* NULL is fine */
+static inline void yml_free_auto(struct yml **slot) { yml_free(*slot); }
+const struct yml_node *yml_root(const struct yml *yaml);
+
+/* These take NULL, and anything that is no map. The last of several with one key counts. */
+const struct yml_node *yml_get(const struct yml_node *map, const char *key);
+const char *yml_word(const struct yml_node *map, const char *key); /* "" = none */
+bool yml_true(const struct yml_node *map, const char *key);
+
+#endif
