@@ -353,8 +353,7 @@ const struct command instance_commands[] = {
     {"password", "INSTANCE…", 1, 100, "@instance", GROUP_WAIT, cli_no_options, password,
      "Sets the login user's password, read from standard input.",
      "At once where the guest agent runs, else at the next boot; 'imprint instance show' tells "
-     "which. "
-     "Only its hash is kept.",
+     "which. In a stopped Linux without cloud-init its disk is changed. Only its hash is kept.",
      "imprint instance password i-4kq0z8pw --wait < password.txt"},
     {"modify", "INSTANCE", 1, 1, "@instance", 0, modify_options, modify,
      "Changes name and description of an instance.", NULL,

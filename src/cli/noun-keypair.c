@@ -201,7 +201,9 @@ const struct command keypair_commands[] = {
     {"import", "FILE", 1, 1, "@file", 0, import_options, import,
      "Takes a public key that you have.", NULL, "imprint keypair import ~/.ssh/id_ed25519.pub"},
     {"attach", "KEYPAIR INSTANCE…", 2, 100, "@instance", GROUP_WAIT, cli_no_options, attach,
-     "Lets a key pair in to instances.", NULL,
+     "Lets a key pair in to instances.",
+     "At once where the guest agent runs or, in a stopped Linux without cloud-init, in its disk; "
+     "else at the next boot.",
      "imprint keypair attach kp-bn2n7700 i-4kq0z8pw --wait"},
     {"detach", "KEYPAIR INSTANCE…", 2, 100, "@instance", GROUP_WAIT, cli_no_options, detach,
      "No longer lets a key pair in to instances.", NULL,

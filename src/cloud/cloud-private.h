@@ -703,8 +703,9 @@ bool layer_inspect(struct cloud *cloud, const char *layer_id, const volatile boo
                    char **ret_report, struct im_err *err) IM_MUST_CHECK;
 /* What a worker is asked to plan: words with blanks in between. */
 struct disk_wish {
-    const char *only; /* codes of findings, "all" */
-    const char *seal; /* items of sealing */
+    const char *only;  /* codes of findings, "all" */
+    const char *seal;  /* items of sealing */
+    const char *login; /* JSON, see worker/request.h; NULL: nothing about it */
 };
 /* The same of layers that are open; with a wish, the worker plans what would fulfil it. */
 bool disk_look(struct cloud *cloud, const struct layer_files *files, const struct disk_wish *wish,
@@ -735,6 +736,60 @@ bool appliance_there(const struct cloud *cloud, struct im_err *err) IM_MUST_CHEC
  * the end is of no use any more. */
 bool head_mend(struct job_run *run, const char *head, int64_t size_bytes,
                const struct disk_wish *wish, char **ret_result, struct im_err *err) IM_MUST_CHECK;
+
+/* --- disk-next.c ------------------------------------------------------------------------------ */
+
+/* What the pool calls the layers of a disk that goes on in another one. */
+struct disk_next {
+    char frozen[STORAGE_NAME_MAX], head[STORAGE_NAME_MAX];
+};
+/* Freezes the head of a volume or instance that no machine has open, and begins the layer that
+ * layer_plan planned on it: empty, whatever an earlier run wrote. Names are the record's. */
+bool disk_next_begin(struct cloud *cloud, const char *id, const char *from_name,
+                     const char *make_name, struct disk_next *ret_next,
+                     struct im_err *err) IM_MUST_CHECK;
+/* As it was; also fine when nothing had begun. */
+bool disk_next_undo(struct cloud *cloud, const char *from_name, const char *make_name,
+                    struct im_err *err) IM_MUST_CHECK;
+/* In the commit: the disk goes on from `make`. What could be undone of it before cannot any more.
+ */
+bool disk_next_commit(struct db_conn *conn, const char *id, const char *from, const char *make,
+                      const struct disk_next *next, struct im_err *err) IM_MUST_CHECK;
+bool disk_name_head(struct db_conn *conn, const char *id, const char *layer_id,
+                    struct im_err *err) IM_MUST_CHECK;
+bool layer_settle(struct db_conn *conn, const char *layer_id, const char *name,
+                  enum layer_state state, struct im_err *err) IM_MUST_CHECK;
+
+/* --- login-edit.c ----------------------------------------------------------------------------- */
+
+/* Passwords and keys for stopped machines whose systems take none from a seed: the disk itself is
+ * changed. */
+struct disk_login {
+    const char *user, *hash;  /* "" = no new password */
+    const char *const *lines; /* for authorized_keys */
+    size_t line_count;
+    bool detach;
+};
+struct login_edit {
+    bool needed, edited; /* the disk has to have it; it had it not yet */
+    struct disk_next next;
+    char text[]; /* where it is not needed: why that is not known, "" = it is */
+};
+/* In the transaction that orders the job, with the instance at hand: plans, where it is stopped,
+ * the layer that an edit would need, and notes it in the item's data. */
+bool login_edit_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
+                     struct wire_writer *data, struct im_err *err) IM_MUST_CHECK;
+/* In the step: looks whether the system has cloud-init, and changes the disk where it has not.
+ * Harmless when it is done again. *ret_edit is the caller's, free(). */
+bool login_edit_run(struct job_run *run, const struct disk_login *login,
+                    struct login_edit **ret_edit, struct im_err *err) IM_MUST_CHECK;
+bool login_edit_commit(struct job_run *run, struct db_conn *conn, const struct login_edit *edit,
+                       struct im_err *err) IM_MUST_CHECK;
+/* For the step's and the job's `undo` and `undone`; the latter also unlocks the instance. */
+bool login_edit_undo(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+bool login_edit_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
+                       struct im_err *err) IM_MUST_CHECK;
+unsigned login_edits_at_once(void *context);
 
 /* --- repair.c ---------------------------------------------------------------------------------
  */

@@ -38,6 +38,8 @@ static char *worker_request(const struct cloud *cloud, const struct layer_files 
         wire_text(&writer, "only", wish->only);
         wire_text(&writer, "seal", wish->seal);
     }
+    if (wish != NULL && wish->login != NULL)
+        wire_raw(&writer, "login", wish->login);
     wire_object_end(&writer);
     return im_str_take(&writer.text);
 }
@@ -332,7 +334,7 @@ bool cloud_repair_plan(struct cloud *cloud, const struct caller *caller, const c
     struct demand demand = {.caller = caller, .id = id};
     IM_AUTO(free_auto) char *only = im_strings_join(codes, " ");
     IM_AUTO(free_auto) char *items = im_strings_join(seal, " ");
-    struct disk_wish wish = {only, items};
+    struct disk_wish wish = {.only = only, .seal = items};
     IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
     IM_AUTO(free_auto) char *text = NULL;
     const struct wire_value *plan;

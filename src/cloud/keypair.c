@@ -146,7 +146,7 @@ static bool attach_prepare(struct instance_batch *batch, struct db_conn *conn,
             return false;
     }
     wire_array_end(data);
-    return true;
+    return login_edit_plan(batch->cloud, conn, instance, data, err);
 }
 
 bool cloud_keypairs_attach(struct cloud *cloud, const struct caller *caller,
@@ -181,43 +181,58 @@ bool login_user(struct cloud *cloud, const char *instance_id, char **ret_user, b
     return true;
 }
 
-/* A stopped instance gets its keys at the next start, from the seed; so does a running one without
- * an agent. */
-static bool keys_run(struct job_run *run, struct im_err *err) {
+/* A machine that runs without an agent gets its keys at the next start, from the seed. */
+static void tell_agent(struct job_run *run, const struct disk_login *login) {
     struct cloud *cloud = run->context;
+    struct im_err guest = {0};
+
+    if (!virt_authorized_keys(cloud->config.virt, run->item->resource_id, login->user, login->lines,
+                              login->line_count, login->detach, &guest))
+        im_info("cloud", "%s: keys are taken over at the next start: %s", run->item->resource_id,
+                guest.text);
+}
+
+static bool keys_run(struct job_run *run, struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
     IM_AUTO(free_auto) char *user = NULL;
     const struct wire_value *lines;
     IM_AUTO(free_auto) const char **keys = NULL;
-    bool running = false, detach = strcmp(run->job->job_action, "DetachKeyPairs") == 0;
-    struct im_err guest = {0};
-    size_t count = 0;
+    struct disk_login login = {.hash = "",
+                               .detach = strcmp(run->job->job_action, "DetachKeyPairs") == 0};
+    struct login_edit *edit = NULL;
+    bool running = false;
 
-    if (data == NULL || !login_user(cloud, run->item->resource_id, &user, &running, err))
+    if (data == NULL || !login_user(run->context, run->item->resource_id, &user, &running, err))
         return false;
     lines = wire_get(wire_root(data), "lines");
     keys = im_alloc((wire_count(lines) + 1) * sizeof(*keys));
-    for (; count < wire_count(lines); count++)
-        keys[count] = wire_as_text(wire_at(lines, count), "");
-    if (running && !virt_authorized_keys(cloud->config.virt, run->item->resource_id, user, keys,
-                                         count, detach, &guest))
-        im_info("cloud", "%s: keys are taken over at the next start: %s", run->item->resource_id,
-                guest.text);
+    for (; login.line_count < wire_count(lines); login.line_count++)
+        keys[login.line_count] = wire_as_text(wire_at(lines, login.line_count), "");
+    login.user = user;
+    login.lines = keys;
+    if (running)
+        tell_agent(run, &login);
+    else if (!login_edit_run(run, &login, &edit, err))
+        return false;
+    run->scratch = edit;
     return true;
 }
 
 static bool keys_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
-    return instance_unlock(conn, run->item->resource_id, err);
+    return (run->scratch == NULL || login_edit_commit(run, conn, run->scratch, err)) &&
+           instance_unlock(conn, run->item->resource_id, err);
 }
 
-static const struct job_step keys_steps[] = {{"keys", keys_run, keys_commit, NULL}};
+static const struct job_step keys_steps[] = {{"keys", keys_run, keys_commit, login_edit_undo}};
 const struct job_verb keypair_attach_verb = {.action = "AttachKeyPairs",
                                              .steps = keys_steps,
                                              .step_count = 1,
-                                             .undone = instance_undone,
-                                             .resumes = true};
+                                             .undone = login_edit_undone,
+                                             .resumes = true,
+                                             .at_once = login_edits_at_once};
 const struct job_verb keypair_detach_verb = {.action = "DetachKeyPairs",
                                              .steps = keys_steps,
                                              .step_count = 1,
-                                             .undone = instance_undone,
-                                             .resumes = true};
+                                             .undone = login_edit_undone,
+                                             .resumes = true,
+                                             .at_once = login_edits_at_once};

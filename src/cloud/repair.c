@@ -255,7 +255,7 @@ static bool work_load_now(const struct job_run *run, struct work *work, struct i
 
 /* What the run tells the commit: names as the pool has them now, and the result. */
 struct outcome {
-    char frozen[STORAGE_NAME_MAX], head[STORAGE_NAME_MAX];
+    struct disk_next next;
     char text[];
 };
 
@@ -263,26 +263,18 @@ struct outcome {
 
 /* A head of its own on what is frozen already, or what goes on where the disk ends; empty in both
  * cases, whatever an earlier run wrote. */
-static bool begin(struct cloud *cloud, const struct work *work, struct outcome *outcome,
+static bool begin(struct cloud *cloud, const struct work *work, struct disk_next *next,
                   struct im_err *err) {
-    struct storage_pool *pool = cloud->config.pool;
-
-    snprintf(outcome->frozen, STORAGE_NAME_MAX, "%s", work->from_name);
-    snprintf(outcome->head, STORAGE_NAME_MAX, "%s", work->make_name);
-    if (work->kind == KIND_IMAGE)
-        return storage_remove(pool, work->make_name, err) &&
-               layer_make_head(cloud, work->make, err);
-    return pull_stop(cloud, work->id, err) &&
-           storage_freeze_undo(pool, work->from_name, work->make_name, err) &&
-           storage_freeze_begin(pool, work->from_name, work->make_name, outcome->frozen,
-                                outcome->head, err) &&
-           storage_freeze_end(pool, outcome->frozen, err);
+    if (work->kind != KIND_IMAGE)
+        return disk_next_begin(cloud, work->id, work->from_name, work->make_name, next, err);
+    snprintf(next->head, STORAGE_NAME_MAX, "%s", work->make_name);
+    return storage_remove(cloud->config.pool, work->make_name, err) &&
+           layer_make_head(cloud, work->make, err);
 }
 
 static bool take_back(struct cloud *cloud, const struct work *work, struct im_err *err) {
-    return work->kind == KIND_IMAGE
-               ? storage_remove(cloud->config.pool, work->make_name, err)
-               : storage_freeze_undo(cloud->config.pool, work->from_name, work->make_name, err);
+    return work->kind == KIND_IMAGE ? storage_remove(cloud->config.pool, work->make_name, err)
+                                    : disk_next_undo(cloud, work->from_name, work->make_name, err);
 }
 
 static bool was_changed(const char *result) { return strstr(result, "\"changed\":1") != NULL; }
@@ -291,21 +283,22 @@ static bool mend_run(struct job_run *run, struct im_err *err) {
     struct cloud *cloud = run->context;
     IM_AUTO(work_done) struct work work = {0};
     IM_AUTO(free_auto) char *result = NULL;
-    struct outcome names, *outcome;
+    struct disk_next next = {0};
+    struct outcome *outcome;
     bool fine;
 
-    if (!work_load_now(run, &work, err) || !begin(cloud, &work, &names, err) ||
-        !head_mend(run, names.head, work.size_bytes, &(struct disk_wish){work.only, work.seal},
-                   &result, err))
+    if (!work_load_now(run, &work, err) || !begin(cloud, &work, &next, err) ||
+        !head_mend(run, next.head, work.size_bytes,
+                   &(struct disk_wish){.only = work.only, .seal = work.seal}, &result, err))
         return false;
     if (!was_changed(result))
         fine = take_back(cloud, &work, err);
     else
-        fine = work.kind != KIND_IMAGE || storage_freeze_end(cloud->config.pool, names.head, err);
+        fine = work.kind != KIND_IMAGE || storage_freeze_end(cloud->config.pool, next.head, err);
     if (!fine)
         return false;
     outcome = im_alloc(sizeof(*outcome) + strlen(result) + 1);
-    *outcome = names;
+    outcome->next = next;
     strcpy(outcome->text, result);
     run->scratch = outcome;
     return true;
@@ -318,14 +311,6 @@ static bool mend_undo(struct job_run *run, struct im_err *err) {
 }
 
 /* --- Its end ---------------------------------------------------------------------------------- */
-
-static bool settle_layer(struct db_conn *conn, const char *layer_id, const char *name,
-                         enum layer_state state, struct im_err *err) {
-    struct layer layer = {.layer_id = (char *) layer_id, .name = (char *) name, .state = state};
-
-    return record_update_fields(conn, &layer_type, &layer,
-                                (const char *const[]){"name", "state", NULL}, err);
-}
 
 /* It was used, and perhaps changed, while it was being repaired. */
 static bool switch_image(struct db_conn *conn, const struct work *work,
@@ -341,30 +326,9 @@ static bool switch_image(struct db_conn *conn, const struct work *work,
     im_replace(&image->layer_id, work->make);
     free(image->report);
     image->report = wire_dump(report, false);
-    return settle_layer(conn, work->make, outcome->head, LAYER_FROZEN, err) &&
+    return layer_settle(conn, work->make, outcome->next.head, LAYER_FROZEN, err) &&
            record_update_fields(conn, &image_type, image,
                                 (const char *const[]){"layer_id", "report", NULL}, err);
-}
-
-static bool name_head(struct db_conn *conn, enum kind kind, const char *id, const char *layer_id,
-                      struct im_err *err) {
-    static const char *const names[] = {"layer_id", NULL};
-    struct instance instance = {.instance_id = (char *) id, .layer_id = (char *) layer_id};
-    struct volume volume = {.volume_id = (char *) id, .layer_id = (char *) layer_id};
-
-    return kind == KIND_INSTANCE ? record_update_fields(conn, &instance_type, &instance, names, err)
-                                 : record_update_fields(conn, &volume_type, &volume, names, err);
-}
-
-/* From one disk there is one way back. */
-static bool switch_disk(struct db_conn *conn, const struct work *work,
-                        const struct outcome *outcome, struct im_err *err) {
-    return settle_layer(conn, work->from, outcome->frozen, LAYER_FROZEN, err) &&
-           settle_layer(conn, work->make, outcome->head, LAYER_HEAD, err) &&
-           name_head(conn, work->kind, work->id, work->make, err) &&
-           db_exec(conn, NULL, err,
-                   "UPDATE repairs SET undoable = 0, layer_id = NULL WHERE resource_id = $1", "t",
-                   work->id);
 }
 
 static bool keep_row(struct db_conn *conn, const struct work *work, const struct wire_value *result,
@@ -397,7 +361,7 @@ static bool mend_commit(struct job_run *run, struct db_conn *conn, struct im_err
     return (!changed ? layer_drop(run->context, conn, work.make, err)
             : work.kind == KIND_IMAGE
                 ? switch_image(conn, &work, outcome, wire_get(result, "after"), err)
-                : switch_disk(conn, &work, outcome, err)) &&
+                : disk_next_commit(conn, work.id, work.from, work.make, &outcome->next, err)) &&
            let_go(conn, work.kind, work.id, err) && keep_row(conn, &work, result, changed, err);
 }
 
@@ -529,7 +493,7 @@ static bool undo_commit(struct job_run *run, struct db_conn *conn, struct im_err
         return false;
     if (work.kind == KIND_IMAGE ? !image_back(conn, &work, repair, err)
                                 : !layer_set_state(conn, work.make, LAYER_HEAD, err) ||
-                                      !name_head(conn, work.kind, work.id, work.make, err) ||
+                                      !disk_name_head(conn, work.id, work.make, err) ||
                                       !layer_drop(run->context, conn, work.from, err) ||
                                       !let_go(conn, work.kind, work.id, err))
         return false;

@@ -38,8 +38,8 @@ void rig_report(struct rig *rig, const char *report) { write_answer(rig, "report
 
 void rig_plan(struct rig *rig, const char *plan) { write_answer(rig, "plan", plan); }
 
-char *rig_mends(struct rig *rig) {
-    IM_AUTO(free_auto) char *path = im_printf("%s/mends", rig->folder);
+static char *take_text(struct rig *rig, const char *name) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/%s", rig->folder, name);
     struct im_err err = {0};
     char *text = NULL;
 
@@ -50,30 +50,34 @@ char *rig_mends(struct rig *rig) {
     return text;
 }
 
+char *rig_mends(struct rig *rig) { return take_text(rig, "mends"); }
+
+char *rig_asked(struct rig *rig) { return take_text(rig, "asked"); }
+
 /* What imprint-worker would write, without looking at a byte. */
 static void write_worker(struct rig *rig) {
     IM_AUTO(free_auto) char *disk = im_printf("%s/disk.qcow2", rig->folder);
     IM_AUTO(free_auto)
-    char *script =
-        im_printf("#!/bin/sh\nread request\n"
-                  "[ $1 = inspect ] && exec cat '%s/report'\n"
-                  "[ $1 = plan ] && exec cat '%s/plan'\n"
-                  "if [ $1 = mend ]; then\n"
-                  "echo \"$request\" >>'%s/mends'\n"
-                  "echo '{\"result\":{\"edits\":[],\"kernel\":\"6\"}}'\n"
-                  "exit\nfi\n"
-                  "if [ $1 = export ]; then\n"
-                  "echo \"$request\" | grep -q '\"layers\":\"qcow2' || exit 1\n"
-                  "cat <&4 >&3\n"
-                  "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
-                  "echo '{\"result\":{\"size_bytes\":'$(stat -Lc %%s /dev/fd/3)',"
-                  "\"stored_bytes\":4096,\"disk_bytes\":9,\"digest\":\"sha256:00\"}}'\n"
-                  "exit\nfi\ncat '%s' >&4\n"
-                  "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
-                  "echo '{\"result\":{\"size_bytes\":%lld,\"digest\":\"sha256:00\","
-                  "\"firmware\":\"bios\",\"report\":'\"$(sed 's/^{.result.:\\(.*\\)}$/\\1/' "
-                  "'%s/report')\"'}}'\n",
-                  rig->folder, rig->folder, rig->folder, disk, RIG_IMAGE_GIB * GIB, rig->folder);
+    char *script = im_printf(
+        "#!/bin/sh\nread request\n"
+        "[ $1 = inspect ] && exec cat '%s/report'\n"
+        "[ $1 = plan ] && echo \"$request\" >'%s/asked' && exec cat '%s/plan'\n"
+        "if [ $1 = mend ]; then\n"
+        "echo \"$request\" >>'%s/mends'\n"
+        "echo '{\"result\":{\"edits\":[],\"kernel\":\"6\"}}'\n"
+        "exit\nfi\n"
+        "if [ $1 = export ]; then\n"
+        "echo \"$request\" | grep -q '\"layers\":\"qcow2' || exit 1\n"
+        "cat <&4 >&3\n"
+        "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
+        "echo '{\"result\":{\"size_bytes\":'$(stat -Lc %%s /dev/fd/3)',"
+        "\"stored_bytes\":4096,\"disk_bytes\":9,\"digest\":\"sha256:00\"}}'\n"
+        "exit\nfi\ncat '%s' >&4\n"
+        "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
+        "echo '{\"result\":{\"size_bytes\":%lld,\"digest\":\"sha256:00\","
+        "\"firmware\":\"bios\",\"report\":'\"$(sed 's/^{.result.:\\(.*\\)}$/\\1/' "
+        "'%s/report')\"'}}'\n",
+        rig->folder, rig->folder, rig->folder, rig->folder, disk, RIG_IMAGE_GIB * GIB, rig->folder);
     IM_AUTO(free_auto) char *appliance = im_printf("%s/appliance", rig->folder);
     IM_AUTO(free_auto) char *kernel = im_printf("%s/kernel", appliance);
     struct im_err err = {0};
@@ -82,7 +86,7 @@ static void write_worker(struct rig *rig) {
     rig->worker = im_printf("%s/worker", rig->folder);
     if (access(rig->worker, X_OK) == 0)
         return;
-    rig_report(rig, "{\"errors\":0,\"bios\":1,\"uefi\":0}");
+    rig_report(rig, RIG_REPORT);
     rig_plan(rig, RIG_PLAN);
     need(im_make_dirs(appliance, 0755, &err) && im_write_file(kernel, "", 0, 0644, &err), &err);
     fd = open(disk, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

@@ -38,6 +38,11 @@ void rig_close(struct rig *rig);
 
 /* What the worker tells of each disk it looks into from now on, JSON. */
 void rig_report(struct rig *rig, const char *report);
+#define RIG_REPORT "{\"errors\":0,\"bios\":1,\"uefi\":0}" /* until then */
+#define RIG_NO_CLOUD_INIT                                                                          \
+    "{\"errors\":0,\"bios\":1,\"uefi\":0,\"os\":{\"platform\":\"linux\"},"                         \
+    "\"findings\":[{\"code\":\"os.no_cloud_init\",\"severity\":\"info\",\"text\":\"it has "        \
+    "none\"}]}"
 
 /* What it plans for each disk, {"report", "plan"}; the plan of each rig that is opened anew is
  * RIG_PLAN, which repairs something. */
@@ -51,6 +56,8 @@ void rig_plan(struct rig *rig, const char *plan);
     "\"}],\"edits\":[{\"op\":\"write\"}]}}"
 /* What the appliance was told since the last call: a request on each line. Owned. */
 char *rig_mends(struct rig *rig);
+/* The last plan that was asked for: the worker's request. Owned. */
+char *rig_asked(struct rig *rig);
 
 /* A system image of RIG_IMAGE_GIB, or a private one of `owner`, without going through an import. */
 void rig_image(struct rig *rig, const char *image_id, const char *owner, bool public);

@@ -149,6 +149,22 @@ CALL(password) {
     return cloud_password_reset(rig->cloud, caller, &ids, "Secret4you", ret_job_id, err);
 }
 
+/* On the disk of a system that reads a seed, or not. */
+CALL(password_of_seed) {
+    rig_report(rig, RIG_REPORT);
+    return password(rig, caller, id, ret_made, ret_job_id, err);
+}
+
+CALL(password_of_disk) {
+    rig_report(rig, RIG_NO_CLOUD_INIT);
+    return password(rig, caller, id, ret_made, ret_job_id, err);
+}
+
+CALL(attach_to_disk) {
+    rig_report(rig, RIG_NO_CLOUD_INIT);
+    return attach(rig, caller, id, ret_made, ret_job_id, err);
+}
+
 CALL(image_clone) {
     return cloud_image_clone(rig->cloud, caller, id, 1, NULL, ret_made, ret_job_id, err);
 }
@@ -619,7 +635,9 @@ const struct rig_verb rig_verbs[] = {
     {"AttachKeyPairs", ON_RUNNING, attach, running},
     {"DetachKeyPairs", ON_RUNNING, detach, running},
     {"ResetPassword", ON_RUNNING, password, has_password},
-    {"ResetPassword of a stopped instance", ON_STOPPED, password, has_password},
+    {"ResetPassword of a stopped instance", ON_STOPPED, password_of_seed, has_password},
+    {"ResetPassword without cloud-init", ON_STOPPED, password_of_disk, has_password},
+    {"AttachKeyPairs without cloud-init", ON_STOPPED, attach_to_disk, stopped},
     {"CloneImages", ON_IMAGE, image_clone, image_made},
     {"DeleteImages", ON_IMAGE, image_delete, image_deleted},
     {"DeleteImages at once", ON_IMAGE, image_cease, image_ceased},

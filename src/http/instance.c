@@ -242,7 +242,8 @@ const struct http_action instance_actions[] = {
     {"ResizeInstances", resize_instances_params, 0, NULL, resize_instances,
      "changes vCPUs, memory and disk size of stopped instances"},
     {"ResetPassword", reset_password_params, 0, NULL, reset_password,
-     "ours: sets the login user's password, at once through the guest agent or at the next boot"},
+     "ours: sets the login user's password, at once through the guest agent or at the next boot; "
+     "in a stopped Linux without cloud-init, in its disk"},
     {"ResetInstances", reset_instances_params, 0, NULL, reset_instances,
      "makes the system disk anew from the image"},
     {"ModifyInstanceAttributes", modify_instance_params, 0, NULL, modify_instance,
