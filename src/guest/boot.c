@@ -22,6 +22,18 @@ static bool has_code(const uint8_t *first) {
            !says(first, "not a bootable disk") && !says(first, "BOOTMGR is missing");
 }
 
+/* Windows writes its boot code onto GPT disks as well, where it finds no active entry to go on
+ * with. */
+static bool leads_nowhere(const uint8_t *first, enum guest_table table) {
+    if (table != GUEST_TABLE_GPT || !says(first, "Invalid partition table") ||
+        !says(first, "Error loading operating system"))
+        return false;
+    for (unsigned i = 0; i < 4; i++)
+        if (first[446 + 16 * i] == 0x80)
+            return false;
+    return true;
+}
+
 static const struct guest_part *part_of_type(const struct look *look, const char *type) {
     for (size_t i = 0; i < look->found->part_count; i++)
         if (look->found->parts[i].number != 0 && strcmp(look->found->parts[i].type, type) == 0)
@@ -98,7 +110,7 @@ static void check_bios(struct look *look, const uint8_t *first) {
     struct guest_inspection *found = look->found;
     bool grub = says(first, "GRUB ");
 
-    if (!has_code(first))
+    if (!has_code(first) || leads_nowhere(first, found->table))
         return;
     found->bios = !grub || grub_whole(look, first);
     look->grub = grub && found->bios;

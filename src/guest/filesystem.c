@@ -95,6 +95,7 @@ static const struct kind kinds[] = {
     {"crypto_LUKS", "LUKS\xba\xbe", 0, 6, take_luks},
     {"linux_raid_member", "\xfc\x4e\x2b\xa9", 4096, 4, NULL},
     {"linux_raid_member", "\xfc\x4e\x2b\xa9", 0, 4, NULL},
+    {"BitLocker", "-FVE-FS-", 3, 8, NULL},
     {"xfs", "XFSB", 0, 4, take_xfs},
     {"ntfs", "NTFS    ", 3, 8, take_ntfs},
     {"btrfs", "_BHRfS_M", 65536 + 64, 8, take_btrfs},
@@ -125,7 +126,7 @@ static void tell(const struct span *span, const struct guest_part *part,
         look_found(span->look, GUEST_FOUND_FS_DIRTY,
                    "the %s file system on %s was in use when the disk was backed up",
                    part->filesystem, part->name);
-    if (strcmp(part->filesystem, "crypto_LUKS") == 0)
+    if (strcmp(part->filesystem, "crypto_LUKS") == 0 || strcmp(part->filesystem, "BitLocker") == 0)
         look_found(span->look, GUEST_FOUND_FS_ENCRYPTED,
                    "%s is encrypted: what is in it cannot be looked at", part->name);
 }

@@ -4,6 +4,7 @@
 
 #include "boot-config.h"
 #include "cloud-config.h"
+#include "windows.h"
 
 /* Free room is little below both: a part of the whole, and what logs and packages soon take. */
 enum { FULL_PART = 50, FULL_BYTES = 256 << 20 };
@@ -124,9 +125,13 @@ bool system_tree(struct look *look, struct tree *ret_tree) {
 
 void system_look(struct look *look) {
     const struct volume *root = find_root(look, &look->found->os);
+    const struct volume *windows = root == NULL ? windows_root(look) : NULL;
 
     if (root != NULL) {
         look_at_system(look, root);
+    } else if (windows != NULL) {
+        windows_look(look, windows);
+        check_space(look, windows);
     } else {
         look_found(look, GUEST_FOUND_ROOT_NONE,
                    "no root file system that can be read was found: the system is not known");

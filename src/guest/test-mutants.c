@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "harness/test.h"
 #include "test-disk.h"
+#include "test-ntfs-disk.h"
 
 enum { ROUNDS = 1500, RANGES_MAX = 4096, SPOTS_MAX = 8, SECONDS_MAX = 10 };
 
@@ -118,8 +119,10 @@ static void cut(const struct traced *traced, const char *name) {
     check(fine, "%s: cut short at 64 places", name);
 }
 
-static void test_disk(const char *name, const char *maker, const char *script, unsigned rounds) {
-    IM_AUTO(free_auto) char *text = im_printf("M='%s'; PATH=$PATH:/sbin; %s", maker, script);
+static void test_disk(const char *name, const char *maker, const char *script, const char *os,
+                      unsigned rounds) {
+    IM_AUTO(free_auto)
+    char *text = im_printf("M='%s'; K=${M%%/*}/make-hive.py; PATH=$PATH:/sbin; %s", maker, script);
     IM_AUTO(free_auto) struct traced *traced = im_alloc(sizeof(*traced));
     IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
     struct disk disk = make_disk(text);
@@ -128,7 +131,7 @@ static void test_disk(const char *name, const char *maker, const char *script, u
         return;
     traced->disk = &disk;
     found = look_traced(traced);
-    if (check(found != NULL && strcmp(found->os.id, "debian") == 0 && traced->count > 10,
+    if (check(found != NULL && strcmp(found->os.id, os) == 0 && traced->count > 10,
               "%s: a system, found in %zu reads", name, traced->count)) {
         spoil(traced, rounds, name);
         cut(traced, name);
@@ -170,13 +173,27 @@ static const char uefi_script[] = SYSTEM("ext4") //
     "mcopy -i part s/boot/grub/grub.cfg ::/EFI/debian/grub.cfg; " PUT("1") //
     "truncate -s 64M part; mkfs.ext4 -qF -U " UUID " -d s part; " PUT("17");
 
+/* With hives that are compressed, and a folder that is more than its top. */
+static const char windows_script[] = MBR("65M") WINDOWS_TREE(
+    "64M", "for i in $(seq 300); do : >w/Windows/System32/drivers/a-driver-$i.sys; done; "
+           "(printf hibe; head -c 9000 /dev/zero) >w/hiberfil.sys")
+    NTFS_MOUNT("windows") "python3 -c 'import os; os.setxattr(\"m/Windows/System32/config\", "
+                          "\"system.ntfs_attrib_be\", (0x810).to_bytes(4, \"big\"))'; "
+                          "cd m/Windows/System32/config; for f in SOFTWARE SYSTEM; do cp $f x; rm "
+                          "$f; mv x $f; done; cd ../../../..; " NTFS_UNMOUNT
+                          "mv windows part; " PUT("1");
+
 int main(int argc, char **argv) {
     unsigned rounds = argc > 2 ? (unsigned) strtoul(argv[2], NULL, 10) : ROUNDS;
 
     if (argc < 2)
         return 2;
-    test_disk("ext4, GRUB", argv[1], ext_script, rounds);
-    test_disk("xfs", argv[1], xfs_script, rounds);
-    test_disk("GPT, EFI, FAT", argv[1], uefi_script, rounds);
+    test_disk("ext4, GRUB", argv[1], ext_script, "debian", rounds);
+    test_disk("xfs", argv[1], xfs_script, "debian", rounds);
+    test_disk("GPT, EFI, FAT", argv[1], uefi_script, "debian", rounds);
+    if (access("/dev/fuse", R_OK | W_OK) == 0)
+        test_disk("Windows on NTFS", argv[1], windows_script, "windows", rounds);
+    else
+        test_note("ntfs-3g cannot mount here: Windows is left out");
     return test_end();
 }

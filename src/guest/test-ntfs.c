@@ -7,14 +7,11 @@
 #include "harness/test.h"
 #include "ntfs.h"
 #include "test-folder.h"
+#include "test-ntfs-disk.h"
 
-#define MAKE(size, options)                                                                        \
-    "truncate -s " size " $D; mkntfs -qF -L 'Wïndows Ж' " options " $D 2>/dev/null; "
-/* The daemon has written everything once it has ended. */
-#define MOUNT                                                                                      \
-    "mkdir -p m; ntfs-3g -o no_detach,compression $D m & P=$!; trap 'umount m' EXIT; i=0; "        \
-    "until mountpoint -q m; do i=$((i + 1)); [ $i -lt 100 ]; sleep 0.1; done; "
-#define UNMOUNT "umount m; trap - EXIT; wait $P; "
+#define MAKE(size, options) NTFS_MAKE("$D", size, "-L 'Wïndows Ж' " options)
+#define MOUNT NTFS_MOUNT("$D")
+#define UNMOUNT NTFS_UNMOUNT
 #define PACK(folder)                                                                               \
     "python3 -c 'import os; os.setxattr(\"m/" folder "\", \"system.ntfs_attrib_be\", "             \
     "(0x810).to_bytes(4, \"big\"))'; "

@@ -81,12 +81,21 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
       "add console=tty0 console=ttyS0 to the kernel's command line")                               \
     X(BOOT_TERMINAL, "boot.terminal", INFO,                                                        \
       "GRUB_TERMINAL=\"console serial\" in /etc/default/grub shows the menu there as well")        \
+    X(BOOT_MANAGER, "boot.manager", ERROR,                                                         \
+      "from an installation medium: bcdboot C:\\Windows")                                          \
+    X(BOOT_BCD, "boot.bcd", ERROR,                                                                 \
+      "from an installation medium: bcdboot C:\\Windows")                                          \
     X(DRIVER_DISK, "driver.disk", ERROR,                                                           \
       "add virtio_blk and virtio_pci to the initramfs: /etc/initramfs-tools/modules and "          \
       "update-initramfs -u, or dracut -f --add-drivers")                                           \
     X(DRIVER_ROOT, "driver.root", ERROR,                                                           \
       "make the initramfs anew: update-initramfs -u, dracut -f or mkinitcpio -P")                  \
     X(DRIVER_NET, "driver.net", WARNING, "install the kernel's modules that have virtio_net")      \
+    X(DRIVER_VIOSTOR, "driver.viostor", ERROR,                                                     \
+      "install the virtio-win drivers while a second disk is attached by virtio, and back it up "  \
+      "again")                                                                                     \
+    X(DRIVER_NETKVM, "driver.netkvm", WARNING,                                                     \
+      "install the virtio-win drivers in Windows")                                                 \
     X(FS_BEYOND, "filesystem.beyond", ERROR,                                                       \
       "the disk was cut short, or the partition made smaller: copy it again, whole")               \
     X(FS_DIRTY, "filesystem.dirty", WARNING,                                                       \
@@ -104,6 +113,8 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
       "move everything onto this disk (pvmove, vgreduce) and back it up again")                    \
     X(LVM_SEGMENT, "lvm.segment", INFO, "")                                                        \
     X(ROOT_NONE, "root.none", INFO, "")                                                            \
+    X(WINDOWS_REGISTRY, "windows.registry", WARNING,                                               \
+      "check the disk with chkdsk, and back it up again after a clean shutdown")                   \
     X(FSTAB_UNKNOWN, "fstab.unknown", WARNING, "correct the line, or give it the option nofail")   \
     X(FSTAB_ROOT, "fstab.root", ERROR, "name the file system by the UUID that blkid shows")        \
     X(FSTAB_NAME, "fstab.name", WARNING, "name the file system by the UUID that blkid shows")      \
@@ -122,6 +133,8 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
       "add NoCloud to datasource_list, or take the list out")                                      \
     X(NO_AGENT, "os.no_agent", INFO, "install qemu-guest-agent")                                   \
     X(AGENT_OFF, "os.agent_off", INFO, "enable qemu-guest-agent")                                  \
+    X(NO_CLOUDBASE, "os.no_cloudbase", INFO,                                                       \
+      "install cloudbase-init for passwords, names and growth at first start")                     \
     X(NO_CLOUD_INIT, "os.no_cloud_init", INFO,                                                     \
       "install cloud-init for keys, passwords and growth at first start")
 /* clang-format on */
