@@ -541,6 +541,13 @@ def leaves():
           lambda: os.listdir(os.path.join(world.pool, "layers")))
     check(not list(tidy(Sight())), "nothing is left over", lambda: list(tidy(Sight())))
     check(world.kill(signal.SIGTERM) == 0, "imprintd ends well", lambda: tail(world.log))
+    with open(world.log, errors="replace") as file:
+        told = file.read()
+    figures["layers merged"] = len(re.findall(r"layer \S+ took up \d+ below it", told))
+    figures["chains of running machines shortened"] = len(re.findall(r"read through \d+ layers in place of", told))
+    if ROUNDS >= 100:
+        check(figures["layers merged"] and figures["chains of running machines shortened"], "chains were shortened meanwhile",
+              dict(figures))
     for name, value in figures.items():
         note("%s: %s" % (name, value))
     for reason, times in collections.Counter(reasons.values()).most_common():
