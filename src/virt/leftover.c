@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What QEMU has of disks that libvirt does not know: the owner of an embedded driver was killed
- * while it plugged one in or took one out. It keeps the disk's file locked, and its names taken. */
+ * while it plugged one in, took one out or switched to a new head. It keeps the disk's file locked,
+ * and its names taken. */
 #include "libvirt-private.h"
 
 #include <string.h>
@@ -86,7 +87,7 @@ static bool remove_devices(struct virt_driver *driver, const char *name, struct 
 
 /* QEMU refuses for those that are in use, so each is tried; a file's node after that of the format
  * on it. */
-static bool remove_nodes(struct virt_driver *driver, const char *name, struct im_err *err) {
+bool lv_sweep_nodes(struct virt_driver *driver, const char *name, struct im_err *err) {
     static const char *const kinds[] = {"-format", "-storage"};
     IM_AUTO(json_decref_auto)
     json_t *nodes = lv_monitor_list(
@@ -107,5 +108,5 @@ static bool remove_nodes(struct virt_driver *driver, const char *name, struct im
 }
 
 bool lv_sweep(struct virt_driver *driver, const char *name, struct im_err *err) {
-    return driver->test || (remove_devices(driver, name, err) && remove_nodes(driver, name, err));
+    return driver->test || (remove_devices(driver, name, err) && lv_sweep_nodes(driver, name, err));
 }

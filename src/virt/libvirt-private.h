@@ -164,6 +164,8 @@ struct json_t *lv_monitor_list(struct virt_driver *driver, const char *name, con
 /* Takes out of QEMU what it has of disks that libvirt does not know. Fails when the guest does not
  * let go of such a disk. */
 bool lv_sweep(struct virt_driver *driver, const char *name, struct im_err *err) IM_MUST_CHECK;
+/* Only the files that it has open for no disk. */
+bool lv_sweep_nodes(struct virt_driver *driver, const char *name, struct im_err *err) IM_MUST_CHECK;
 
 /* Disks of a running machine, for the driver's table. */
 bool lv_switch_disks(struct virt_driver *driver, const char *name,

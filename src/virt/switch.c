@@ -128,19 +128,27 @@ static bool run_switch(struct lv_call *call, struct im_err *err) {
     return true;
 }
 
-/* A killed owner may have left a node in QEMU whose number libvirt did not write down: each try
- * takes the next number. */
+/* A killed owner may have left nodes in QEMU: libvirt did not write their numbers down, and takes
+ * the next one at each try; and one that has the head open already keeps it locked. */
 static bool switch_once_more(struct virt_driver *driver, const char *name, const char *snapshot,
                              struct im_err *err) {
+    bool swept = false;
+
     for (int tries = 1;; tries++) {
         struct im_err failed = {0};
+        bool taken, locked;
 
         if (lv_call_domain(driver, name, run_switch, snapshot, NULL, 0, LV_CALL_MS, NULL, &failed))
             return true;
-        if (strstr(failed.text, "Duplicate nodes with node-name") == NULL || tries == NODE_TRIES) {
+        taken = strstr(failed.text, "Duplicate nodes with node-name") != NULL;
+        locked = strstr(failed.text, "Failed to get \"write\" lock") != NULL && !swept;
+        if ((!taken && !locked) || tries == NODE_TRIES) {
             *err = failed;
             return false;
         }
+        if (locked && !lv_sweep_nodes(driver, name, err))
+            return false;
+        swept = swept || locked;
     }
 }
 

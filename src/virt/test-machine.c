@@ -119,28 +119,6 @@ static uint64_t blocks_of(const char *path) {
     return stat(path, &st) == 0 ? (uint64_t) st.st_blocks : 0;
 }
 
-/* The overlay's backing name is relative, as our storage writes them. */
-static void test_switch(struct virt *virt) {
-    int64_t before;
-    uint64_t empty;
-
-    check(guest_overlay(guest_next, "head", "qcow2"), "an overlay on its head");
-    empty = blocks_of(guest_next);
-    check_ok(switch_disk(virt, "i-nano", "i-nano", guest_next, &err), "its disk is switched");
-    check_ok(switch_disk(virt, "i-nano", "i-nano", guest_next, &err),
-             "switching it again is success");
-    check_err(switch_disk(virt, "i-nano", "vol-x", guest_next, &err), IM_NOT_FOUND,
-              "a disk it does not have");
-    before = mtime_of(guest_head);
-    check_ok(virt_reset(virt, "i-nano", &err), "reset");
-    check(guest_said("boots=00000004"), "it boots and counts to 4");
-    check(mtime_of(guest_head) == before && blocks_of(guest_next) > empty,
-          "the overlay took the writes, the old head none");
-    check_ok(virt_destroy(virt, "i-nano", &err), "the plug is pulled");
-    check_ok(guest_start(virt, guest_next, &err), "it starts from the overlay");
-    check(guest_said("boots=00000005"), "and goes on counting");
-}
-
 /* What is left when its owner is killed between QEMU's switch and libvirt's note of it. */
 static bool order(virDomainPtr domain, const char *command, const char *arguments) {
     IM_AUTO(free_auto)
@@ -171,6 +149,29 @@ static bool switch_unseen(const char *path, int number, bool halfway) {
     return domain != NULL && order(domain, "blockdev-add", storage) &&
            order(domain, "blockdev-add", format) &&
            (halfway || order(domain, "blockdev-snapshot", snapshot));
+}
+
+/* The overlay's backing name is relative, as our storage writes them. */
+static void test_switch(struct virt *virt) {
+    int64_t before;
+    uint64_t empty;
+
+    check(guest_overlay(guest_next, "head", "qcow2"), "an overlay on its head");
+    empty = blocks_of(guest_next);
+    check(switch_unseen(guest_next, 90, true), "QEMU is about to switch, its owner is killed");
+    check_ok(switch_disk(virt, "i-nano", "i-nano", guest_next, &err), "its disk is switched");
+    check_ok(switch_disk(virt, "i-nano", "i-nano", guest_next, &err),
+             "switching it again is success");
+    check_err(switch_disk(virt, "i-nano", "vol-x", guest_next, &err), IM_NOT_FOUND,
+              "a disk it does not have");
+    before = mtime_of(guest_head);
+    check_ok(virt_reset(virt, "i-nano", &err), "reset");
+    check(guest_said("boots=00000004"), "it boots and counts to 4");
+    check(mtime_of(guest_head) == before && blocks_of(guest_next) > empty,
+          "the overlay took the writes, the old head none");
+    check_ok(virt_destroy(virt, "i-nano", &err), "the plug is pulled");
+    check_ok(guest_start(virt, guest_next, &err), "it starts from the overlay");
+    check(guest_said("boots=00000005"), "and goes on counting");
 }
 
 static void test_unseen(struct virt *virt) {
