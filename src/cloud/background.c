@@ -242,6 +242,9 @@ static void full_round(struct cloud *cloud, unsigned number) {
     if (!boot_tests_expire(cloud, &err))
         im_warn("cloud", "boot tests expire later: %s", err.text);
     err = (struct im_err){0};
+    if (!plain_round(cloud, &err))
+        im_warn("cloud", "passwords that were handed over are forgotten later: %s", err.text);
+    err = (struct im_err){0};
     if (!damage_round(cloud, &err))
         im_warn("cloud", "what is damaged is marked later: %s", err.text);
     err = (struct im_err){0};

@@ -593,6 +593,10 @@ bool nics_settle(struct cloud *cloud, struct nic **nics, size_t count, bool anew
 
 /* Writes the seed, plugs the network, starts. Repeatable. */
 bool machine_start(struct cloud *cloud, const char *instance_id, struct im_err *err) IM_MUST_CHECK;
+/* Writes over its seed with the sealed password as given (NULL: none), also while it runs; fine
+ * when there is no seed. Call with the machine locked. */
+bool machine_seed_rewrite(struct cloud *cloud, const char *instance_id, const char *sealed,
+                          struct im_err *err) IM_MUST_CHECK;
 /* Off, forgotten by libvirt, its address kept. `soft`: asks the guest first and waits
  * stop_timeout_ms. */
 bool machine_stop(struct cloud *cloud, const char *instance_id, bool soft,
@@ -654,10 +658,17 @@ void graphics_password(char ret_password[GRAPHICS_PASSWORD + 1]);
 /* Everything an instance has besides its row is given up. */
 bool instance_cease(struct cloud *cloud, struct db_conn *conn, struct instance *instance,
                     struct im_err *err) IM_MUST_CHECK;
+/* A password in the two forms that an instance may keep; both "" without one. */
+struct login {
+    char *hash, *sealed;
+};
+void login_done(struct login *login);
 /* Checks login_mode with its key pair or password against the rules, and hashes the password, which
- * takes too long for a transaction. ret_hash is owned, "" without password. */
-bool login_check(const char *mode, const char *keypair, const char *password, char **ret_hash,
-                 struct im_err *err) IM_MUST_CHECK;
+ * takes too long for a transaction. */
+bool login_check(const struct cloud *cloud, const char *mode, const char *keypair,
+                 const char *password, struct login *ret_login, struct im_err *err) IM_MUST_CHECK;
+/* The instance keeps the form that the platform takes; without a password, what it has. */
+void login_give(const struct login *login, const char *platform, struct instance *instance);
 /* The half that needs the record: the key pair (NULL and "" are fine) is the caller's, and of use
  * on that platform. */
 bool login_fits(struct db_conn *conn, const struct caller *caller, const char *platform,
@@ -667,6 +678,30 @@ bool login_user(struct cloud *cloud, const char *instance_id, char **ret_user, b
                 struct im_err *err) IM_MUST_CHECK;
 /* Is it a password that the rules allow? */
 bool password_fits(const char *password, struct im_err *err) IM_MUST_CHECK;
+
+/* --- plain-password.c ------------------------------------------------------------------------- */
+
+/* Does the system take no hash, so that the password itself has to be kept until it has it? */
+bool takes_plain(const char *platform);
+/* ResetPassword for such an instance: prepare, run and commit. In the record are the sealed
+ * password and, in the item's data, whether an earlier one is still on its way. *ret_trouble is the
+ * caller's: why the guest has not got it now, "" when it does not run; NULL when it has. */
+void plain_reset_prepare(const struct login *login, struct instance *instance,
+                         struct wire_writer *data);
+bool plain_reset_run(struct job_run *run, const struct instance *instance, const char *user,
+                     bool running, char **ret_trouble, struct im_err *err) IM_MUST_CHECK;
+/* `unapplied` as the instance will have it: "" when the guest has its password. */
+bool plain_reset_commit(struct job_run *run, struct db_conn *conn, const char *unapplied,
+                        struct im_err *err) IM_MUST_CHECK;
+/* For a seed: the password (free it with plain_forget), NULL when there is none to hand over. */
+bool plain_open(const struct cloud *cloud, const struct instance *instance, char **ret_password,
+                struct im_err *err) IM_MUST_CHECK;
+void plain_forget(char *password); /* NULL is fine */
+/* Before a start with such a seed: notes when that was. */
+bool plain_hand_over(struct cloud *cloud, const struct instance *instance,
+                     struct im_err *err) IM_MUST_CHECK;
+/* Passwords that their machines have had by now go from record and seed. */
+bool plain_round(struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 bool keypair_link_add(struct db_conn *conn, const char *keypair_id, const char *instance_id,
                       struct im_err *err) IM_MUST_CHECK;
 

@@ -91,6 +91,7 @@ static bool add_clone(struct instance_batch *batch, struct db_conn *conn,
     im_replace(&copy->hostname, ret_id);
     im_replace(&copy->agent_state, NULL);
     im_replace(&copy->graphics_port, NULL);
+    copy->passwd_time = copy->passwd_turn = 0;
     copy->status = INSTANCE_PENDING;
     copy->transition_status = TRANSITION_CREATING;
     copy->create_time = copy->status_time = im_now_s();

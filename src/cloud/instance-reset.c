@@ -9,17 +9,17 @@
 
 struct reset {
     const struct instance_reset_args *args;
-    char *passwd_hash;
+    struct login login;
 };
 
-static bool reset_login(struct reset *reset, struct db_conn *conn, struct instance *instance,
-                        struct im_err *err) {
+static bool reset_login(struct reset *reset, struct db_conn *conn, const char *platform,
+                        struct instance *instance, struct im_err *err) {
     const struct instance_reset_args *args = reset->args;
 
     if (!im_str_empty(args->login_mode))
         im_replace(&instance->login_mode, args->login_mode);
-    if (!im_str_empty(reset->passwd_hash))
-        im_replace(&instance->passwd_hash, reset->passwd_hash);
+    login_give(&reset->login, platform, instance);
+    instance->passwd_time = 0; /* the new disk has had none */
     return im_str_empty(args->login_keypair) ||
            keypair_link_add(conn, args->login_keypair, instance->instance_id, err);
 }
@@ -37,7 +37,7 @@ static bool reset_prepare(struct instance_batch *batch, struct db_conn *conn,
     if (!image_load(conn, batch->caller, image_id, &image, err) ||
         !image_allows(image, "ResetInstances", err) ||
         !login_fits(conn, batch->caller, image->platform, reset->args->login_keypair, err) ||
-        !reset_login(reset, conn, instance, err))
+        !reset_login(reset, conn, image->platform, instance, err))
         return false;
     if (gib < image->size)
         gib = image->size;
@@ -48,6 +48,7 @@ static bool reset_prepare(struct instance_batch *batch, struct db_conn *conn,
     if (!layer_plan(batch->cloud, conn, image->layer_id, gib * GIB, layer_id, err))
         return false;
     wire_text(data, "image", image->image_id);
+    wire_text(data, "platform", image->platform);
     wire_text(data, "layer", layer_id);
     wire_int(data, "disk", gib);
     wire_int(data, "running", instance->status == INSTANCE_RUNNING);
@@ -64,11 +65,11 @@ bool cloud_instances_reset(struct cloud *cloud, const struct caller *caller,
                                    .ids = ids,
                                    .prepare = reset_prepare,
                                    .arg = &reset};
-    bool added = login_check(args->login_mode, args->login_keypair, args->login_passwd,
-                             &reset.passwd_hash, err) &&
+    bool added = login_check(cloud, args->login_mode, args->login_keypair, args->login_passwd,
+                             &reset.login, err) &&
                  instance_batch_run(&batch, ret_job_id, err);
 
-    free(reset.passwd_hash);
+    login_done(&reset.login);
     return added;
 }
 
@@ -98,8 +99,10 @@ static bool swap_commit(struct job_run *run, struct db_conn *conn, struct im_err
         return false;
     im_replace(&instance->layer_id, wire_get_text(root, "layer", ""));
     im_replace(&instance->image_id, wire_get_text(root, "image", instance->image_id));
+    im_replace(&instance->platform, wire_get_text(root, "platform", instance->platform));
     instance->os_disk_size = wire_get_int(root, "disk", instance->os_disk_size);
     instance->generation++;
+    instance->passwd_turn = 0;
     return record_update(conn, &instance_type, instance, err);
 }
 

@@ -18,13 +18,14 @@ struct run {
     const struct caller *caller;
     const struct instance_run_args *args;
     int64_t vcpus, memory_mib, count;
-    char *passwd_hash, *userdata; /* owned */
+    struct login login;
+    char *userdata; /* owned */
     struct im_strings *ret_ids;
     char job_id[IM_JOB_ID_MAX];
 };
 
 static void run_done(struct run *run) {
-    free(run->passwd_hash);
+    login_done(&run->login);
     free(run->userdata);
 }
 
@@ -132,8 +133,8 @@ static bool run_check(struct run *run, struct im_err *err) {
            hostname_fits(args->hostname, err) && sized(run, err) &&
            cpu_shape_fits(args->cpu_model, args->cpu_topology, run->vcpus, err) &&
            userdata_fits(run, err) &&
-           login_check(args->login_mode, args->login_keypair, args->login_passwd, &run->passwd_hash,
-                       err);
+           login_check(run->cloud, args->login_mode, args->login_keypair, args->login_passwd,
+                       &run->login, err);
 }
 
 /* --- Rows ------------------------------------------------------------------------------------- */
@@ -159,7 +160,7 @@ static char *unconfirmed(const struct run *run) {
     return im_printf(
         "host name%s%s%s: offered on the seed disk, the guest has not confirmed them yet",
         im_str_empty(args->login_keypair) ? "" : ", key pair",
-        im_str_empty(run->passwd_hash) ? "" : ", password",
+        im_str_empty(run->login.hash) ? "" : ", password",
         run->userdata == NULL ? "" : ", user data");
 }
 
@@ -169,6 +170,7 @@ static bool add_instance(struct run *run, struct db_conn *conn, const struct ima
     char id[IM_ID_MAX], layer_id[IM_ID_MAX], graphics[GRAPHICS_PASSWORD + 1],
         hostname[IM_ID_MAX + 8];
     IM_AUTO(free_auto) char *note = unconfirmed(run);
+    bool plain = takes_plain(image->platform);
     struct instance instance = {
         .instance_id = id,
         .instance_name = (char *) (args->instance_name ? args->instance_name : ""),
@@ -195,7 +197,8 @@ static bool add_instance(struct run *run, struct db_conn *conn, const struct ima
         .nic_mqueue = args->nic_mqueue < 0 ? 0 : args->nic_mqueue,
         .cpu_model = (char *) (args->go_defaults ? "" : args->cpu_model),
         .login_mode = (char *) args->login_mode,
-        .passwd_hash = run->passwd_hash,
+        .passwd_hash = plain ? NULL : run->login.hash,
+        .passwd_sealed = plain ? run->login.sealed : NULL,
         .userdata = run->userdata,
         .userdata_path = (char *) args->userdata_path,
         .firmware = image->firmware};

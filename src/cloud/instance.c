@@ -116,6 +116,7 @@ bool instance_cease(struct cloud *cloud, struct db_conn *conn, struct instance *
     im_replace(&instance->layer_id, NULL);
     im_replace(&instance->userdata, NULL);
     im_replace(&instance->passwd_hash, NULL);
+    im_replace(&instance->passwd_sealed, NULL);
     im_replace(&instance->graphics_passwd, NULL);
     instance->status = INSTANCE_CEASED;
     instance->transition_status = TRANSITION_NONE;
@@ -150,10 +151,23 @@ static const char *login_mode(const char *mode, const char *keypair, const char 
     return !im_str_empty(keypair) ? "keypair" : !im_str_empty(password) ? "passwd" : "";
 }
 
-bool login_check(const char *mode, const char *keypair, const char *password, char **ret_hash,
-                 struct im_err *err) {
+void login_done(struct login *login) {
+    free(login->hash);
+    free(login->sealed);
+}
+
+void login_give(const struct login *login, const char *platform, struct instance *instance) {
+    bool plain = takes_plain(platform);
+
+    if (im_str_empty(login->hash))
+        return;
+    im_replace(&instance->passwd_hash, plain ? NULL : login->hash);
+    im_replace(&instance->passwd_sealed, plain ? login->sealed : NULL);
+}
+
+bool login_check(const struct cloud *cloud, const char *mode, const char *keypair,
+                 const char *password, struct login *ret_login, struct im_err *err) {
     mode = login_mode(mode, keypair, password);
-    *ret_hash = NULL;
     if (strcmp(mode, "passwd") != 0) {
         if (strcmp(mode, "keypair") == 0 && im_str_empty(keypair))
             return im_fail(err, IM_BAD_MESSAGE,
@@ -161,7 +175,7 @@ bool login_check(const char *mode, const char *keypair, const char *password, ch
         if (strcmp(mode, "keypair") != 0 && *mode != '\0')
             return im_fail(err, IM_BAD_MESSAGE, "login_mode [%.64s] should be keypair or passwd",
                            mode);
-        *ret_hash = im_strdup("");
+        *ret_login = (struct login){im_strdup(""), im_strdup("")};
         return true;
     }
     if (im_str_empty(password))
@@ -169,7 +183,8 @@ bool login_check(const char *mode, const char *keypair, const char *password, ch
                        "parameter [login_passwd] is missing, login_mode is [passwd]");
     if (!password_fits(password, err))
         return false;
-    *ret_hash = crypto_password_hash(password);
+    *ret_login =
+        (struct login){crypto_password_hash(password), crypto_seal(cloud->config.key, password)};
     return true;
 }
 

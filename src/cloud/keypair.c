@@ -177,7 +177,8 @@ bool login_user(struct cloud *cloud, const char *instance_id, char **ret_user, b
     *ret_user = im_strdup(record_get(conn, &image_type, instance->image_id, &image, &missing) &&
                                   !im_str_empty(image->default_user)
                               ? image->default_user
-                              : "root");
+                          : takes_plain(instance->platform) ? "Administrator"
+                                                            : "root");
     return true;
 }
 

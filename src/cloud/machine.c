@@ -154,35 +154,84 @@ static char *metadata_env(const struct parts *parts) {
     return im_str_take(&out);
 }
 
-static bool write_seed(struct cloud *cloud, const struct parts *parts, const char *path,
+/* What first boot goes by: another one is another machine. A password that comes later is only read
+ * by cloudbase-init where it sees one. */
+static char *seed_identity(const struct instance *instance) {
+    struct im_str id = {0};
+
+    im_str_add(&id, instance->instance_id);
+    if (instance->generation > 0)
+        im_str_addf(&id, ".%" PRId64, instance->generation);
+    if (instance->passwd_turn > 0)
+        im_str_addf(&id, "-p%" PRId64, instance->passwd_turn);
+    return im_str_take(&id);
+}
+
+typedef bool seed_writer(struct cloud *cloud, const char *path, const struct seed *seed,
+                         struct im_err *err);
+
+static bool write_anew(struct cloud *cloud, const char *path, const struct seed *seed,
                        struct im_err *err) {
+    return seed_write(path, seed, cloud->config.machine_uid, cloud->config.machine_gid, err);
+}
+
+static bool write_over(struct cloud *cloud, const char *path, const struct seed *seed,
+                       struct im_err *err) {
+    (void) cloud;
+    return seed_rewrite(path, seed, err);
+}
+
+static bool write_seed(struct cloud *cloud, const struct parts *parts, const char *path,
+                       seed_writer *writer, struct im_err *err) {
     const struct instance *instance = parts->instance;
+    bool plain = takes_plain(instance->platform), written;
     IM_AUTO(free_auto) char *metadata = metadata_json(parts);
     IM_AUTO(free_auto) char *variables = metadata_env(parts);
-    IM_AUTO(free_auto)
-    char *identity = instance->generation == 0
-                         ? im_strdup(instance->instance_id)
-                         : im_printf("%s.%" PRId64, instance->instance_id, instance->generation);
+    IM_AUTO(free_auto) char *identity = seed_identity(instance);
     IM_AUTO(free_auto) void *userdata = NULL;
     const char *user = parts->image ? parts->image->default_user : NULL;
     size_t userdata_len = 0;
     struct seed seed = {.instance_id = identity,
                         .hostname = instance->hostname,
-                        .default_user = im_str_empty(user) ? "root" : user,
+                        .default_user = !im_str_empty(user) ? user
+                                        : plain             ? "Administrator"
+                                                            : "root",
                         .public_keys = (const char *const *) parts->keys.items,
                         .public_key_count = parts->keys.count,
                         .passwd_hash = instance->passwd_hash,
                         .userdata_path = instance->userdata_path,
                         .metadata_json = metadata,
-                        .metadata_env = variables};
+                        .metadata_env = variables,
+                        .windows = plain};
+    char *password = NULL;
 
-    if (!im_str_empty(instance->userdata) &&
+    /* With a later password comes a new identity, and what the user gave would be run again. */
+    if (!im_str_empty(instance->userdata) && instance->passwd_turn == 0 &&
         !crypto_base64_decode(instance->userdata, &userdata, &userdata_len))
         return im_fail(err, IM_INTERNAL, "instance %s: its user data is damaged",
                        instance->instance_id);
     seed.userdata = userdata;
     seed.userdata_len = userdata_len;
-    return seed_write(path, &seed, cloud->config.machine_uid, cloud->config.machine_gid, err);
+    if (plain && !plain_open(cloud, instance, &password, err))
+        return false;
+    seed.admin_passwd = password;
+    written = writer(cloud, path, &seed, err);
+    plain_forget(password);
+    return written;
+}
+
+bool machine_seed_rewrite(struct cloud *cloud, const char *instance_id, const char *sealed,
+                          struct im_err *err) {
+    IM_AUTO(free_auto) char *path = seed_path(cloud, instance_id);
+    struct parts parts = {0};
+    bool written = parts_load(cloud, instance_id, &parts, err);
+
+    if (written) {
+        im_replace(&parts.instance->passwd_sealed, sealed);
+        written = write_seed(cloud, &parts, path, write_over, err);
+    }
+    parts_done(&parts);
+    return written;
 }
 
 /* --- Description for the hypervisor ----------------------------------------------------------- */
@@ -314,7 +363,8 @@ static bool start_parts(struct cloud *cloud, const struct parts *parts, struct i
     bool started;
 
     describe_disks(cloud, parts, &disks);
-    started = write_seed(cloud, parts, disks.seed, err) &&
+    started = plain_hand_over(cloud, parts->instance, err) &&
+              write_seed(cloud, parts, disks.seed, write_anew, err) &&
               nics_settle(cloud, parts->nics, parts->nic_count, false, err) &&
               plug(cloud, parts, err);
 

@@ -3,7 +3,8 @@
  * else from the seed at the next boot, or, where the system of a stopped machine reads no seed, in
  * its disk. Only its hash is kept, and only its hash goes to the guest. It is SHA-512's of
  * crypt(3): glibc has known it since 2007 and musl always has, so every Linux that still starts
- * takes it, while yescrypt, which is stronger, would lock out those of before 2018 and Alpine. */
+ * takes it, while yescrypt, which is stronger, would lock out those of before 2018 and Alpine.
+ * plain-password.c has what takes no hash. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,30 +13,27 @@
 
 static bool reset_prepare(struct instance_batch *batch, struct db_conn *conn,
                           struct instance *instance, struct wire_writer *data, struct im_err *err) {
-    if (im_str_equal(instance->platform, "windows") && instance->status == INSTANCE_RUNNING)
-        return im_fail(err, IM_UNSUPPORTED,
-                       "instance [%s] runs Windows, whose agent takes no hashes; stop it first",
-                       instance->instance_id);
-    im_replace(&instance->passwd_hash, batch->arg);
+    if (takes_plain(instance->platform)) {
+        plain_reset_prepare(batch->arg, instance, data);
+        return true;
+    }
+    login_give(batch->arg, instance->platform, instance);
     return login_edit_plan(batch->cloud, conn, instance, data, err);
 }
 
 bool cloud_password_reset(struct cloud *cloud, const struct caller *caller,
                           const struct im_strings *instance_ids, const char *password,
                           char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
-    IM_AUTO(free_auto) char *hash = NULL;
+    IM_AUTO(login_done) struct login login = {0};
     struct instance_batch batch = {.cloud = cloud,
                                    .caller = caller,
                                    .action = "ResetPassword",
                                    .ids = instance_ids,
                                    .prepare = reset_prepare};
 
-    if (im_str_empty(password))
-        return im_fail(err, IM_BAD_MESSAGE, "parameter [login_passwd] is missing");
-    if (!password_fits(password, err))
-        return false;
-    batch.arg = hash = crypto_password_hash(password);
-    return instance_batch_run(&batch, ret_job_id, err);
+    batch.arg = &login;
+    return login_check(cloud, "passwd", NULL, password, &login, err) &&
+           instance_batch_run(&batch, ret_job_id, err);
 }
 
 static bool load(struct cloud *cloud, const char *instance_id, struct instance **ret_instance,
@@ -66,8 +64,8 @@ static bool tell_agent(struct job_run *run, const struct instance *instance, con
     IM_AUTO(free_auto) char *unapplied = NULL;
     struct im_err guest = {0};
 
-    if (virt_set_password(cloud->config.virt, instance->instance_id, user, instance->passwd_hash,
-                          &guest)) {
+    if (virt_set_password(cloud->config.virt, instance->instance_id, user, VIRT_SECRET_HASH,
+                          instance->passwd_hash, &guest)) {
         tell(run, NULL, "");
         return true;
     }
@@ -91,6 +89,18 @@ static bool change_disk(struct job_run *run, const struct instance *instance, co
     return true;
 }
 
+static bool change_plain(struct job_run *run, const struct instance *instance, const char *user,
+                         bool running, struct im_err *err) {
+    IM_AUTO(free_auto) char *trouble = NULL;
+    IM_AUTO(free_auto) char *unapplied = NULL;
+
+    if (!plain_reset_run(run, instance, user, running, &trouble, err))
+        return false;
+    unapplied = trouble == NULL ? im_strdup("") : at_next_boot(trouble);
+    tell(run, NULL, unapplied);
+    return true;
+}
+
 /* What the guest is told is kept in the record already: a guest that does not take it now finds it
  * in the seed. */
 static bool reset_run(struct job_run *run, struct im_err *err) {
@@ -99,9 +109,12 @@ static bool reset_run(struct job_run *run, struct im_err *err) {
     IM_AUTO(free_auto) char *user = NULL;
     bool running = false;
 
-    return load(cloud, run->item->resource_id, &instance, err) &&
-           login_user(cloud, run->item->resource_id, &user, &running, err) &&
-           (running ? tell_agent(run, instance, user) : change_disk(run, instance, user, err));
+    if (!load(cloud, run->item->resource_id, &instance, err) ||
+        !login_user(cloud, run->item->resource_id, &user, &running, err))
+        return false;
+    if (takes_plain(instance->platform))
+        return change_plain(run, instance, user, running, err);
+    return running ? tell_agent(run, instance, user) : change_disk(run, instance, user, err);
 }
 
 static bool reset_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
@@ -109,6 +122,7 @@ static bool reset_commit(struct job_run *run, struct db_conn *conn, struct im_er
     struct instance instance = {.instance_id = run->item->resource_id, .unapplied = edit->text};
 
     return login_edit_commit(run, conn, edit, err) &&
+           plain_reset_commit(run, conn, edit->text, err) &&
            record_update_fields(conn, &instance_type, &instance,
                                 (const char *const[]){"unapplied", "transition_status", NULL}, err);
 }

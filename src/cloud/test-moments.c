@@ -113,8 +113,8 @@ WRAP(virt_fs_freeze, (VIRT, int64_t timeout_ms, bool *ret_frozen, ERR), virt, na
 WRAP(virt_fs_thaw, (VIRT, ERR), virt, name, err)
 WRAP(virt_fs_hooked, (VIRT, int64_t timeout_ms, bool *ret_hooked, ERR), virt, name, timeout_ms,
      ret_hooked, err)
-WRAP(virt_set_password, (VIRT, const char *user, const char *hash, ERR), virt, name, user, hash,
-     err)
+WRAP(virt_set_password, (VIRT, const char *user, enum virt_secret kind, const char *secret, ERR),
+     virt, name, user, kind, secret, err)
 WRAP(virt_authorized_keys,
      (VIRT, const char *user, const char *const keys[], size_t count, bool removing, ERR), virt,
      name, user, keys, count, removing, err)

@@ -2,6 +2,8 @@
 /* Seeds of all kinds. Without an argument: what seed_write() promises of the file. With a folder:
  * writes one seed per case into it, for test-seed.py, which reads them with cloud-init's own code.
  */
+#include <archive.h>
+#include <archive_entry.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +127,83 @@ static void test_file(const char *folder) {
     check_err(seed_write("/nonexistent/seed.iso", &seed, 0, 0, &err), IM_INTERNAL, "no folder");
 }
 
+/* --- For Windows ------------------------------------------------------------------------------ */
+
+/* The file of that name on the disk, "" when it is not there; owned. */
+static char *on_disk(const char *path, const char *name) {
+    struct archive *archive = archive_read_new();
+    struct archive_entry *entry = NULL;
+    char *text = NULL;
+
+    if (archive_read_support_format_iso9660(archive) == ARCHIVE_OK &&
+        archive_read_open_filename(archive, path, 4096) == ARCHIVE_OK)
+        while (text == NULL && archive_read_next_header(archive, &entry) == ARCHIVE_OK)
+            if (strcmp(archive_entry_pathname(entry), name) == 0) {
+                size_t len = (size_t) archive_entry_size(entry);
+
+                text = im_alloc(len + 1);
+                if (archive_read_data(archive, text, len) != (la_ssize_t) len)
+                    text[0] = '\0';
+            }
+    archive_read_free(archive);
+    return text != NULL ? text : im_strdup("");
+}
+
+static void check_file(const char *path, const char *name, const char *wanted) {
+    IM_AUTO(free_auto) char *text = on_disk(path, name);
+
+    check(strcmp(text, wanted) == 0, "%s: %s", name, text);
+}
+
+static bool disk_has(const char *path, const char *text) {
+    IM_AUTO(free_auto) char *bytes = NULL;
+    struct im_err err = {0};
+    size_t len = 0;
+
+    return im_read_file(path, 1 << 20, &bytes, &len, &err) &&
+           memmem(bytes, len, text, strlen(text)) != NULL;
+}
+
+/* What ConfigDriveService and NoCloudConfigDriveService of cloudbase-init read. */
+static void test_windows(const char *folder) {
+    IM_AUTO(free_auto) char *path = im_printf("%s/windows.iso", folder);
+    IM_AUTO(free_auto) char *none = im_printf("%s/none.iso", folder);
+    struct seed seed = plain();
+    struct stat before = {0}, after = {0};
+
+    seed.windows = true;
+    seed.default_user = "Administrator";
+    seed.passwd_hash = HASH;
+    seed.admin_passwd = "P\"ss\\w0rd";
+    seed.userdata = "#ps1\r\n\0";
+    seed.userdata_len = 7;
+    check_ok(seed_write(path, &seed, geteuid(), getegid(), &err), "a seed for Windows");
+    check(disk_has(path, "config-2"), "is labelled for cloudbase-init");
+    check_file(path, "openstack/latest/meta_data.json",
+               "{\"uuid\":\"i-abcdefgh\",\"hostname\":\"web-1\",\"admin_username\":"
+               "\"Administrator\",\"admin_pass\":\"P\\\"ss\\\\w0rd\"}\n");
+    check_file(path, "meta-data",
+               "{\"instance-id\":\"i-abcdefgh\",\"local-hostname\":\"web-1\",\"admin-username\":"
+               "\"Administrator\",\"admin-password\":\"P\\\"ss\\\\w0rd\"}\n");
+    check_file(path, "openstack/latest/user_data", "#ps1\r\n");
+    check_file(path, "network-config", "");
+    check(!disk_has(path, "$6$imprint"), "has no hash, which would be taken for the password");
+    check(stat(path, &before) == 0, "it is there");
+    seed.admin_passwd = NULL;
+    seed.userdata_len = 0;
+    check_ok(seed_rewrite(path, &seed, &err), "is written over without the password");
+    check(stat(path, &after) == 0 && before.st_ino == after.st_ino &&
+              before.st_size == after.st_size,
+          "in place");
+    check(!disk_has(path, "w0rd") && !disk_has(path, "#ps1"), "nothing of it is left");
+    check_file(path, "openstack/latest/meta_data.json",
+               "{\"uuid\":\"i-abcdefgh\",\"hostname\":\"web-1\",\"admin_username\":"
+               "\"Administrator\"}\n");
+    check_file(path, "openstack/latest/user_data", "");
+    check_ok(seed_rewrite(none, &seed, &err), "where there is none");
+    check(stat(none, &after) < 0, "none is made");
+}
+
 int main(int argc, char **argv) {
     struct im_err err = {0};
 
@@ -135,5 +214,6 @@ int main(int argc, char **argv) {
         return 1;
     }
     test_file(test_folder());
+    test_windows(test_folder());
     return test_end();
 }

@@ -139,13 +139,15 @@ static bool run_password(struct lv_call *call, struct im_err *err) {
         return false;
     agent_patience(call->domain, LV_AGENT_MS);
     return virDomainSetUserPassword(call->domain, call->text, call->more,
-                                    VIR_DOMAIN_PASSWORD_ENCRYPTED) == 0 ||
+                                    (unsigned) call->number) == 0 ||
            lv_fail(err, "cannot set the password of %s", call->text);
 }
 
 bool lv_set_password(struct virt_driver *driver, const char *name, const char *user,
-                     const char *hash, struct im_err *err) {
-    return lv_call_domain(driver, name, run_password, user, hash, 0, 2 * LV_AGENT_MS, NULL, err);
+                     enum virt_secret kind, const char *secret, struct im_err *err) {
+    return lv_call_domain(driver, name, run_password, user, secret,
+                          kind == VIRT_SECRET_HASH ? VIR_DOMAIN_PASSWORD_ENCRYPTED : 0,
+                          2 * LV_AGENT_MS, NULL, err);
 }
 
 static bool run_keys(struct lv_call *call, struct im_err *err) {

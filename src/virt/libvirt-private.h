@@ -132,7 +132,7 @@ bool lv_fs_thaw(struct virt_driver *driver, const char *name, struct im_err *err
 bool lv_fs_hooked(struct virt_driver *driver, const char *name, int64_t timeout_ms,
                   bool *ret_hooked, struct im_err *err);
 bool lv_set_password(struct virt_driver *driver, const char *name, const char *user,
-                     const char *hash, struct im_err *err);
+                     enum virt_secret kind, const char *secret, struct im_err *err);
 bool lv_authorized_keys(struct virt_driver *driver, const char *name, const char *user,
                         const char *const keys[], size_t count, bool remove, struct im_err *err);
 bool lv_info(struct virt_driver *driver, const char *name, struct virt_info *ret_info,

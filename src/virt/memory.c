@@ -47,6 +47,7 @@ struct fake {
     bool running;
     bool frozen;
     bool hooked;       /* its title says so: "hooked" */
+    bool deaf;         /* the same: "deaf", it has no agent that sets passwords */
     int64_t off_at_ms; /* 0 = not asked to power off */
     struct fake_disk *disks;
     size_t disk_count;
@@ -324,6 +325,7 @@ static bool memory_start(struct virt_driver *driver, const struct virt_machine *
     fake.started_ms = im_mono_ms();
     fake.vcpus = machine->vcpus;
     fake.hooked = im_str_equal(machine->title, "hooked");
+    fake.deaf = im_str_equal(machine->title, "deaf");
     fake.memory_mib = machine->memory_mib;
     fake.macs = im_alloc((machine->nic_count + 1) * sizeof(*fake.macs));
     fake.mac_count = machine->nic_count;
@@ -395,11 +397,13 @@ static bool memory_list(struct virt_driver *driver, struct virt_listed **ret_lis
 
 static bool memory_info(struct virt_driver *driver, const char *name, struct virt_info *ret_info,
                         struct im_err *err) {
+    const struct fake *fake;
     LOCKED();
 
-    if (need(driver, name, err) == NULL)
+    fake = need(driver, name, err);
+    if (fake == NULL)
         return false;
-    *ret_info = (struct virt_info){.vnc_port = 0, .agent_connected = true};
+    *ret_info = (struct virt_info){.vnc_port = 0, .agent_connected = !fake->deaf};
     snprintf(ret_info->hostname, sizeof(ret_info->hostname), "%s", name);
     return true;
 }
@@ -667,11 +671,15 @@ static bool memory_hooked(struct virt_driver *driver, const char *name, int64_t 
 }
 
 static bool memory_password(struct virt_driver *driver, const char *name, const char *user,
-                            const char *hash, struct im_err *err) {
+                            enum virt_secret kind, const char *secret, struct im_err *err) {
+    struct fake *fake;
     LOCKED();
 
-    (void) user, (void) hash;
-    return need(driver, name, err) != NULL;
+    (void) user, (void) kind, (void) secret;
+    fake = need(driver, name, err);
+    if (fake == NULL)
+        return false;
+    return !fake->deaf || im_fail(err, IM_UNSUPPORTED, "machine %s has no agent", name);
 }
 
 static bool memory_keys(struct virt_driver *driver, const char *name, const char *user,

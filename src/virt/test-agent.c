@@ -63,9 +63,12 @@ static void test_agent(struct virt *virt) {
     check_ok(virt_fs_thaw(virt, "i-nano", &err), "and thawed");
     check_ok(virt_fs_hooked(virt, "i-nano", 60000, &hooked, &err), "whether by a hook, is told");
     check(!hooked, "by none");
-    check_ok(virt_set_password(virt, "i-nano", "root", "a Passw0rd; $(x)", &err), "a password");
-    check_err(virt_set_password(virt, "i-nano", "nobody-there", "x", &err), IM_INTERNAL,
-              "of a user who is not there");
+    check_ok(virt_set_password(virt, "i-nano", "root", VIRT_SECRET_HASH, "$6$x$a; $(x)", &err),
+             "a password by its hash");
+    check_ok(virt_set_password(virt, "i-nano", "root", VIRT_SECRET_PLAIN, "a Passw0rd; $(x)", &err),
+             "or as it is");
+    check_err(virt_set_password(virt, "i-nano", "nobody-there", VIRT_SECRET_HASH, "x", &err),
+              IM_INTERNAL, "of a user who is not there");
     check_ok(virt_authorized_keys(virt, "i-nano", "root", keys, 1, false, &err), "a key goes in");
     check_ok(virt_authorized_keys(virt, "i-nano", "root", keys, 1, true, &err), "and out again");
     check_ok(virt_shutdown(virt, "i-nano", &err), "it is asked to power off");

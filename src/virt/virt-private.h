@@ -58,7 +58,7 @@ struct virt_ops {
     bool (*fs_hooked)(struct virt_driver *driver, const char *name, int64_t timeout_ms,
                       bool *ret_hooked, struct im_err *err);
     bool (*set_password)(struct virt_driver *driver, const char *name, const char *user,
-                         const char *hash, struct im_err *err);
+                         enum virt_secret kind, const char *secret, struct im_err *err);
     bool (*authorized_keys)(struct virt_driver *driver, const char *name, const char *user,
                             const char *const keys[], size_t count, bool remove,
                             struct im_err *err);

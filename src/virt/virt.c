@@ -386,11 +386,11 @@ bool virt_fs_hooked(struct virt *virt, const char *name, int64_t timeout_ms, boo
     CALL(virt, fs_hooked, name, timeout_ms, ret_hooked);
 }
 
-bool virt_set_password(struct virt *virt, const char *name, const char *user, const char *hash,
-                       struct im_err *err) {
+bool virt_set_password(struct virt *virt, const char *name, const char *user, enum virt_secret kind,
+                       const char *secret, struct im_err *err) {
     if (!name_ok(name, err))
         return false;
-    CALL(virt, set_password, name, user, hash);
+    CALL(virt, set_password, name, user, kind, secret);
 }
 
 bool virt_authorized_keys(struct virt *virt, const char *name, const char *user,

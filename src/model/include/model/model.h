@@ -291,6 +291,11 @@ struct instance {
     int64_t os_disk_size; /* GiB */
     int64_t cpu_max, mem_max, nic_mqueue;
     char *cpu_model, *login_mode, *passwd_hash, *userdata, *userdata_path;
+    /* Where a system takes no hash (Windows): the password itself, sealed with the host's key,
+     * while its machine may not have had it; when it was last started with it on the seed, 0 = not
+     * yet; and how often a later one went by the seed, which cloudbase-init must see as new. */
+    char *passwd_sealed;
+    int64_t passwd_time, passwd_turn;
     int64_t generation; /* raised by reset and clone, so that cloud-init sees a new machine */
     char *firmware;
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* First-boot data: a small ISO 9660 disk labelled "cidata" in cloud-init's NoCloud form, written
- * with libarchive. */
+/* First-boot data: a small ISO 9660 disk, written with libarchive. Labelled "cidata" in
+ * cloud-init's NoCloud form; for Windows labelled "config-2" with OpenStack's folders, the form
+ * that every cloudbase-init looks for by itself, and with NoCloud's files as well. */
 #ifndef SEED_SEED_H
 #define SEED_SEED_H
 
@@ -30,6 +31,11 @@ struct seed {
     const char *userdata_path;
     const char *metadata_json; /* QingCloud's metadata file as JSON text; NULL = none */
     const char *metadata_env;  /* the same in lines of NAME=value; NULL = none */
+    /* For cloudbase-init. Of what is above it gets host name, user and user data, which it acts on
+     * when it knows what to do with it; no keys, no hash, no metadata. */
+    bool windows;
+    const char *admin_passwd; /* as it is, for default_user, once per instance_id; NULL = none, on
+                                 which cloudbase-init makes one up where it has not set one yet */
 };
 enum { SEED_USERDATA_MAX = 256 << 10 };
 
@@ -42,5 +48,10 @@ enum { SEED_USERDATA_MAX = 256 << 10 };
  * in `userdata` run once per instance_id. IM_BAD_MESSAGE for too much user data. */
 bool seed_write(const char *path, const struct seed *seed, uint32_t uid, uint32_t gid,
                 struct im_err *err) IM_MUST_CHECK;
+
+/* Writes over the disk at `path` as it is, so that also a machine that has it open reads the new
+ * one and the bytes of the old one are gone. Not whole while it is written: for what is written
+ * anew before the next start anyway. Fine when there is none. */
+bool seed_rewrite(const char *path, const struct seed *seed, struct im_err *err) IM_MUST_CHECK;
 
 #endif

@@ -213,10 +213,11 @@ bool virt_fs_thaw(struct virt *virt, const char *name, struct im_err *err) IM_MU
  * nothing else tells: fails where the agent may not run commands, or does not answer in time. */
 bool virt_fs_hooked(struct virt *virt, const char *name, int64_t timeout_ms, bool *ret_hooked,
                     struct im_err *err) IM_MUST_CHECK;
-/* A connected agent sets the password of `user`, given as its crypt(3) hash: the password itself is
- * not ours to keep. IM_UNSUPPORTED without agent. */
-bool virt_set_password(struct virt *virt, const char *name, const char *user, const char *hash,
-                       struct im_err *err) IM_MUST_CHECK;
+/* A connected agent sets the password of `user`, given as its crypt(3) hash or, where the guest
+ * takes none (Windows), as it is. IM_UNSUPPORTED without agent. */
+enum virt_secret { VIRT_SECRET_HASH, VIRT_SECRET_PLAIN };
+bool virt_set_password(struct virt *virt, const char *name, const char *user, enum virt_secret kind,
+                       const char *secret, struct im_err *err) IM_MUST_CHECK;
 /* Puts public keys (authorized_keys lines) for `user` in place, adding or removing; IM_UNSUPPORTED
  * without agent. */
 bool virt_authorized_keys(struct virt *virt, const char *name, const char *user,
