@@ -21,6 +21,9 @@ struct db_driver {
     bool (*begin)(void *link, bool write, struct im_err *err);
     bool (*commit)(void *link, struct im_err *err);
     void (*rollback)(void *link);
+    /* Whether write transactions that begin from now on need not be durable when they return.
+     * Between transactions only. */
+    void (*lightly)(void *link, bool on);
     /* Starts a statement; the rows (perhaps none) are fetched with next until it says there are no
      * more. */
     void *(*query)(void *link, const char *sql, const struct db_value *values, size_t count,

@@ -31,6 +31,7 @@ struct link {
     PGconn *pg;
     bool open;  /* in a transaction */
     bool wrote; /* which has more than SELECTs in it */
+    bool light; /* which need not be durable when it is committed */
     struct statement kept[STATEMENTS_KEPT];
     size_t next; /* the one to be replaced next */
     unsigned last_number;
@@ -74,6 +75,14 @@ static bool link_alive(void *arg) {
 
 /* --- Transactions ----------------------------------------------------------------------------- */
 
+static void link_rollback(void *arg) {
+    struct link *link = arg;
+
+    link->open = false;
+    if (PQtransactionStatus(link->pg) != PQTRANS_IDLE)
+        PQclear(PQexec(link->pg, "ROLLBACK"));
+}
+
 static bool link_begin(void *arg, bool write, struct im_err *err) {
     struct link *link = arg;
 
@@ -82,15 +91,17 @@ static bool link_begin(void *arg, bool write, struct im_err *err) {
                         write ? "BEGIN ISOLATION LEVEL SERIALIZABLE"
                               : "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
                         err);
-    return link->open;
+    if (!link->open || !write || !link->light ||
+        pg_run(link->pg, "SET LOCAL synchronous_commit = off", err))
+        return link->open;
+    link_rollback(link);
+    return false;
 }
 
-static void link_rollback(void *arg) {
+static void link_lightly(void *arg, bool on) {
     struct link *link = arg;
 
-    link->open = false;
-    if (PQtransactionStatus(link->pg) != PQTRANS_IDLE)
-        PQclear(PQexec(link->pg, "ROLLBACK"));
+    link->light = on;
 }
 
 /* Whoever writes the mark second meets the first: if the old session is still at its COMMIT, the
@@ -408,6 +419,7 @@ const struct db_driver db_pgsql = {.name = "postgresql",
                                    .begin = link_begin,
                                    .commit = link_commit,
                                    .rollback = link_rollback,
+                                   .lightly = link_lightly,
                                    .query = link_query,
                                    .next = result_next,
                                    .changed = result_changed,

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -305,6 +306,17 @@ static bool link_begin(void *arg, bool write, struct im_err *err) {
     return true;
 }
 
+/* Refused within transactions only. */
+static void link_lightly(void *arg, bool on) {
+    struct link *link = arg;
+    if (sqlite3_exec(link->db, on ? "PRAGMA synchronous=NORMAL" : "PRAGMA synchronous=FULL", NULL,
+                     NULL, NULL) == SQLITE_OK ||
+        on)
+        return;
+    fputs("SQLite does not go back to synchronous=FULL\n", stderr);
+    abort(); /* what is committed after this would not be durable */
+}
+
 static void link_rollback(void *arg) {
     struct link *link = arg;
 
@@ -493,6 +505,7 @@ const struct db_driver db_sqlite = {.name = "sqlite",
                                     .begin = link_begin,
                                     .commit = link_commit,
                                     .rollback = link_rollback,
+                                    .lightly = link_lightly,
                                     .query = link_query,
                                     .next = result_next,
                                     .changed = result_changed,

@@ -126,6 +126,49 @@ static void *insert_one(void *arg) {
     return (void *) (uintptr_t) (add_user(conn, "usr-race", &err) ? IM_OK : err.code);
 }
 
+/* As durable as asked for; SQLite numbers its levels. */
+static bool is_durable(struct db_conn *conn) {
+    struct im_err err = {0};
+    struct db_rows *rows =
+        db_query(conn, &err, postgres ? "SHOW synchronous_commit" : "PRAGMA synchronous", "");
+    bool more = false, durable;
+
+    durable = rows != NULL && db_next(rows, &more, &err) && more &&
+              (postgres ? strcmp(db_text(rows, 0), "off") != 0 : db_int(rows, 0) == 2);
+    db_rows_free(rows);
+    return durable;
+}
+
+static bool light_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    const char *name = arg;
+
+    return add_user(conn, "usr-light", err) &&
+           (postgres ? !is_durable(conn) || im_fail(err, IM_INTERNAL, "it would wait for the disk")
+                     : true) &&
+           (name == NULL || im_fail(err, IM_WRONG_STATE, "%s", name));
+}
+
+static void test_light(struct db *db) {
+    struct im_err err = {0};
+    struct db_conn *conn;
+
+    check_err(db_transact_lightly(db, light_body, "no", &err), IM_WRONG_STATE,
+              "a light transaction that fails");
+    conn = db_take(db, &err);
+    check(count_of(conn, "SELECT COUNT(*) FROM users WHERE user_id = 'usr-light'") == 0,
+          "leaves nothing");
+    check(is_durable(conn), "and others are durable");
+    db_give(conn);
+    check_ok(db_transact_lightly(db, light_body, NULL, &err), "one that does not");
+    conn = db_take(db, &err);
+    check(count_of(conn, "SELECT COUNT(*) FROM users WHERE user_id = 'usr-light'") == 1,
+          "is there for all");
+    check(is_durable(conn), "and others are durable");
+    check_ok(db_exec(conn, NULL, &err, "DELETE FROM users WHERE user_id = 'usr-light'", ""),
+             "it goes");
+    db_give(conn);
+}
+
 /* Two threads want one key. */
 static void test_unique_race(struct db *db) {
     int won = 0, refused = 0;
@@ -778,6 +821,7 @@ static void suite(void) {
           "the record opens: %s", db ? db_driver(db) : "not");
     test_values(db);
     test_transactions(db);
+    test_light(db);
     test_race(db);
     test_unique_race(db);
     test_serial(db);

@@ -268,6 +268,24 @@ static bool run_step(struct job_run *run, const struct job_step *step, struct im
     return true;
 }
 
+static bool begun_body(struct db_conn *conn, void *arg, struct im_err *err) {
+    return db_exec(conn, NULL, err,
+                   "UPDATE jobs SET status = 'working', status_time = $1"
+                   " WHERE job_id = $2 AND status = 'pending'",
+                   "it", im_now_s(), (const char *) arg);
+}
+
+/* So that lists find it among those at work within its first step, too: the end of a step writes
+ * the same. It may be lost, as the job then begins again, and need not hold up a step of a few
+ * milliseconds. */
+static void note_begun(const struct job_run *run) {
+    struct im_err err = {0};
+
+    if (run->job->status == JOB_PENDING &&
+        !db_transact_lightly(run->jobs->config.db, begun_body, run->job->job_id, &err))
+        im_debug("jobs", "%s: that it has begun is not written: %s", run->job->job_id, err.text);
+}
+
 /* Forward from the item's step to its end. False with the reason when it has to go back. An engine
  * that stops is no reason: the item stays as it is (*ret_left true). */
 static bool forward(struct job_run *run, const struct job_verb *verb, bool *ret_left,
@@ -288,6 +306,8 @@ static bool forward(struct job_run *run, const struct job_verb *verb, bool *ret_
         }
         if (*run->cancel && verb->cancels)
             return im_fail(err, IM_CANCELLED, "cancelled before step %s", step->name);
+        if (number == 0 && step->run != NULL)
+            note_begun(run);
         fine = run_step(run, step, err) && move_item(&move, verb->cancels, err);
         forget_scratch(run);
         if (!fine && run->jobs->stop && (err->code == IM_CANCELLED || passes(err))) {

@@ -270,9 +270,6 @@ void jobs_overlay(struct jobs *jobs, struct job *job) {
 
     pthread_mutex_lock(&jobs->lock);
     active = queue_active(jobs, job->job_id);
-    /* The record hears of the first step when it is over. */
-    if (active != NULL && job->status == JOB_PENDING)
-        job->status = JOB_WORKING;
     if (active != NULL && active_sum(active, &now)) {
         job->done_bytes = now.done_bytes;
         job->total_bytes = now.total_bytes;

@@ -243,10 +243,10 @@ static void test_cancel(void) {
     check_ok(jobs_start(jobs, &err), "the engine starts");
     im_sleep_ms(500);
     job = job_of(db, job_id);
+    check(job->status == JOB_WORKING, "the record says of a job in its first step that it works");
     jobs_overlay(jobs, job);
     check(job->total_bytes == 1000000 && job->done_bytes > 0 && job->rate_bytes > 0,
           "progress and rate of both items are shown");
-    check(job->status == JOB_WORKING, "and that it is at work, within its first step");
     check_ok(jobs_cancel(jobs, conn, job_id, &err), "it is cancelled");
     check_ok(jobs_wait(jobs, job_id, 5000, &err), "it ends soon");
     check_err(jobs_cancel(jobs, conn, job_id, &err), IM_WRONG_STATE, "a finished job can not be");

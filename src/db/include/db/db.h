@@ -113,4 +113,11 @@ IM_DEFINE_AUTO(struct db_rows *, db_rows_free)
 bool db_transact(struct db *db, bool (*body)(struct db_conn *conn, void *arg, struct im_err *err),
                  void *arg, struct im_err *err) IM_MUST_CHECK;
 
+/* The same, once, for what may be lost: when it returns true others see it, but only the next
+ * durable transaction keeps it over a loss of power (over the end of this program it is kept).
+ * Costs no fsync. */
+bool db_transact_lightly(struct db *db,
+                         bool (*body)(struct db_conn *conn, void *arg, struct im_err *err),
+                         void *arg, struct im_err *err) IM_MUST_CHECK;
+
 #endif

@@ -93,8 +93,8 @@ bool jobs_cancel(struct jobs *jobs, struct db_conn *conn, const char *job_id,
 /* For steps that move bytes: those of this item. The sum over the job's items is kept in memory,
  * written to the record at most once a second, shown with rate and time left. */
 void jobs_progress(struct job_run *run, int64_t done_bytes, int64_t total_bytes);
-/* The freshest of a job that runs here, its progress and that it is at work: overlays the fields of
- * `job`, which came from the record. */
+/* The freshest progress of a job that runs here: overlays the fields of `job`, which came from the
+ * record. */
 void jobs_overlay(struct jobs *jobs, struct job *job);
 /* Waits until the job is finished, at most timeout_ms; for tests and for shutting down. */
 bool jobs_wait(struct jobs *jobs, const char *job_id, int64_t timeout_ms,
