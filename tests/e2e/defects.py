@@ -15,10 +15,12 @@ from disk import CORE, ESP, ROOT, SECTOR, Disk, Spoiled
 GONE = "deadbeef-0000-4000-8000-000000000000"
 OTHER_TYPE = "0fc63daf-8483-4772-8e79-3d69d8477de4"  # an ordinary partition of Linux
 CFG = "/boot/grub/grub.cfg"
+NETWORK = "/etc/systemd/network/80-dhcp.network"
 
 # name: of the disk; code: what must be found; plant(disk); base: a key of BASES; also: what cannot but be found with it;
-# boots: the firmware under which it starts once it is repaired; where there is a repair, and the base is a system.
-Defect = collections.namedtuple("Defect", "name code plant base also boots", defaults=("debian", "", "bios"))
+# boots: the firmware under which it starts once it is repaired, where the base is a system; hopeless: findings of the kind
+# have a repair, but of this one the plan has "told" that there is none, or the attempt "fails".
+Defect = collections.namedtuple("Defect", "name code plant base also boots hopeless", defaults=("debian", "", "bios", ""))
 
 
 # --- Ways to spoil -------------------------------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ def fill(disk):
 
 def lost_in_tests(disk):
     """A menu whose questions to the disk have no end."""
-    disk.write(CFG, "if [ -f /usr/lib/modules/x/kernel ]; then true; fi\n" * 5000 + disk.read(CFG).decode())
+    disk.write(CFG, "if [ -f /usr/lib/modules/x/kernel ]; then true; fi\n" * 9000 + disk.read(CFG).decode())
 
 
 def to_mbr(disk):
@@ -271,6 +273,9 @@ def luks(disk):
     disk.put(1 << 20, b"LUKS\xba\xbe\0\2" + bytes(160) + GONE.encode())
 
 
+# Windows' own findings are planted by src/guest/test-windows.c, which makes its registry.
+OF_OTHERS = {"boot.manager", "boot.bcd", "driver.viostor", "driver.netkvm", "windows.registry", "os.no_cloudbase"}
+
 BASES = {
     "debian": None, "uefi": no_bios, "mbr": to_mbr, "active": both(to_mbr, other_boot_code), "logical": both(to_mbr, logical),
     "vendor": both(no_bios, vendor_grub("BOOT/BOOTX64.EFI", None)), "lvm": lvm, "xfs": xfs, "btrfs": btrfs,
@@ -353,7 +358,7 @@ DEFECTS = [
     Defect("fs-full", "filesystem.full", fill),
     Defect("luks", "filesystem.encrypted", luks, also="root.none"),
     Defect("xfs-log", "filesystem.devices", lambda disk: xfs(disk, "-l logdev=log,size=64m"), "xfs"),
-    Defect("xfs-in-use", "filesystem.dirty", xfs_in_use, "xfs"),
+    Defect("xfs-in-use", "filesystem.dirty", xfs_in_use, "xfs", hopeless="fails"),  # a log that is not whole either
     Defect("no-system", "root.none", debugfs("rm /etc/os-release", "rm /usr/lib/os-release")),
     # LVM
     Defect("lvm-label", "lvm.damaged", put((1 << 20) + 512 + 20, b"\xff\xff\xff"), "lvm", "root.none"),
@@ -375,6 +380,18 @@ DEFECTS = [
            also="os.no_cloud_init"),
     Defect("net-rules", "identity.net", new("/etc/udev/rules.d/70-persistent-net.rules",
                                             'SUBSYSTEM=="net", ATTR{address}=="52:54:00:12:34:56", NAME="eth0"\n')),
+    Defect("net-mac", "network.mac", edit(NETWORK, r"^Name=", "MACAddress=52:54:00:12:34:56\nName=")),
+    Defect("net-mac-given", "network.mac", add(NETWORK, "\n[Link]\nMACAddress=52:54:00:12:34:56\n")),
+    Defect("net-address", "network.address", edit(NETWORK, "^DHCP=yes", "Address=192.168.7.5/24\nGateway=192.168.7.1")),
+    Defect("net-name", "network.name", edit(NETWORK, "^Name=.*", "Name=ens3")),
+    Defect("net-none", "network.none", debugfs("rm " + NETWORK)),
+    Defect("cloud-init-off", "os.cloud_init_off", new("/etc/cloud/cloud-init.disabled", "")),
+    Defect("cloud-init-masked", "os.cloud_init_off", debugfs("symlink /etc/systemd/system/cloud-init.service /dev/null")),
+    Defect("cloud-init-source", "os.cloud_init_source", edit("/etc/cloud/cloud.cfg.d/90_imprint.cfg", "^datasource_list: .*",
+                                                             "datasource_list: [ Ec2, GCE ]")),
+    Defect("no-agent", "os.no_agent", debugfs("rm /usr/sbin/qemu-ga")),
+    Defect("agent-off", "os.agent_off", debugfs("rm /usr/lib/udev/rules.d/60-qemu-guest-agent.rules")),
+    Defect("agent-masked", "os.agent_off", debugfs("symlink /etc/systemd/system/qemu-guest-agent.service /dev/null")),
     Defect("no-cloud-init", "os.no_cloud_init", debugfs("rm /etc/cloud/cloud.cfg")),
 ]
 

@@ -122,6 +122,7 @@ class Disk:
 # --- A system without what makes it run ---------------------------------------------------------------------------------
 
 KERNEL = "6.1.0-1-tiny"
+WANTS = "etc/systemd/system/"
 GRUB_CFG = """serial --unit=0 --speed=115200
 terminal_input console serial
 terminal_output console serial
@@ -146,15 +147,23 @@ def tiny_root(folder, id, fstab):
         "etc/fstab": fstab, "etc/machine-id": "", "etc/hostname": "debian\n", "etc/ssh/sshd_config": "",
         "etc/cloud/cloud.cfg": "system_info:\n  default_user:\n    name: debian\n", "etc/default/grub": "GRUB_TIMEOUT=0\n",
         "boot/grub/grub.cfg": GRUB_CFG % id, "usr/lib/systemd/systemd": "",
+        "usr/lib/systemd/system/cloud-init.service": "", "usr/lib/systemd/system/systemd-networkd.service": "",
+        "usr/bin/cloud-init": "", "usr/sbin/qemu-ga": "", "usr/lib/udev/rules.d/60-qemu-guest-agent.rules": "",
+        "etc/cloud/cloud.cfg.d/90_imprint.cfg": "datasource_list: [ NoCloud, None ]\nnetwork: { config: disabled }\n",
+        "etc/systemd/network/80-dhcp.network": "[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n",
     }
     for path, text in files.items():
         os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
         with open(os.path.join(folder, path), "w") as file:
             file.write(text)
-    for path in "etc/udev/rules.d", "usr/bin", "var/lib/dpkg", "srv", "root":
-        os.makedirs(os.path.join(folder, path))
+    for path in "etc/udev/rules.d", "usr/bin", "var/lib/dpkg", "srv", "root", WANTS + "multi-user.target.wants", \
+            WANTS + "cloud-init.target.wants":
+        os.makedirs(os.path.join(folder, path), exist_ok=True)
     shutil.copy("/bin/true", os.path.join(folder, "usr/bin/ls"))
-    for path, to in {"bin": "usr/bin", "etc/os-release": "../usr/lib/os-release", "lib": "usr/lib", "vmlinuz": "boot/vmlinuz-" + KERNEL,
+    for path, to in {"bin": "usr/bin", "sbin": "usr/sbin", "usr/sbin/init": "/lib/systemd/systemd",
+                     WANTS + "cloud-init.target.wants/cloud-init.service": "/lib/systemd/system/cloud-init.service",
+                     WANTS + "multi-user.target.wants/systemd-networkd.service": "/lib/systemd/system/systemd-networkd.service",
+                     "etc/os-release": "../usr/lib/os-release", "lib": "usr/lib", "vmlinuz": "boot/vmlinuz-" + KERNEL,
                      "initrd.img": "boot/initrd.img-" + KERNEL, "vmlinuz.old": "boot/vmlinuz-" + KERNEL,
                      "initrd.img.old": "boot/initrd.img-" + KERNEL}.items():
         os.symlink(to, os.path.join(folder, path))
