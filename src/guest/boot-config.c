@@ -90,14 +90,24 @@ enum boot_answer boot_find(const struct boot *boot, size_t part, const char *pat
     return answer;
 }
 
-char *boot_text(const struct boot *boot, size_t part, const char *path) {
+static void remember_text(struct boot *boot, const struct place *place, const char *path) {
+    for (size_t i = 0; i < boot->text_count; i++)
+        if (boot->texts[i].place == place && strcmp(boot->texts[i].path, path) == 0)
+            return;
+    if (boot->text_count < TEXTS_MAX)
+        boot->texts[boot->text_count++] = (struct boot_config_file){place, im_strdup(path)};
+}
+
+char *boot_text(struct boot *boot, size_t part, const char *path) {
     char *text = NULL;
     size_t len;
 
     for (size_t i = 0; i < boot->place_count; i++)
         if (boot->places[i].part == part &&
-            tree_read(&boot->places[i].tree, path, CONFIG_BYTES, &text, &len))
+            tree_read(&boot->places[i].tree, path, CONFIG_BYTES, &text, &len)) {
+            remember_text(boot, &boot->places[i], path);
             return text;
+        }
     return NULL;
 }
 
@@ -247,6 +257,7 @@ static bool kernel_on_esp(struct boot *boot, size_t esp) {
     boot->menu.loader = "uki";
     snprintf(boot->menu.config, sizeof(boot->menu.config), "/EFI/BOOT/BOOTX64.EFI on %s",
              boot->look->found->parts[esp].name);
+    boot->menu.part = esp;
     entry = boot_entry_add(&boot->menu, "BOOTX64.EFI", "");
     entry->packed = true;
     entry->kernel = (struct boot_file){esp, im_strdup("/EFI/BOOT/BOOTX64.EFI")};
@@ -310,19 +321,46 @@ static void no_menu(const struct boot *boot) {
                "there is a boot loader, but no configuration that tells it what to start");
 }
 
-void boot_look(struct look *look, const struct tree *tree) {
-    IM_AUTO(free_auto) struct boot *boot = im_alloc(sizeof(*boot));
-    bool only_uefi = look->found->uefi && !look->found->bios;
+static bool find_menu(struct boot *boot) {
+    bool only_uefi = boot->look->found->uefi && !boot->look->found->bios;
+    bool found =
+        (only_uefi && find_on_esp(boot)) || find_config(boot) || (!only_uefi && find_on_esp(boot));
+
+    if (found)
+        open_packed(boot);
+    return found;
+}
+
+static struct boot *boot_new(struct look *look, const struct tree *tree) {
+    struct boot *boot = im_alloc(sizeof(*boot));
 
     boot->look = look;
     boot->tree = tree;
     find_places(boot);
-    if ((only_uefi && find_on_esp(boot)) || find_config(boot) ||
-        (!only_uefi && find_on_esp(boot))) {
-        open_packed(boot);
-        boot_judge(boot);
-    } else {
-        no_menu(boot);
-    }
+    return boot;
+}
+
+struct boot *boot_open(struct look *look, const struct tree *tree) {
+    struct boot *boot = boot_new(look, tree);
+
+    (void) find_menu(boot);
+    return boot;
+}
+
+void boot_free(struct boot *boot) {
+    if (boot == NULL)
+        return;
     boot_menu_done(&boot->menu);
+    for (size_t i = 0; i < boot->text_count; i++)
+        free(boot->texts[i].path);
+    free(boot);
+}
+
+void boot_look(struct look *look, const struct tree *tree) {
+    IM_AUTO(boot_free_auto) struct boot *boot = boot_new(look, tree);
+
+    if (find_menu(boot))
+        boot_judge(boot);
+    else
+        no_menu(boot);
 }

@@ -9,6 +9,7 @@
 #define ENTRIES_MAX 200u
 #define CONFIG_BYTES (256u << 10) /* of one configuration file */
 #define PLACES_MAX 64u
+#define TEXTS_MAX 64u
 #define NOWHERE SIZE_MAX /* a part that is not on this disk, or cannot be told */
 
 /* A file as a boot loader names it: within one file system. */
@@ -29,6 +30,7 @@ struct boot_entry {
 struct boot_menu {
     const char *loader; /* a literal: "grub" … */
     char config[160];   /* the file, for people */
+    size_t part;        /* where it lies */
     struct boot_entry *entries;
     size_t count, capacity;
     char *wanted;         /* owned: the default as the loader takes it; NULL or "" = the first */
@@ -45,19 +47,26 @@ struct place {
     size_t part;
     struct tree tree;
 };
+/* A configuration file that was read on the way to the menu, or as a part of it. */
+struct boot_config_file {
+    const struct place *place;
+    char *path; /* owned; within the place */
+};
 struct boot {
     struct look *look;
     const struct tree *tree; /* of the system; NULL = none was found */
     struct place places[PLACES_MAX];
     size_t place_count;
+    struct boot_config_file texts[TEXTS_MAX];
+    size_t text_count;
     struct boot_menu menu;
 };
 
 enum boot_answer { BOOT_MISSING, BOOT_FOUND, BOOT_UNKNOWN /* the file system cannot be read */ };
 enum boot_answer boot_find(const struct boot *boot, size_t part, const char *path,
                            struct file *ret_file);
-/* Owned, NULL if there is no such file. */
-char *boot_text(const struct boot *boot, size_t part, const char *path);
+/* Owned, NULL if there is no such file; what was read is remembered. */
+char *boot_text(struct boot *boot, size_t part, const char *path);
 size_t boot_part_index(const struct boot *boot, const struct guest_part *part);
 
 /* --- boot-grub.c ------------------------------------------------------------------------------ */
@@ -99,6 +108,12 @@ bool boot_kernel_check(const struct file *file, uint64_t at, uint64_t len,
 /* The entry that is started when nobody chooses; NULL when there is none. */
 const struct boot_entry *boot_default(const struct boot *boot);
 void boot_judge(const struct boot *boot);
+/* The kernel waits for this device, and it can only be one of this disk. */
+bool boot_must_be_here(const struct look *look, const char *cmdline, const char *device);
+/* What is on it is no root file system. */
+bool boot_no_root(const struct guest_part *part);
+/* It begins as an initramfs does. */
+bool boot_initrd_check(const struct file *file);
 /* What `name=` is set to on the command line, the last time; false if it is not. */
 bool cmdline_value(const char *cmdline, const char *name, char *out, size_t size);
 
@@ -106,5 +121,9 @@ bool cmdline_value(const char *cmdline, const char *name, char *out, size_t size
 
 /* `tree` is NULL when there is no system. Fills found->boot. */
 void boot_look(struct look *look, const struct tree *tree);
+/* The menu as boot_look finds it, without entries where there is none; `tree` outlives it. */
+struct boot *boot_open(struct look *look, const struct tree *tree);
+void boot_free(struct boot *boot); /* NULL is fine */
+IM_DEFINE_AUTO(struct boot *, boot_free)
 
 #endif

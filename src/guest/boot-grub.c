@@ -694,6 +694,7 @@ static void run_script(struct grub *grub, size_t part, const char *path) {
     set(grub, "config_directory", directory);
     snprintf(grub->boot->menu.config, sizeof(grub->boot->menu.config), "%s on %s", path,
              grub->boot->look->found->parts[part].name);
+    grub->boot->menu.part = part;
     run_text(grub, text);
     if (!grub->ended && strlen(text) == CONFIG_BYTES)
         give_up(grub);

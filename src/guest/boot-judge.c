@@ -148,7 +148,7 @@ static void check_kernel(struct judge *judge) {
 }
 
 /* Archives may begin with zeros, but not with a whole sector of them. */
-static bool is_initramfs(const struct file *file) {
+bool boot_initrd_check(const struct file *file) {
     static const struct {
         const char *bytes;
         size_t len;
@@ -183,7 +183,7 @@ static void check_initrd(struct judge *judge, const struct boot_file *initrd) {
     if (answer == BOOT_MISSING)
         defect(judge, GUEST_FOUND_BOOT_INITRD, "the initramfs %.120s does not exist on %s",
                initrd->path, part_name(judge, initrd->part));
-    else if (answer == BOOT_FOUND && !is_initramfs(&file))
+    else if (answer == BOOT_FOUND && !boot_initrd_check(&file))
         defect(judge, GUEST_FOUND_BOOT_INITRD_DAMAGED, "the initramfs %.120s on %s %s",
                initrd->path, part_name(judge, initrd->part),
                file.facts.size == 0 ? "is empty" : "is no archive");
@@ -233,9 +233,21 @@ static bool made_at_boot(const char *cmdline) {
            strstr(cmdline, "netroot=") != NULL || strstr(cmdline, "iscsi") != NULL;
 }
 
+bool boot_must_be_here(const struct look *look, const char *cmdline, const char *device) {
+    return fstab_bound(device) && !look_hides_something(look) && !made_at_boot(cmdline);
+}
+
 static bool must_be_here(const struct judge *judge, const char *device) {
-    return fstab_bound(device) && !look_hides_something(judge->boot->look) &&
-           !made_at_boot(judge->entry->cmdline);
+    return boot_must_be_here(judge->boot->look, judge->entry->cmdline, device);
+}
+
+bool boot_no_root(const struct guest_part *part) {
+    static const char *const no_roots[] = {"swap", "LVM2_member", "vfat"};
+
+    for (size_t i = 0; i < sizeof(no_roots) / sizeof(no_roots[0]); i++)
+        if (strcmp(part->filesystem, no_roots[i]) == 0)
+            return true;
+    return false;
 }
 
 static void check_subvolume(struct judge *judge, const struct guest_part *part) {
@@ -251,7 +263,6 @@ static void check_subvolume(struct judge *judge, const struct guest_part *part) 
 }
 
 static void check_root(struct judge *judge) {
-    static const char *const no_roots[] = {"swap", "LVM2_member", "vfat"};
     const struct guest_part *part;
     char device[256];
 
@@ -265,10 +276,9 @@ static void check_root(struct judge *judge) {
         defect(judge, GUEST_FOUND_BOOT_ROOT, "the kernel's root=%s is not on this disk", device);
     if (part == NULL)
         return;
-    for (size_t i = 0; i < sizeof(no_roots) / sizeof(no_roots[0]); i++)
-        if (strcmp(part->filesystem, no_roots[i]) == 0)
-            defect(judge, GUEST_FOUND_BOOT_ROOT, "the kernel's root=%s is %s, which holds %s",
-                   device, part->name, no_roots[i]);
+    if (boot_no_root(part))
+        defect(judge, GUEST_FOUND_BOOT_ROOT, "the kernel's root=%s is %s, which holds %s", device,
+               part->name, part->filesystem);
     if (judge->entry->initrd_count == 0 && !judge->entry->packed &&
         !im_starts_with(device, "/dev/sd") && !im_starts_with(device, "/dev/vd") &&
         !im_starts_with(device, "PARTUUID=") && !im_starts_with(device, "PARTLABEL="))

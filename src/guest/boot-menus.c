@@ -43,6 +43,7 @@ static void set_kernel(struct boot_entry *entry, size_t part, const char *path) 
 static void name_config(struct boot *boot, size_t part, const char *path) {
     snprintf(boot->menu.config, sizeof(boot->menu.config), "%s on %s", path,
              boot->look->found->parts[part].name);
+    boot->menu.part = part;
 }
 
 char *boot_expand(const char *text, boot_value *value, void *arg) {

@@ -40,18 +40,23 @@ void fstab_free(struct fstab *fstab) {
 /* --- Devices ---------------------------------------------------------------------------------- */
 
 /* /dev/vg/lv, or /dev/mapper/vg-lv in which a dash of a name is two. */
+void volume_path(const struct guest_part *part, char out[VOLUME_PATH_BYTES]) {
+    size_t used = (size_t) snprintf(out, VOLUME_PATH_BYTES, "/dev/mapper/");
+
+    for (const char *c = part->name; *c != '\0' && used + 2 < VOLUME_PATH_BYTES; c++) {
+        if (*c == '-')
+            out[used++] = '-';
+        out[used++] = *c == '/' ? '-' : *c;
+    }
+    out[used] = '\0';
+}
+
 static bool volume_is(const struct guest_part *part, const char *device) {
-    char mapped[180] = "/dev/mapper/";
-    size_t used = strlen(mapped);
+    char mapped[VOLUME_PATH_BYTES];
 
     if (strcmp(part->type, "lv") != 0)
         return false;
-    for (const char *c = part->name; *c != '\0' && used + 2 < sizeof(mapped); c++) {
-        if (*c == '-')
-            mapped[used++] = '-';
-        mapped[used++] = *c == '/' ? '-' : *c;
-    }
-    mapped[used] = '\0';
+    volume_path(part, mapped);
     return strcmp(mapped, device) == 0 ||
            (im_starts_with(device, "/dev/") && strcmp(part->name, device + strlen("/dev/")) == 0);
 }

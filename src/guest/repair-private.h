@@ -18,8 +18,11 @@ struct draft {
 struct planning {
     struct look *look;
     struct guest_plan *plan;
-    const struct tree *tree; /* NULL: no system was found */
-    struct tree mounts;      /* what has to be mounted: the tree's, and perhaps more */
+    const struct tree *tree; /* `mounts`, or NULL: no system was found */
+    struct tree mounts;      /* what has to be mounted: the system's, and perhaps more */
+    struct boot *boot;       /* repair-boot.h; NULL: not asked for yet */
+    char *menu_told;         /* what was done about kernel and initramfs; NULL: nothing yet */
+    bool drivers_added;      /* to the initramfs */
     struct draft *drafts;
     size_t draft_count, draft_capacity;
     const char *code; /* of the finding at hand */
@@ -40,6 +43,9 @@ void draft_own(struct planning *planning, const char *path, uint32_t uid, uint32
 void plan_remove(struct planning *planning, const char *path, bool recursive);
 void plan_empty(struct planning *planning, const char *path, bool recursive);
 void plan_copy(struct planning *planning, const char *from, const char *path);
+/* `data` is taken; `what`: in words. */
+void plan_append(struct planning *planning, const char *path, void *data, size_t len,
+                 const char *what);
 void plan_folder(struct planning *planning, const char *path, uint32_t mode, uint32_t uid,
                  uint32_t gid, const char *label);
 /* `what`: in words. */
@@ -57,6 +63,10 @@ repair_function repair_fstab_names, repair_fstab_unknown, repair_fstab_root;
 repair_function repair_machine_id, repair_ssh_keys, repair_net_rules;
 repair_function repair_gpt_backup, repair_gpt_primary, repair_active;
 repair_function repair_journal;
+repair_function repair_boot_files, repair_boot_search, repair_boot_root, repair_boot_root_name;
+repair_function repair_boot_entry, repair_boot_volume, repair_boot_resume, repair_boot_console,
+    repair_boot_terminal;
+repair_function repair_esp_fallback, repair_drivers;
 
 /* --- repair-identity.c ------------------------------------------------------------------------ */
 

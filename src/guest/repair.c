@@ -5,7 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "repair-private.h"
+#include "repair-boot.h"
 
 #define SENTENCE_MAX 400
 
@@ -22,6 +22,22 @@ static const struct {
     {GUEST_FOUND_GPT_MISPLACED, repair_gpt_backup},
     {GUEST_FOUND_BOOT_ACTIVE, repair_active},
     {GUEST_FOUND_FS_DIRTY, repair_journal},
+    {GUEST_FOUND_BOOT_KERNEL, repair_boot_files},
+    {GUEST_FOUND_BOOT_KERNEL_DAMAGED, repair_boot_files},
+    {GUEST_FOUND_BOOT_INITRD, repair_boot_files},
+    {GUEST_FOUND_BOOT_INITRD_DAMAGED, repair_boot_files},
+    {GUEST_FOUND_BOOT_SEARCH, repair_boot_search},
+    {GUEST_FOUND_ESP_CONFIG, repair_boot_search},
+    {GUEST_FOUND_BOOT_ROOT, repair_boot_root},
+    {GUEST_FOUND_BOOT_ROOT_NAME, repair_boot_root_name},
+    {GUEST_FOUND_BOOT_ENTRY, repair_boot_entry},
+    {GUEST_FOUND_BOOT_VOLUME, repair_boot_volume},
+    {GUEST_FOUND_BOOT_RESUME, repair_boot_resume},
+    {GUEST_FOUND_BOOT_CONSOLE, repair_boot_console},
+    {GUEST_FOUND_BOOT_TERMINAL, repair_boot_terminal},
+    {GUEST_FOUND_ESP_FALLBACK, repair_esp_fallback},
+    {GUEST_FOUND_DRIVER_DISK, repair_drivers},
+    {GUEST_FOUND_DRIVER_ROOT, repair_drivers},
     {GUEST_FOUND_FSTAB_NAME, repair_fstab_names},
     {GUEST_FOUND_FSTAB_ROOT, repair_fstab_root},
     {GUEST_FOUND_FSTAB_UNKNOWN, repair_fstab_unknown},
@@ -39,7 +55,8 @@ bool guest_repairable(const char *code) {
 }
 
 const char *guest_edit_name(enum guest_edit_kind kind) {
-    static const char *const names[] = {"write", "remove", "empty", "copy", "raw", "directory"};
+    static const char *const names[] = {"write", "remove",    "empty", "copy",
+                                        "raw",   "directory", "append"};
 
     return names[kind];
 }
@@ -91,6 +108,16 @@ void plan_copy(struct planning *planning, const char *from, const char *path) {
 
     add_edit(planning, GUEST_EDIT_COPY, path)->other = im_strdup(from);
     add_step(planning, "copy", from, rest);
+}
+
+void plan_append(struct planning *planning, const char *path, void *data, size_t len,
+                 const char *what) {
+    struct guest_edit *edit = add_edit(planning, GUEST_EDIT_APPEND, path);
+    IM_AUTO(free_auto) char *rest = im_printf(": %s", what);
+
+    edit->data = data;
+    edit->len = len;
+    add_step(planning, "append to", path, rest);
 }
 
 void plan_folder(struct planning *planning, const char *path, uint32_t mode, uint32_t uid,
@@ -353,12 +380,9 @@ struct asked {
 static void make(struct look *look, void *arg) {
     struct asked *asked = arg;
     struct planning planning = {.look = look, .plan = asked->plan, .hash = asked->wish->login.hash};
-    struct tree tree;
 
-    if (system_tree(look, &tree)) {
-        planning.tree = &tree;
-        planning.mounts = tree;
-    }
+    if (system_tree(look, &planning.mounts))
+        planning.tree = &planning.mounts;
     for (size_t i = 0; i < REPAIRS; i++) {
         planning.code = finding_code(repairs[i].kind);
         if (has_finding(look->found, planning.code) &&
@@ -376,6 +400,8 @@ static void make(struct look *look, void *arg) {
     if (wants_mounts(asked->plan))
         take_mounts(&planning);
     drafts_done(&planning);
+    boot_free(planning.boot);
+    free(planning.menu_told);
 }
 
 static bool check_wish(const struct guest_wish *wish, struct im_err *err) {

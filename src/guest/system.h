@@ -33,6 +33,9 @@ void fstab_check(struct look *look, const struct fstab *fstab);
 bool device_by_number(const char *device);
 /* The part that such a name means, or that part_named finds. */
 const struct guest_part *part_of_line(const struct look *look, const char *device);
+/* /dev/mapper/VG-LV of a logical volume. */
+#define VOLUME_PATH_BYTES 180
+void volume_path(const struct guest_part *part, char out[VOLUME_PATH_BYTES]);
 /* A line that the machine cannot start without. */
 bool fstab_vital(const char *path);
 /* The device is named by what only one disk has. */

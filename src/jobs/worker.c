@@ -22,7 +22,7 @@
 
 enum {
     FDS_MAX = 256,
-    LINE_MAX_BYTES = 1 << 20,
+    LINE_MAX_BYTES = 16 << 20, /* a plan may have drivers for an initramfs in it */
     LOG_LINE_MAX = 1000,
     SILENCE_MS = 60000,
     LOOK_MS = 100,      /* how often `cancel` is looked at */
@@ -233,8 +233,10 @@ static bool drain(struct talk *talk, int *fd, struct im_str *text,
     ssize_t got;
 
     while ((got = read(*fd, buffer, sizeof(buffer))) > 0) {
+        bool ends = memchr(buffer, '\n', (size_t) got) != NULL;
+
         im_str_add_bytes(text, buffer, (size_t) got);
-        if (!take_lines(talk, text, false, take, err))
+        if ((ends || text->len > LINE_MAX_BYTES) && !take_lines(talk, text, false, take, err))
             return false;
     }
     if (got < 0 && (errno == EAGAIN || errno == EINTR))

@@ -19,7 +19,10 @@ static void write_edit(struct wire_writer *writer, const struct guest_edit *edit
         wire_text(writer, "from", edit->other);
     if (edit->kind == GUEST_EDIT_RAW)
         wire_int(writer, "offset", (int64_t) edit->offset);
-    if (edit->kind == GUEST_EDIT_WRITE || edit->kind == GUEST_EDIT_RAW) {
+    if (edit->kind == GUEST_EDIT_APPEND)
+        wire_int(writer, "align", 4);
+    if (edit->kind == GUEST_EDIT_WRITE || edit->kind == GUEST_EDIT_RAW ||
+        edit->kind == GUEST_EDIT_APPEND) {
         IM_AUTO(free_auto) char *data = im_alloc((edit->len + 2) / 3 * 4 + 1);
 
         (void) EVP_EncodeBlock((unsigned char *) data, edit->data, (int) edit->len);

@@ -16,6 +16,7 @@ enum guest_edit_kind {
     GUEST_EDIT_COPY,   /* `other` is where from */
     GUEST_EDIT_RAW,
     GUEST_EDIT_FOLDER, /* one that is there stays as it is */
+    GUEST_EDIT_APPEND, /* behind the file, which is filled up with zeros to a multiple of four */
     GUEST_EDIT_KINDS
 };
 const char *guest_edit_name(enum guest_edit_kind kind); /* "write", "remove" … */

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Words of the kernel's command line put right, in the menu and in what later menus are made of. */
+#include <stdio.h>
+
+#include "repair-boot.h"
+
+#define SERIAL "console=ttyS0,115200"
+
+/* --- root= ------------------------------------------------------------------------------------ */
+
+/* How the kernel shall name the root of the system; "" = it cannot be named. */
+struct root_name {
+    char text[VOLUME_PATH_BYTES];
+    bool by_number; /* those that name it by number are wrong, else those that lead nowhere */
+};
+
+/* Without an initramfs the kernel itself has to find it. */
+static bool has_initramfs(struct planning *planning) {
+    const struct boot_entry *entry = boot_default(planning_boot(planning));
+
+    return entry == NULL || entry->initrd_count > 0 || entry->packed;
+}
+
+static void take_root(struct planning *planning, struct root_name *root) {
+    const struct guest_part *part =
+        planning->tree != NULL ? volume_part(planning->tree->mounts[0].volume) : NULL;
+
+    if (part == NULL)
+        return;
+    if (strcmp(part->type, "lv") == 0)
+        volume_path(part, root->text);
+    else if (!has_initramfs(planning) && part->partuuid[0] != '\0')
+        snprintf(root->text, sizeof(root->text), "PARTUUID=%s", part->partuuid);
+    else if (has_initramfs(planning) && part->uuid[0] != '\0')
+        snprintf(root->text, sizeof(root->text), "UUID=%s", part->uuid);
+}
+
+static bool is_lost(const struct planning *planning, const char *device) {
+    const struct guest_part *part = part_named(planning->look, device);
+
+    if (device_by_number(device))
+        return false;
+    return part != NULL ? boot_no_root(part) : boot_must_be_here(planning->look, "", device);
+}
+
+static enum word_fate edit_root(struct planning *planning, const char *word, struct im_str *as,
+                                void *arg) {
+    const struct root_name *root = arg;
+    const char *device = word + strlen("root=");
+
+    if (!im_starts_with(word, "root=") || strcmp(device, root->text) == 0 ||
+        !(root->by_number ? device_by_number(device) : is_lost(planning, device)))
+        return WORD_KEEP;
+    im_str_addf(as, "root=%s", root->text);
+    return WORD_AS;
+}
+
+static void name_root(struct planning *planning, bool by_number) {
+    struct root_name root = {.by_number = by_number};
+    IM_AUTO(free_auto) char *paths = NULL;
+
+    take_root(planning, &root);
+    if (root.text[0] == '\0') {
+        plan_cannot(planning, "there is no root file system that the kernel could be told to use");
+        return;
+    }
+    paths = words_rewrite(planning, edit_root, &root);
+    if (paths[0] != '\0')
+        plan_done(planning, "the kernel is told root=%s in %s", root.text, paths);
+    else
+        plan_cannot(planning,
+                    "root= is nowhere that it could be changed: it may be in the kernel's "
+                    "own file, or set by a script");
+}
+
+void repair_boot_root(struct planning *planning) { name_root(planning, false); }
+
+void repair_boot_root_name(struct planning *planning) { name_root(planning, true); }
+
+static bool root_was_named(const struct planning *planning) {
+    for (size_t i = 0; i < planning->plan->repair_count; i++)
+        if (planning->plan->repairs[i].done &&
+            im_starts_with(planning->plan->repairs[i].code, finding_code(GUEST_FOUND_BOOT_ROOT)))
+            return true;
+    return false;
+}
+
+/* What an entry starts is all there. */
+static bool entry_whole(const struct boot *boot, const struct boot_entry *entry) {
+    struct file file;
+
+    if (entry->kernel.path != NULL &&
+        boot_find(boot, entry->kernel.part, entry->kernel.path, &file) == BOOT_MISSING)
+        return false;
+    for (size_t i = 0; i < entry->initrd_count; i++)
+        if (boot_find(boot, entry->initrds[i].part, entry->initrds[i].path, &file) == BOOT_MISSING)
+            return false;
+    return true;
+}
+
+static bool others_whole(struct planning *planning) {
+    const struct boot *boot = planning_boot(planning);
+    const struct boot_entry *first = boot_default(boot);
+
+    for (size_t i = 0; i < boot->menu.count; i++)
+        if (&boot->menu.entries[i] != first && !entry_whole(boot, &boot->menu.entries[i]))
+            return false;
+    return true;
+}
+
+/* Entries beside the default: a menu with kernels that are gone is for its own tool to make. */
+void repair_boot_entry(struct planning *planning) {
+    struct root_name root = {.by_number = false};
+    IM_AUTO(free_auto) char *lost = NULL;
+    IM_AUTO(free_auto) char *numbered = NULL;
+
+    take_root(planning, &root);
+    if (root.text[0] != '\0') {
+        lost = words_rewrite(planning, edit_root, &root);
+        root.by_number = true;
+        numbered = words_rewrite(planning, edit_root, &root);
+    }
+    if (others_whole(planning) &&
+        (!im_str_empty(lost) || !im_str_empty(numbered) || root_was_named(planning)))
+        plan_done(planning, "all entries tell the kernel root=%s", root.text);
+    else
+        plan_cannot(planning, "entries of kernels that are gone go when the menu is made anew");
+}
+
+/* --- rd.lvm.lv=, resume= ---------------------------------------------------------------------- */
+
+static bool has_volume(const struct look *look, const char *name) {
+    for (size_t i = 0; i < look->found->part_count; i++)
+        if (strcmp(look->found->parts[i].type, "lv") == 0 &&
+            strcmp(look->found->parts[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+/* The root's volume takes the place of one that is not there, unless it is named anyway. */
+static enum word_fate edit_volume(struct planning *planning, const char *word, struct im_str *as,
+                                  void *arg) {
+    const struct guest_part *root =
+        planning->tree != NULL ? volume_part(planning->tree->mounts[0].volume) : NULL;
+    const char *cmdline = arg;
+    IM_AUTO(free_auto) char *own = NULL;
+
+    if (!im_starts_with(word, "rd.lvm.lv=") ||
+        has_volume(planning->look, word + strlen("rd.lvm.lv=")))
+        return WORD_KEEP;
+    own = im_printf("rd.lvm.lv=%s", root != NULL ? root->name : "");
+    if (root == NULL || strcmp(root->type, "lv") != 0 || strstr(cmdline, own) != NULL)
+        return WORD_OUT;
+    im_str_add(as, own);
+    return WORD_AS;
+}
+
+static enum word_fate edit_resume(struct planning *planning, const char *word, struct im_str *as,
+                                  void *arg) {
+    const char *device = word + strlen("resume=");
+
+    (void) as, (void) arg;
+    return (im_starts_with(word, "resume=") && part_named(planning->look, device) == NULL &&
+            boot_must_be_here(planning->look, "", device))
+               ? WORD_OUT
+               : WORD_KEEP;
+}
+
+static void tell(struct planning *planning, const char *paths, const char *what) {
+    if (paths[0] != '\0')
+        plan_done(planning, "%s in %s", what, paths);
+    else
+        plan_cannot(planning, "the kernel's command line is nowhere that it could be changed");
+}
+
+void repair_boot_volume(struct planning *planning) {
+    const struct boot_entry *entry = boot_default(planning_boot(planning));
+    const char *cmdline = entry != NULL && entry->cmdline != NULL ? entry->cmdline : "";
+    IM_AUTO(free_auto) char *paths = words_rewrite(planning, edit_volume, (void *) cmdline);
+
+    tell(planning, paths, "the kernel no longer waits for a logical volume that is not there,");
+}
+
+void repair_boot_resume(struct planning *planning) {
+    IM_AUTO(free_auto) char *paths = words_rewrite(planning, edit_resume, NULL);
+
+    tell(planning, paths, "the kernel no longer waits for a device to resume from,");
+}
+
+/* --- console= --------------------------------------------------------------------------------- */
+
+static bool says(const struct config_line *line, const char *words) {
+    return memmem(line->words, line->words_len, words, strlen(words)) != NULL;
+}
+
+/* Entries of Linux: others (a memory test) take no such words. */
+static bool wants_console(const struct config_line *line) {
+    static const char *const options[] = {"options", "append"};
+    bool entry = line->kind == CONFIG_ENTRY && (says(line, "root=") || says(line, "$kernelopts"));
+
+    for (size_t i = 0; line->kind == CONFIG_ENTRY && i < 2; i++) {
+        const char *at = line->text + strspn(line->text, " \t");
+
+        entry |= strncasecmp(at, options[i], strlen(options[i])) == 0;
+    }
+    return (entry || (line->kind == CONFIG_FUTURE &&
+                      memmem(line->text, line->len, "_DEFAULT=", strlen("_DEFAULT=")) == NULL)) &&
+           !says(line, "console=ttyS0") && !says(line, "console=hvc0");
+}
+
+/* The last one is where the system's own messages go: the serial port, which people can read who
+ * cannot see the screen. */
+static bool edit_console(struct planning *planning, const struct config_line *line,
+                         struct im_str *out, void *arg) {
+    const char *behind = line->words + line->words_len;
+
+    (void) planning, (void) arg;
+    if (!wants_console(line))
+        return false;
+    while (behind > line->words && (behind[-1] == ' ' || behind[-1] == '\t' || behind[-1] == '\r'))
+        behind--;
+    im_str_add_bytes(out, line->text, (size_t) (behind - line->text));
+    if (behind > line->words)
+        im_str_add_char(out, ' ');
+    im_str_addf(out, "%s" SERIAL, says(line, "console=tty0") ? "" : "console=tty0 ");
+    im_str_add_bytes(out, behind, (size_t) (line->text + line->len - behind));
+    return true;
+}
+
+void repair_boot_console(struct planning *planning) {
+    IM_AUTO(free_auto) char *paths = config_rewrite(planning, edit_console, NULL);
+
+    tell(planning, paths, "the kernel is told to use the first serial port as well,");
+}
