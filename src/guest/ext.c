@@ -177,10 +177,12 @@ static bool ext_space(void *state, uint64_t *ret_size, uint64_t *ret_free) {
 
 static void ext_close(void *state) { (void) ext2fs_free((ext2_filsys) state); }
 
-static bool ext_open(const struct span *span, void **ret_state, struct node *ret_root) {
+static bool ext_open(const struct span *span, const struct guest_part *part, void **ret_state,
+                     struct node *ret_root) {
     ext2_filsys fs = NULL;
     errcode_t failed;
 
+    (void) part;
     span_opened = span;
     failed = ext2fs_open(
         "span", EXT2_FLAG_64BITS | EXT2_FLAG_SOFTSUPP_FEATURES | EXT2_FLAG_IGNORE_CSUM_ERRORS, 0, 0,

@@ -51,10 +51,12 @@ static bool take_form(const uint8_t *boot, struct fat *fat) {
     return true;
 }
 
-static bool fat_open(const struct span *span, void **ret_state, struct node *ret_root) {
+static bool fat_open(const struct span *span, const struct guest_part *part, void **ret_state,
+                     struct node *ret_root) {
     IM_AUTO(free_auto) struct fat *fat = im_alloc(sizeof(*fat));
     uint8_t boot[SECTOR];
 
+    (void) part;
     fat->span = span;
     fat->window_at = UINT64_MAX;
     if (!span_read(span, 0, boot, sizeof(boot)) || !take_form(boot, fat))
@@ -391,7 +393,7 @@ enum fat_answer fat_loader(const struct span *span) {
     struct loaders loaders = {.any = false};
     struct tree tree;
 
-    if (!fat_open(&volume.span, &volume.state, &volume.root))
+    if (!fat_open(&volume.span, NULL, &volume.state, &volume.root))
         return FAT_UNREADABLE;
     tree = tree_of(&volume);
     loaders.tree = &tree;

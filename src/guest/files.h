@@ -18,13 +18,18 @@ struct node_facts {
     uint64_t size; /* bytes; of a link: of its target */
 };
 typedef bool node_visit(void *arg, const char *name, size_t len); /* false: enough */
+typedef bool root_visit(void *arg, const char *options);          /* the same */
 
 /* All read through the span they were opened with, which outlives them; false where the bytes make
  * no sense or there is nothing of that name. Loops are bounded whatever the bytes say. */
 struct fs_ops {
-    bool (*open)(const struct span *span, void **ret_state, struct node *ret_root);
+    /* `part` is what the span is, for what may be told; not every reader needs it. */
+    bool (*open)(const struct span *span, const struct guest_part *part, void **ret_state,
+                 struct node *ret_root);
     /* The root that mount options choose ("subvol=@"); NULL where they choose nothing. */
     bool (*choose)(void *state, const char *options, struct node *ret_root);
+    /* Options that choose its roots one by one, some of the first; NULL where there is only one. */
+    void (*roots)(void *state, root_visit *visit, void *arg);
     bool (*facts)(void *state, const struct node *node, struct node_facts *ret_facts);
     bool (*find)(void *state, const struct node *folder, const char *name, size_t len,
                  struct node *ret_node);
@@ -40,7 +45,7 @@ struct fs_ops {
     void (*check)(void *state, const struct guest_part *part);
     void (*close)(void *state);
 };
-extern const struct fs_ops ext_ops, fat_ops, ntfs_ops, xfs_ops;
+extern const struct fs_ops btrfs_ops, ext_ops, fat_ops, ntfs_ops, xfs_ops;
 
 /* A file system of the disk that can be read. */
 struct volume {

@@ -136,7 +136,7 @@ static void tell(const struct span *span, const struct guest_part *part,
 static const struct {
     const char *type;
     const struct fs_ops *ops;
-} readers[] = {{"ext2", &ext_ops},  {"ext3", &ext_ops}, {"ext4", &ext_ops},
+} readers[] = {{"ext2", &ext_ops},  {"ext3", &ext_ops}, {"ext4", &ext_ops}, {"btrfs", &btrfs_ops},
                {"ntfs", &ntfs_ops}, {"vfat", &fat_ops}, {"xfs", &xfs_ops}};
 
 static const struct fs_ops *reader_of(const char *type) {
@@ -166,7 +166,7 @@ void volume_open(const struct span *span, size_t part) {
         memcpy(pieces, span->pieces, span->piece_count * sizeof(*pieces));
         volume->span.pieces = pieces;
     }
-    if (!ops->open(&volume->span, &volume->state, &volume->root)) {
+    if (!ops->open(&volume->span, &look->found->parts[part], &volume->state, &volume->root)) {
         volume_free(volume);
         return;
     }

@@ -208,6 +208,23 @@ static void unknown(struct look *look, const struct fstab_line *line) {
                    "/etc/fstab mounts %s from %s, which is not on this disk", path, device);
 }
 
+/* Such a mount fails, and the machine waits for somebody to see why. */
+static void check_subvolume(struct look *look, const struct fstab_line *line) {
+    const struct guest_part *part = part_of_line(look, line->device);
+    const struct volume *volume = part != NULL ? volume_of(look, part) : NULL;
+    char options[128], path[80];
+    struct node root;
+
+    if (volume == NULL || volume->ops->choose == NULL ||
+        volume->ops->choose(volume->state, line->options, &root))
+        return;
+    text_take(path, sizeof(path), line->path, strlen(line->path));
+    text_take(options, sizeof(options), line->options, strlen(line->options));
+    look_found(look, GUEST_FOUND_FSTAB_SUBVOLUME,
+               "/etc/fstab mounts %s with the options %s, which choose no subvolume of %s", path,
+               options, part->name);
+}
+
 static void check_line(struct look *look, const struct fstab_line *line) {
     char device[64];
     bool nofail =
@@ -219,6 +236,8 @@ static void check_line(struct look *look, const struct fstab_line *line) {
                    "/etc/fstab names %s, which may be another disk on the next machine", device);
     else if (!nofail && fstab_bound(line->device) && part_named(look, line->device) == NULL)
         unknown(look, line);
+    if (!nofail)
+        check_subvolume(look, line);
 }
 
 void fstab_check(struct look *look, const struct fstab *fstab) {

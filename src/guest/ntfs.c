@@ -528,12 +528,14 @@ static void ntfs_close(void *state) {
 }
 IM_DEFINE_AUTO(struct ntfs *, ntfs_close)
 
-static bool ntfs_open(const struct span *span, void **ret_state, struct node *ret_root) {
+static bool ntfs_open(const struct span *span, const struct guest_part *part, void **ret_state,
+                      struct node *ret_root) {
     IM_AUTO(ntfs_close_auto) struct ntfs *fs = im_alloc(sizeof(*fs));
     struct node root = {.id = NTFS_ROOT};
     struct node_facts facts;
     uint8_t boot[SECTOR];
 
+    (void) part;
     fs->span = span;
     if (!span_read(span, 0, boot, sizeof(boot)) || !take_form(fs, boot) ||
         !open_records(fs, le64(boot + 48)) || !ntfs_facts(fs, &root, &facts) ||

@@ -59,15 +59,66 @@ static void take_processor(const struct tree *tree, struct guest_os *os) {
 
 /* --- Root and mounts -------------------------------------------------------------------------- */
 
-/* The first file system that holds a system. */
-static const struct volume *find_root(struct look *look, struct guest_os *os) {
-    for (size_t i = 0; i < look->volume_count; i++) {
-        struct tree tree = tree_of(look->volumes[i]);
+/* A file system that holds a system, and which root of it, where it has several. */
+struct search {
+    const struct volume *volume;
+    struct tree tree; /* count 0 = nothing was found yet */
+    struct guest_os os;
+    bool sure;
+};
 
-        if (take_release(&tree, os))
-            return look->volumes[i];
+/* A path is enough: the number beside it is wrong in one that was restored. */
+static bool chooses(const struct mount *mount, const char *options) {
+    const struct volume *volume = mount->volume;
+    const char *path = strstr(options, "subvol=");
+    IM_AUTO(free_auto)
+    char *plain = path != NULL ? im_strndup(path, strcspn(path, ",")) : im_strdup(options);
+    struct node root;
+
+    return volume->ops->choose(volume->state, plain, &root) && root.id == mount->root.id &&
+           root.within == mount->root.within;
+}
+
+/* Snapshots hold the fstab of what they were made of: it names another root than them. */
+static bool names_itself(const struct tree *tree) {
+    IM_AUTO(fstab_free_auto) struct fstab *fstab = fstab_read(tree);
+
+    for (size_t i = 0; i < fstab->count; i++)
+        if (strcmp(fstab->lines[i].path, "/") == 0)
+            return chooses(&tree->mounts[0], fstab->lines[i].options);
+    return false;
+}
+
+static bool try_root(void *arg, const char *options) {
+    struct search *search = arg;
+    struct tree tree = {0};
+    struct guest_os os = {0};
+
+    if (!tree_mount(&tree, "/", search->volume, options) || !take_release(&tree, &os))
+        return true;
+    search->sure = search->volume->ops->choose == NULL || names_itself(&tree);
+    if (search->sure || search->tree.count == 0) {
+        search->tree = tree;
+        search->os = os;
     }
-    return NULL;
+    return !search->sure;
+}
+
+/* The first one; of a file system with several roots the one that says so itself, or else the one
+ * that is mounted where no options choose. */
+static bool find_root(struct look *look, struct guest_os *os, struct tree *ret_tree) {
+    struct search search = {0};
+
+    for (size_t i = 0; i < look->volume_count && search.tree.count == 0; i++) {
+        search.volume = look->volumes[i];
+        if (try_root(&search, "") && search.volume->ops->roots != NULL)
+            search.volume->ops->roots(search.volume->state, try_root, &search);
+    }
+    if (search.tree.count == 0)
+        return false;
+    *os = search.os;
+    *ret_tree = search.tree;
+    return true;
 }
 
 static void take_hostname(const struct tree *tree, struct guest_os *os) {
@@ -89,47 +140,45 @@ static void check_space(struct look *look, const struct volume *root) {
                im_size_text(size, of), volume_part(root)->name, im_size_text(left, has));
 }
 
-static void look_at_system(struct look *look, const struct volume *root) {
+static void look_at_system(struct look *look, struct tree *tree) {
     struct guest_os *os = &look->found->os;
-    struct tree tree = tree_of(root);
+    const struct volume *root = tree->mounts[0].volume;
     struct cloud cloud;
-    IM_AUTO(fstab_free_auto) struct fstab *fstab = fstab_read(&tree);
+    IM_AUTO(fstab_free_auto) struct fstab *fstab = fstab_read(tree);
 
     snprintf(os->root, sizeof(os->root), "%s", volume_part(root)->name);
-    fstab_mount(look, fstab, &tree);
-    take_processor(&tree, os);
-    take_hostname(&tree, os);
-    facts_take(&tree, os);
+    fstab_mount(look, fstab, tree);
+    take_processor(tree, os);
+    take_hostname(tree, os);
+    facts_take(tree, os);
     check_space(look, root);
-    identity_check(look, &tree);
+    identity_check(look, tree);
     fstab_check(look, fstab);
-    boot_look(look, &tree);
-    cloud_take(&tree, os, look->found->boot.cmdline, &cloud);
+    boot_look(look, tree);
+    cloud_take(tree, os, look->found->boot.cmdline, &cloud);
     snprintf(os->user, sizeof(os->user), "%s", cloud.present ? cloud.user : "");
-    agents_check(look, &tree, &cloud);
-    network_check(look, &tree, &cloud);
+    agents_check(look, tree, &cloud);
+    network_check(look, tree, &cloud);
 }
 
 bool system_tree(struct look *look, struct tree *ret_tree) {
-    struct guest_os os = {0};
-    const struct volume *root = find_root(look, &os);
     IM_AUTO(fstab_free_auto) struct fstab *fstab = NULL;
+    struct guest_os os;
 
-    if (root == NULL)
+    if (!find_root(look, &os, ret_tree))
         return false;
-    *ret_tree = tree_of(root);
     fstab = fstab_read(ret_tree);
     fstab_mount(look, fstab, ret_tree);
     return true;
 }
 
 void system_look(struct look *look) {
-    const struct volume *root = find_root(look, &look->found->os);
-    const struct volume *windows = root == NULL ? windows_root(look) : NULL;
+    const struct volume *windows;
+    struct tree tree;
 
-    if (root != NULL) {
-        look_at_system(look, root);
-    } else if (windows != NULL) {
+    if (find_root(look, &look->found->os, &tree)) {
+        look_at_system(look, &tree);
+    } else if ((windows = windows_root(look)) != NULL) {
         windows_look(look, windows);
         check_space(look, windows);
     } else {

@@ -476,10 +476,12 @@ static void xfs_close(void *state) {
 }
 IM_DEFINE_AUTO(void *, xfs_close)
 
-static bool xfs_open(const struct span *span, void **ret_state, struct node *ret_root) {
+static bool xfs_open(const struct span *span, const struct guest_part *part, void **ret_state,
+                     struct node *ret_root) {
     IM_AUTO(xfs_close_auto) void *state = im_alloc(sizeof(struct xfs));
     struct xfs *fs = state;
 
+    (void) part;
     fs->span = span;
     if (!read_super(fs))
         return false;

@@ -5,6 +5,8 @@
 make-tree.py FOLDER          makes a tree of all sorts of files, always the same
 make-tree.py --holes FOLDER  adds files in many pieces, with holes and with room that was never written
 make-tree.py --proto FOLDER  prints the prototype from which mkfs.xfs -p makes the same tree
+make-tree.py --btrfs-super DISK  gives the superblock of a btrfs its checksum
+make-tree.py --btrfs-trees 0|1 DISK  spoils the first or second copy of all blocks of its trees
 """
 import ctypes
 import os
@@ -71,6 +73,44 @@ def proto(folder, depth, lines):
             lines.append(f"{' ' * depth}{entry.name} -{high} 0 0 {entry}")
 
 
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def btrfs_super(disk):
+    with open(disk, "r+b") as file:
+        file.seek(65536)
+        block = file.read(4096)
+        file.seek(65536)
+        file.write(crc32c(block[32:]).to_bytes(4, "little"))
+
+
+def btrfs_trees(copy, disk):
+    """They are known by the UUID of the file system and their own address within it, which copies share."""
+    with open(disk, "r+b") as file:
+        file.seek(65536 + 32)
+        uuid = file.read(16)
+        seen = {}
+        for at in range(65536 + 4096, os.path.getsize(disk), 4096):
+            file.seek(at)
+            head = file.read(56)
+            if head[32:48] != uuid or head[48:56] == at.to_bytes(8, "little") and at in (65536, 64 << 20):
+                continue
+            number = seen[head[48:56]] = seen.get(head[48:56], -1) + 1
+            if number == copy:
+                file.seek(at + 200)
+                file.write(b"spoiled")
+
+
+if sys.argv[1] == "--btrfs-super":
+    sys.exit(btrfs_super(sys.argv[2]))
+if sys.argv[1] == "--btrfs-trees":
+    sys.exit(btrfs_trees(int(sys.argv[2]), sys.argv[3]))
 what, top = (sys.argv[1], pathlib.Path(sys.argv[2])) if len(sys.argv) == 3 else ("", pathlib.Path(sys.argv[1]))
 if what == "--proto":
     out = ["/dev/null", "0 0", "d--755 0 0"]

@@ -258,12 +258,23 @@ def xfs_in_use(disk):
     disk.put(at + record + 40, struct.pack(">I", 2))  # as many operations, where an unmounting is alone
 
 
-def btrfs(disk):
-    id, folder = folder_of(disk, "UUID=%s / btrfs defaults 0 0\n")
+def btrfs(disk, lines=""):
+    id, folder = folder_of(disk, "UUID=%s / btrfs defaults 0 0\n" + lines)
     disk.sh("truncate -s 161M $D; printf 'label: dos\\n2048,,83,*\\n' | sfdisk -q $D; %s truncate -s 160M part; "
             "mkfs.btrfs -q -U %s --rootdir '%s' part; dd if=part of=$D bs=1M seek=1 conv=notrunc,sparse; rm part"
             % (MBR_GRUB, id, folder))
     shutil.rmtree(folder)
+
+
+def btrfs_pair(disk, options, then):
+    """A btrfs of two devices, one in each of two partitions; `then` puts them there."""
+    os.unlink(disk.path)
+    disk.sh("truncate -s 801M $D; printf 'label: dos\\n2048,819200,83,*\\n,,83\\n' | sfdisk -q $D; %s truncate -s 400M part; "
+            "truncate -s 399M other; mkfs.btrfs -q %s part other; dd if=part of=$D bs=1M seek=1 conv=notrunc,sparse; %s rm part other"
+            % (MBR_GRUB, options, then))
+
+
+BOTH_DEVICES = "dd if=other of=$D bs=1M seek=401 conv=notrunc,sparse;"
 
 
 def luks(disk):
@@ -359,6 +370,9 @@ DEFECTS = [
     Defect("luks", "filesystem.encrypted", luks, also="root.none"),
     Defect("xfs-log", "filesystem.devices", lambda disk: xfs(disk, "-l logdev=log,size=64m"), "xfs"),
     Defect("xfs-in-use", "filesystem.dirty", xfs_in_use, "xfs", hopeless="fails"),  # a log that is not whole either
+    Defect("btrfs-striped", "filesystem.unreadable", lambda disk: btrfs_pair(disk, "-d raid0 -m raid0", BOTH_DEVICES), "btrfs",
+           "root.none"),
+    Defect("btrfs-half", "filesystem.devices", lambda disk: btrfs_pair(disk, "-d raid1 -m raid1", ""), "btrfs", "root.none"),
     Defect("no-system", "root.none", debugfs("rm /etc/os-release", "rm /usr/lib/os-release")),
     # LVM
     Defect("lvm-label", "lvm.damaged", put((1 << 20) + 512 + 20, b"\xff\xff\xff"), "lvm", "root.none"),
@@ -373,6 +387,7 @@ DEFECTS = [
     Defect("fstab-mapper", "fstab.unknown", add("/etc/fstab", "/dev/mapper/cl-home /home xfs defaults 0 0\n")),
     Defect("fstab-root", "fstab.root", edit("/etc/fstab", r"UUID=\S+", "UUID=" + GONE)),
     Defect("fstab-root-label", "fstab.root", edit("/etc/fstab", r"UUID=\S+", "LABEL=cloudimg-rootfs")),
+    Defect("fstab-subvolume", "fstab.subvolume", lambda disk: btrfs(disk, "UUID=%s /home btrfs subvol=@home 0 0\n"), "btrfs"),
     Defect("fstab-sda", "fstab.name", edit("/etc/fstab", r"UUID=\S+", "/dev/sda1")),
     Defect("fstab-sdb", "fstab.name", add("/etc/fstab", "/dev/sdb1 /srv ext4 defaults 0 2\n")),
     Defect("machine-id", "identity.machine", lambda disk: disk.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")),

@@ -107,6 +107,7 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
     X(FS_DEVICES, "filesystem.devices", ERROR,                                                     \
       "move everything onto this disk and back it up again, or attach the others as well")         \
     X(FS_ENCRYPTED, "filesystem.encrypted", INFO, "")                                              \
+    X(FS_UNREADABLE, "filesystem.unreadable", INFO, "")                                            \
     X(LVM_DAMAGED, "lvm.damaged", ERROR,                                                           \
       "restore it from /etc/lvm/backup: pvcreate --restorefile for the label, vgcfgrestore")       \
     X(LVM_MISSING, "lvm.missing", ERROR,                                                           \
@@ -117,6 +118,8 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
       "check the disk with chkdsk, and back it up again after a clean shutdown")                   \
     X(FSTAB_UNKNOWN, "fstab.unknown", WARNING, "correct the line, or give it the option nofail")   \
     X(FSTAB_ROOT, "fstab.root", ERROR, "name the file system by the UUID that blkid shows")        \
+    X(FSTAB_SUBVOLUME, "fstab.subvolume", WARNING,                                                 \
+      "correct the name or the number of the subvolume, or give the line the option nofail")       \
     X(FSTAB_NAME, "fstab.name", WARNING, "name the file system by the UUID that blkid shows")      \
     X(ID_MACHINE, "identity.machine", WARNING,                                                     \
       "empty /etc/machine-id, so that each machine gets its own")                                  \
