@@ -35,7 +35,7 @@ static bool one(int64_t mib, double *ret_ms, struct im_err *err) {
     if (!bench_write(&rig, instance_id, mib, err))
         return false;
     start = bench_now_ms();
-    if (!cloud_image_capture(rig.cloud, &rig.alice, instance_id, "captured", image_id, job_id,
+    if (!cloud_image_capture(rig.cloud, &rig.alice, instance_id, "captured", NULL, image_id, job_id,
                              err) ||
         !bench_job(&rig, job_id, err))
         return false;

@@ -329,6 +329,12 @@ static const struct option plan_options[] = {
 
 static const struct option capture_options[] = {
     {"name", 'N', "NAME", NULL, "name of the image", "image_name", 0, NULL},
+    {"seal", 0, NULL, NULL,
+     "take out of it what each machine should have of its own: machine-id, ssh-keys, leases, "
+     "random-seed, net-rules, cloud-init, logs and history",
+     "seal", 0, NULL},
+    {"seal-only", 0, "ITEM", NULL, "take out only these", "seal_items", OPTION_MANY,
+     "machine-id ssh-keys leases random-seed net-rules cloud-init logs history"},
     {0},
 };
 
@@ -450,7 +456,8 @@ const struct command image_commands[] = {
      "shown with the image and does not keep it from being one.",
      NULL,
      "imprint instance stop i-4kq0z8pw --wait\n"
-     "imprint image capture i-4kq0z8pw --name web-v1 --wait"},
+     "imprint image capture i-4kq0z8pw --name web-v1 --wait\n"
+     "imprint image capture i-4kq0z8pw --name web-v1 --seal --wait"},
     {"inspect", "IMAGE|SNAPSHOT", 1, 1, "@image", 0, inspect_options, inspect,
      "Looks into the disk of an image or snapshot: partitions, file systems, boot loader, system.",
      "Each thing that is wrong is told with its code and what to do. Exits with 1 when there is an "

@@ -829,6 +829,20 @@ unsigned login_edits_at_once(void *context);
 /* --- repair.c ---------------------------------------------------------------------------------
  */
 
+/* Sealing as a step of a verb whose item is, or makes, an image: in the transaction that orders it
+ * the layer that will be sealed is planned, for an image whose row has its id, owner and layer,
+ * and the item's data told. Without such a plan the steps do nothing; with it, the commit publishes
+ * the image. Its disk has only the sealed layer as a name: there is no way back. */
+bool seal_plan(struct cloud *cloud, struct db_conn *conn, const struct image *image,
+               const char *items, struct wire_writer *data, struct im_err *err) IM_MUST_CHECK;
+bool seal_planned(const struct job_run *run);
+bool seal_run(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+bool seal_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;
+bool seal_undo(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+bool seal_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;
+/* Are these words that a worker can be told? `what` is the parameter. */
+bool repair_words_fit(const char *what, const struct im_strings *words,
+                      struct im_err *err) IM_MUST_CHECK;
 /* What has ceased needs no way back. */
 bool repairs_forget(struct db_conn *conn, const char *resource_id,
                     struct im_err *err) IM_MUST_CHECK;

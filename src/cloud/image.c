@@ -28,7 +28,8 @@ bool image_settle(struct db_conn *conn, const char *image_id, enum image_status 
 struct capture {
     struct instance_batch batch;
     const char *image_name;
-    char *image_id; /* IM_ID_MAX bytes of the caller */
+    const char *seal; /* items with blanks in between, "" = none */
+    char *image_id;   /* IM_ID_MAX bytes of the caller */
 };
 
 struct image *image_from_disk(struct db_conn *conn, const char *image_id, const char *platform,
@@ -91,18 +92,24 @@ static bool capture_prepare(struct instance_batch *batch, struct db_conn *conn,
     image->size_bytes = instance->os_disk_size * GIB;
     memcpy(capture->image_id, image->image_id, strlen(image->image_id) + 1);
     wire_text(data, "image", image->image_id);
-    return record_insert(conn, &image_type, image, err);
+    return record_insert(conn, &image_type, image, err) &&
+           (capture->seal[0] == '\0' ||
+            seal_plan(batch->cloud, conn, image, capture->seal, data, err));
 }
 
 bool cloud_image_capture(struct cloud *cloud, const struct caller *caller, const char *instance_id,
-                         const char *image_name, char ret_image_id[IM_ID_MAX],
-                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+                         const char *image_name, const struct im_strings *seal,
+                         char ret_image_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
+                         struct im_err *err) {
     IM_AUTO(im_strings_done) struct im_strings ids = {0};
-    struct capture capture = {.image_name = image_name, .image_id = ret_image_id};
+    IM_AUTO(free_auto) char *items = seal != NULL ? im_strings_join(seal, " ") : im_strdup("");
+    struct capture capture = {.image_name = image_name, .seal = items, .image_id = ret_image_id};
 
     if (im_str_empty(instance_id))
         return im_fail(err, IM_BAD_MESSAGE, "parameter [instance] is missing");
-    if (!text_fits("image_name", image_name, 255, err))
+    if (!text_fits("image_name", image_name, 255, err) ||
+        (seal != NULL && !repair_words_fit("seal_items", seal, err)) ||
+        (items[0] != '\0' && !appliance_there(cloud, err)))
         return false;
     im_strings_add(&ids, instance_id);
     capture.batch = (struct instance_batch){.cloud = cloud,
@@ -118,7 +125,8 @@ static bool capture_commit(struct job_run *run, struct db_conn *conn, struct im_
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
 
     return data != NULL && freeze_step_commit(run, conn, err) &&
-           image_settle(conn, wire_get_text(wire_root(data), "image", ""), IMAGE_AVAILABLE, err);
+           (seal_planned(run) ||
+            image_settle(conn, wire_get_text(wire_root(data), "image", ""), IMAGE_AVAILABLE, err));
 }
 
 bool image_gone(struct db_conn *conn, const char *image_id, struct im_err *err) {
@@ -139,7 +147,7 @@ static bool capture_undone(struct job_run *run, struct db_conn *conn, const stru
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
 
     (void) why;
-    return data != NULL && freeze_undone(run, conn, err) &&
+    return data != NULL && freeze_undone(run, conn, err) && seal_undone(run, conn, err) &&
            image_gone(conn, wire_get_text(wire_root(data), "image", ""), err);
 }
 
@@ -161,10 +169,11 @@ static bool capture_look_commit(struct job_run *run, struct db_conn *conn, struc
 
 static const struct job_step capture_steps[] = {
     {"freeze", freeze_step_run, capture_commit, freeze_step_undo},
+    {"seal", seal_run, seal_commit, seal_undo},
     {"inspect", capture_look_run, capture_look_commit, NULL}};
 const struct job_verb image_capture_verb = {.action = "CaptureInstance",
                                             .steps = capture_steps,
-                                            .step_count = 2,
+                                            .step_count = 3,
                                             .undone = capture_undone,
                                             .resumes = true};
 

@@ -245,6 +245,23 @@ static bool replay(struct mending *mending, struct im_err *err) {
     return mend(mending, plan, false, err) && look(mending, mending->wish, &mending->second, err);
 }
 
+/* Who wants a disk without its keys does not want one that has them. Codes of findings have a dot,
+ * items of sealing have none. */
+static bool can_be_sealed(const struct mending *mending, const struct wire_value *plan,
+                          struct im_err *err) {
+    const struct wire_value *repairs = wire_get(plan, "repairs");
+
+    for (size_t i = 0; !im_str_empty(mending->wish->seal) && i < wire_count(repairs); i++) {
+        const struct wire_value *repair = wire_at(repairs, i);
+        const char *code = wire_get_text(repair, "code", "");
+
+        if (wire_get_int(repair, "done", 0) == 0 && strchr(code, '.') == NULL)
+            return im_fail(err, IM_WRONG_STATE, "[%s] cannot be sealed: %.300s", code,
+                           wire_get_text(repair, "text", ""));
+    }
+    return true;
+}
+
 static bool change(struct mending *mending, struct im_err *err) {
     const struct wire_value *plan;
     bool works;
@@ -252,6 +269,8 @@ static bool change(struct mending *mending, struct im_err *err) {
     if (!look(mending, mending->wish, &mending->first, err) || !replay(mending, err))
         return false;
     plan = part(mending->second ? mending->second : mending->first, "plan");
+    if (!can_be_sealed(mending, plan, err))
+        return false;
     works = has_work(plan);
     if (!works && mending->second == NULL)
         return true;

@@ -129,17 +129,23 @@ struct repair_call {
     char job_id[IM_JOB_ID_MAX];
 };
 
+static void write_item(struct wire_writer *writer, const char *repair_id,
+                       const struct target *target, const char *make, const char *only,
+                       const char *seal) {
+    wire_text(writer, "repair", repair_id);
+    wire_text(writer, "id", target->id);
+    wire_text(writer, "from", target->layer_id);
+    wire_text(writer, "make", make);
+    wire_text(writer, "only", only);
+    wire_text(writer, "seal", seal);
+}
+
 static char *item_text(const char *repair_id, const struct target *target, const char *make,
                        const char *only, const char *seal) {
     struct wire_writer writer = {0};
 
     wire_object_begin(&writer, NULL);
-    wire_text(&writer, "repair", repair_id);
-    wire_text(&writer, "id", target->id);
-    wire_text(&writer, "from", target->layer_id);
-    wire_text(&writer, "make", make);
-    wire_text(&writer, "only", only);
-    wire_text(&writer, "seal", seal);
+    write_item(&writer, repair_id, target, make, only, seal);
     wire_object_end(&writer);
     return im_str_take(&writer.text);
 }
@@ -171,7 +177,7 @@ static bool repair_body(struct db_conn *conn, void *arg, struct im_err *err) {
 }
 
 /* Words only, as they are told to a worker in one text. */
-static bool words_fit(const char *what, const struct im_strings *words, struct im_err *err) {
+bool repair_words_fit(const char *what, const struct im_strings *words, struct im_err *err) {
     for (size_t i = 0; i < words->count; i++)
         if (words->items[i][strspn(words->items[i], "abcdefghijklmnopqrstuvwxyz0123456789.-_")] !=
                 '\0' ||
@@ -192,8 +198,8 @@ bool cloud_repair(struct cloud *cloud, const struct caller *caller, const struct
                                .only = only[0] == '\0' && seal[0] == '\0' ? "all" : only,
                                .seal = seal};
 
-    if (!words_fit("findings", args->findings, err) || !words_fit("seal", args->seal, err) ||
-        !appliance_there(cloud, err) ||
+    if (!repair_words_fit("findings", args->findings, err) ||
+        !repair_words_fit("seal", args->seal, err) || !appliance_there(cloud, err) ||
         !cloud_order(cloud, repair_body, &call, call.job_id, ret_job_id, err))
         return false;
     memcpy(ret_repair_id, call.repair_id, IM_ID_MAX);
@@ -388,6 +394,89 @@ const struct job_verb repair_verb = {.action = "RepairImage",
                                      .resumes = true,
                                      .cancels = true,
                                      .at_once = at_once};
+
+/* --- Sealing on the way to an image ----------------------------------------------------------- */
+
+bool seal_plan(struct cloud *cloud, struct db_conn *conn, const struct image *image,
+               const char *items, struct wire_writer *data, struct im_err *err) {
+    char repair_id[IM_ID_MAX], make[IM_ID_MAX];
+    struct target target = {.kind = KIND_IMAGE};
+    struct repair row = {.repair_id = repair_id,
+                         .resource_id = image->image_id,
+                         .status = REPAIR_PENDING,
+                         .findings = "",
+                         .seal = (char *) items,
+                         .owner = image->owner,
+                         .create_time = im_now_s(),
+                         .made_id = make};
+
+    im_id_make(repair_id, "rep-", 8);
+    snprintf(target.id, IM_ID_MAX, "%s", image->image_id);
+    snprintf(target.layer_id, IM_ID_MAX, "%s", image->layer_id);
+    if (!layer_plan(cloud, conn, image->layer_id, image->size_bytes, make, err))
+        return false;
+    write_item(data, repair_id, &target, make, "", items);
+    return record_insert(conn, &repair_type, &row, err);
+}
+
+bool seal_planned(const struct job_run *run) {
+    struct im_err err = {0};
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, &err);
+
+    return data != NULL && wire_get_text(wire_root(data), "repair", "")[0] != '\0';
+}
+
+bool seal_run(struct job_run *run, struct im_err *err) {
+    return !seal_planned(run) || mend_run(run, err);
+}
+
+bool seal_undo(struct job_run *run, struct im_err *err) {
+    return !seal_planned(run) || mend_undo(run, err);
+}
+
+/* What was sealed shall be gone: there is no way back, and the row keeps no file as it was. */
+static bool close_row(struct db_conn *conn, const struct job_run *run, const struct work *work,
+                      bool changed, struct im_err *err) {
+    struct repair row = {.repair_id = (char *) work->repair_id,
+                         .status = changed ? REPAIR_APPLIED : REPAIR_NOTHING,
+                         .job_id = run->job->job_id,
+                         .end_time = im_now_s()};
+
+    return record_update_fields(conn, &repair_type, &row,
+                                (const char *const[]){"status", "job_id", "end_time", NULL}, err);
+}
+
+static bool image_sealed(struct db_conn *conn, const struct work *work,
+                         const struct outcome *outcome, struct im_err *err) {
+    struct image image = {.image_id = (char *) work->id, .layer_id = (char *) work->make};
+
+    return layer_settle(conn, work->make, outcome->next.head, LAYER_FROZEN, err) &&
+           record_update_fields(conn, &image_type, &image, (const char *const[]){"layer_id", NULL},
+                                err);
+}
+
+bool seal_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    const struct outcome *outcome = run->scratch;
+    IM_AUTO(work_done) struct work work = {0};
+    bool changed;
+
+    if (!seal_planned(run))
+        return true;
+    changed = was_changed(outcome->text);
+    return work_load(run, conn, &work, err) &&
+           (changed ? image_sealed(conn, &work, outcome, err)
+                    : layer_drop(run->context, conn, work.make, err)) &&
+           close_row(conn, run, &work, changed, err) &&
+           image_settle(conn, work.id, IMAGE_AVAILABLE, err);
+}
+
+bool seal_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) {
+    IM_AUTO(work_done) struct work work = {0};
+
+    return !seal_planned(run) ||
+           (work_load(run, conn, &work, err) &&
+            (work.made != LAYER_MAKING || layer_drop(run->context, conn, work.make, err)));
+}
 
 /* --- The way back ----------------------------------------------------------------------------- */
 

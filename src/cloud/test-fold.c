@@ -79,8 +79,8 @@ static bool capture(struct line *line, int point) {
     char job_id[IM_JOB_ID_MAX];
     struct im_err err = {0};
 
-    if (cloud_image_capture(rig.cloud, &rig.alice, line->instance, "point", line->images[point],
-                            job_id, &err))
+    if (cloud_image_capture(rig.cloud, &rig.alice, line->instance, "point", NULL,
+                            line->images[point], job_id, &err))
         return rig_done(&rig, job_id);
     test_note("%s", err.text);
     return false;

@@ -80,7 +80,17 @@ CALL(reset) {
 CALL(capture) {
     char image_id[IM_ID_MAX];
 
-    if (!cloud_image_capture(rig->cloud, caller, id, "captured", image_id, ret_job_id, err))
+    if (!cloud_image_capture(rig->cloud, caller, id, "captured", NULL, image_id, ret_job_id, err))
+        return false;
+    im_strings_add(ret_made, image_id);
+    return true;
+}
+
+CALL(capture_sealed) {
+    char image_id[IM_ID_MAX];
+    ONE("all");
+
+    if (!cloud_image_capture(rig->cloud, caller, id, "sealed", &ids, image_id, ret_job_id, err))
         return false;
     im_strings_add(ret_made, image_id);
     return true;
@@ -420,6 +430,17 @@ REACHED(has_password) {
 
 REACHED(captured) { return stopped(rig, id, made) && rig_image_is(rig, made, IMAGE_AVAILABLE); }
 
+/* In a layer above that of the capture. */
+REACHED(captured_sealed) {
+    IM_AUTO(free_auto)
+    char *sql = im_printf("SELECT COUNT(*) FROM repairs r JOIN images i ON i.image_id ="
+                          " r.resource_id AND i.layer_id = r.made_id WHERE i.image_id = '%s'"
+                          " AND r.status = 'applied' AND r.undoable = 0 AND r.changes IS NULL",
+                          made);
+
+    return captured(rig, id, made) && rig_number(rig, sql) == 1;
+}
+
 REACHED(cloned) { return running(rig, id, made) && made_running(rig, id, made); }
 
 REACHED(terminated) {
@@ -628,6 +649,7 @@ const struct rig_verb rig_verbs[] = {
     {"ResizeInstances", ON_STOPPED, resize, resized},
     {"ResetInstances", ON_RUNNING, reset, was_reset},
     {"CaptureInstance", ON_STOPPED, capture, captured},
+    {"CaptureInstance, sealed", ON_STOPPED, capture_sealed, captured_sealed},
     {"CloneInstances", ON_RUNNING, clone_one, cloned},
     {"TerminateInstances", ON_RUNNING, terminate, terminated},
     {"TerminateInstances at once", ON_RUNNING, terminate_at_once, ceased},

@@ -550,10 +550,11 @@ bool cloud_upload_finish(struct cloud *cloud, const struct caller *caller, const
 }
 
 bool cloud_image_capture(struct cloud *cloud, const struct caller *caller, const char *instance_id,
-                         const char *image_name, char ret_image_id[IM_ID_MAX],
-                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
+                         const char *image_name, const struct im_strings *seal,
+                         char ret_image_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
+                         struct im_err *err) {
     UNUSED;
-    job("image_capture", NULL, ret_job_id, err);
+    job("image_capture", seal, ret_job_id, err);
     im_replace(&fake.texts[0], instance_id);
     im_replace(&fake.texts[1], image_name);
     strcpy(ret_image_id, "img-0a1b2c3d");

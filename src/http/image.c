@@ -247,10 +247,14 @@ static const struct http_param describe_boot_tests_params[] = {
 };
 
 static bool capture_instance(struct request *request, struct im_err *err) {
+    IM_AUTO(im_strings_done) struct im_strings seal = {0};
     char image_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
 
+    request_list(request, "seal_items", &seal);
+    if (seal.count == 0 && request_flag(request, "seal"))
+        im_strings_add(&seal, "all");
     if (!cloud_image_capture(request->cloud, &request->caller, request_text(request, "instance"),
-                             request_text(request, "image_name"), image_id, job_id, err))
+                             request_text(request, "image_name"), &seal, image_id, job_id, err))
         return false;
     wire_text(&request->reply, "job_id", job_id);
     wire_text(&request->reply, "image_id", image_id);
@@ -260,6 +264,11 @@ static bool capture_instance(struct request *request, struct im_err *err) {
 static const struct http_param capture_instance_params[] = {
     {"instance", HTTP_TEXT, HTTP_REQUIRED, 1, 63, NULL, NULL, "a stopped instance"},
     {"image_name", HTTP_TEXT, 0, 0, NAME_MAX_BYTES, NULL, NULL, "name of the new image"},
+    {"seal", HTTP_BOOL, 0, 0, 1, NULL, NULL,
+     "ours: 1 takes out of it what each machine should have of its own"},
+    {"seal_items", HTTP_LIST, 0, 0, 32, NULL, NULL,
+     "ours: only these: machine-id, ssh-keys, leases, random-seed, net-rules, cloud-init, logs, "
+     "history"},
     {0},
 };
 

@@ -127,7 +127,11 @@ static bool plan_chain(const struct request *request, struct qcow2_chain *chain,
 
     if (!wish.all)
         im_strings_split(&wish.only, request->only, " ");
-    im_strings_split(&wish.seal, request->seal, " ");
+    if (strcmp(request->seal, "all") != 0)
+        im_strings_split(&wish.seal, request->seal, " ");
+    else
+        for (const struct guest_seal_item *item = guest_seal_items; item->word != NULL; item++)
+            im_strings_add(&wish.seal, item->word);
     take_login(request, &wish.login);
     fine = guest_plan(&source, &wish, &found, &plan, err);
     im_strings_done(&wish.only);

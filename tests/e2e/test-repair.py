@@ -166,6 +166,31 @@ def of_a_machine():
     check(world.pool_clean(), "and nothing stays")
 
 
+def sealed():
+    """What each machine should have of its own is taken out of a capture, and stays in the machine."""
+    machine = world.imprint("instance", "run", "--image", image, "--no-login", "--no-start", "--wait", "-q").out.split()[0]
+    plain = world.do("image", "capture", machine, "--name", "plain")
+    some = world.do("image", "capture", machine, "--name", "some", "--seal-only", "machine-id")
+    all_ = world.do("image", "capture", machine, "--name", "all", "--seal")
+    own = {"identity.machine", "identity.ssh"}
+    found = {id: codes(id) & own for id in (plain, some, all_)}
+    check(found == {plain: own, some: {"identity.ssh"}, all_: set()},
+          "machine-id and SSH host keys are gone where it was asked for, and nowhere else", found)
+    check(world.json("image", "repairs", all_)[0]["undoable"] == 0, "and there is no way back to them")
+    nothing = disk("nothing.raw", "")
+    sh("dd if=/dev/zero of=%s bs=1M seek=1 count=60 conv=notrunc 2>&1" % nothing)
+    other = world.do("image", "import", nothing, "--name", "nothing", "--force")
+    second = world.imprint("instance", "run", "--image", other, "--no-login", "--no-start", "--wait", "-q").out.split()[0]
+    refused = world.imprint("image", "capture", second, "--seal", "--wait")
+    check(refused.status != 0 and "cannot be sealed" in refused.err, "what cannot be sealed does not become an image", refused)
+    check(world.status("instance", second) == "stopped", "and its machine is free again")
+    for id in (machine, second):
+        world.do("instance", "terminate", id, "--now")
+    for id in (plain, some, all_, other):
+        world.do("image", "delete", id, "--now")
+    check(world.pool_clean(), "nothing of it stays")
+
+
 def journal():
     """A file system that was mounted when it was copied: what its journal holds counts."""
     path = disk("dirty.raw", FSTAB)
@@ -208,4 +233,4 @@ def command(pid):
 
 
 before = b""
-main(without_appliance, dry_run, repairs, undone, of_a_machine, journal, killed)
+main(without_appliance, dry_run, repairs, undone, of_a_machine, sealed, journal, killed)
