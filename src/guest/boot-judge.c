@@ -345,7 +345,15 @@ static bool lacking(const struct drivers *drivers, enum guest_found as, char out
     return out[0] != '\0';
 }
 
-/* Only of what is certain: every place that could have the driver was read. */
+static bool was_told(const struct look *look, enum guest_found kind) {
+    for (size_t i = 0; i < look->found->finding_count; i++)
+        if (look->found->findings[i].code == finding_code(kind))
+            return true;
+    return false;
+}
+
+/* Only of what is certain: every place that could have the driver was read. An initramfs that is
+ * not there, or none, has been told of: one fault is one finding. */
 static void check_drivers(struct judge *judge) {
     const char *initramfs = judge->entry->packed || judge->entry->initrd_count > 0
                                 ? "nor its initramfs has"
@@ -358,7 +366,8 @@ static void check_drivers(struct judge *judge) {
     if (lacking(&drivers, GUEST_FOUND_DRIVER_NET, names))
         defect(judge, GUEST_FOUND_DRIVER_NET,
                "the kernel %s has no %s: the machine will have no network", drivers.version, names);
-    if (!drivers.sure)
+    if (!drivers.sure || was_told(judge->boot->look, GUEST_FOUND_BOOT_INITRD) ||
+        was_told(judge->boot->look, GUEST_FOUND_BOOT_INITRD_DAMAGED))
         return;
     if (drivers.damaged && (lacking(&drivers, GUEST_FOUND_DRIVER_DISK, names) ||
                             lacking(&drivers, GUEST_FOUND_DRIVER_ROOT, names))) {

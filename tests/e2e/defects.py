@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import struct
+import subprocess
+import tempfile
 import uuid
 
 import disk as disks
@@ -64,12 +66,46 @@ def cmdline(text):
 def boot_file(pattern, change):
     """change(bytes) of the one file in /boot that is named so; None takes it away."""
     def apply(disk):
-        for path in disk.names("/boot", pattern):
+        paths = disk.names("/boot", pattern)
+        if not paths:
+            raise Spoiled("/boot has nothing like %s" % pattern)
+        for path in paths:
             if change is None:
                 disk.debugfs("rm " + path)
             else:
                 disk.write(path, change(disk.read(path)))
     return apply
+
+
+def repack(lacking):
+    """Of bytes of an initramfs: the same without the files that are named so."""
+    def change(data):
+        with tempfile.TemporaryDirectory() as folder:
+            unpack = ["zstd", "-dc"] if data[:4] == b"\x28\xb5\x2f\xfd" else ["gzip", "-dc"] if data[:2] == b"\x1f\x8b" else ["cat"]
+            plain = subprocess.run(unpack, input=data, check=True, capture_output=True).stdout
+            subprocess.run(["cpio", "-id", "--quiet"], input=plain, check=True, cwd=folder)
+            found = subprocess.run(["find", ".", "-name", lacking, "-print", "-delete"], cwd=folder, capture_output=True).stdout
+            if not found:
+                raise Spoiled("the initramfs has nothing like %s" % lacking)
+            return subprocess.run("find . | cpio -o -H newc --quiet | gzip -1", shell=True, check=True, cwd=folder,
+                                  capture_output=True).stdout
+    return change
+
+
+def without_net(disk):
+    """The kernel's modules as those of hypervisors that have no use for it."""
+    for folder in disk.names("/usr/lib/modules", r"\d.*", "04"):
+        disk.edit(folder + "/modules.dep", r"^.*/virtio_net\.ko.*\n", "")
+        for path in disk.names(folder + "/kernel/drivers/net", r"virtio_net\.ko.*"):
+            disk.debugfs("rm " + path)
+
+
+def hibernated(disk):
+    """A disk of Windows that was shut down for a fast startup, of which only that is looked at."""
+    os.unlink(disk.path)
+    disk.sh("truncate -s 64M $D; truncate -s 60M part; printf 'label: dos\\n2048,122880,7,*\\n' | sfdisk -q $D; " + MBR_GRUB +
+            "mkfs.ntfs -qFf part; echo hibr >hibr; ntfscp -f part hibr hiberfil.sys; "
+            "dd if=part of=$D bs=1M seek=1 conv=notrunc,sparse; rm part hibr")
 
 
 def root_uuid(disk):
@@ -92,6 +128,12 @@ def fill(disk):
     reserved = int(re.search(r"Reserved block count: *(\d+)", disk.debugfs("stats -h")).group(1))
     disk.write("/var/filler", "", new=True)
     disk.debugfs("fallocate /var/filler 0 %d" % (free - reserved - 200))
+
+
+def agent_off(disk):
+    """What starts it is gone: a rule of udev's, and the links of an older init."""
+    links = [path for level in "23" for path in disk.names("/etc/rc%s.d" % level, "S..qemu-guest-agent", "12")]
+    disk.debugfs("rm /usr/lib/udev/rules.d/60-qemu-guest-agent.rules", *["rm " + path for path in links])
 
 
 def lost_in_tests(disk):
@@ -177,10 +219,16 @@ MBR_GRUB = "printf 'GRUB ' | dd of=$D bs=1 seek=384 conv=notrunc; printf '\\001'
            "printf '\\353\\143' | dd of=$D conv=notrunc; printf core | dd of=$D bs=512 seek=1 conv=notrunc; "
 
 
-def lvm(disk):
+def lvm(disk, lacking=None):
     """The root in two pieces of an LVM, made without a device mapper: what is in it is put where LVM's words say."""
     id, folder = folder_of(disk, "/dev/mapper/GROUP-root / ext4 defaults 0 1\n/dev/GROUP/swap none swap sw 0 0\n")
     group = "defects%d" % os.getpid()
+    if lacking:
+        initrd = os.path.join(folder, "boot/initrd.img-" + disks.KERNEL)
+        with open(initrd, "rb") as file:
+            data = repack(lacking)(file.read())
+        with open(initrd, "wb") as file:
+            file.write(data)
     for path in "etc/fstab", "boot/grub/grub.cfg":
         with open(os.path.join(folder, path)) as file:
             text = file.read().replace("GROUP", group)
@@ -362,12 +410,19 @@ DEFECTS = [
     Defect("old-root", "boot.entry", edit(CFG, r"linux /vmlinuz.old \$options", "linux /vmlinuz.old root=UUID=" + GONE)),
     Defect("no-console", "boot.console", edit(CFG, " console=ttyS0,115200", "")),
     Defect("no-terminal", "boot.terminal", edit(CFG, r"^(serial|terminal_).*\n", "")),
+    # Drivers
+    Defect("no-virtio-blk", "driver.disk", boot_file("initrd.img-.*", repack("virtio_blk.ko*"))),
+    Defect("no-virtio-pci", "driver.disk", boot_file("initrd.img-.*", repack("virtio_pci.ko*"))),
+    Defect("no-virtio-net", "driver.net", without_net),
+    Defect("no-lvm", "driver.root", lambda disk: lvm(disk, "lvm"), "lvm"),
+    Defect("no-dm", "driver.root", lambda disk: lvm(disk, "dm_mod.ko*"), "lvm"),
     # File systems
     Defect("fs-beyond", "filesystem.beyond", smaller_partition, also="root.none"),
     Defect("fs-in-use", "filesystem.dirty", debugfs("feature needs_recovery")),
     Defect("fs-damaged", "filesystem.damaged", debugfs("set_super_value state 3")),
     Defect("fs-full", "filesystem.full", fill),
     Defect("luks", "filesystem.encrypted", luks, also="root.none"),
+    Defect("hibernated", "filesystem.hibernated", hibernated, also="root.none"),
     Defect("xfs-log", "filesystem.devices", lambda disk: xfs(disk, "-l logdev=log,size=64m"), "xfs"),
     Defect("xfs-in-use", "filesystem.dirty", xfs_in_use, "xfs", hopeless="fails"),  # a log that is not whole either
     Defect("btrfs-striped", "filesystem.unreadable", lambda disk: btrfs_pair(disk, "-d raid0 -m raid0", BOTH_DEVICES), "btrfs",
@@ -405,7 +460,7 @@ DEFECTS = [
     Defect("cloud-init-source", "os.cloud_init_source", edit("/etc/cloud/cloud.cfg.d/90_imprint.cfg", "^datasource_list: .*",
                                                              "datasource_list: [ Ec2, GCE ]")),
     Defect("no-agent", "os.no_agent", debugfs("rm /usr/sbin/qemu-ga")),
-    Defect("agent-off", "os.agent_off", debugfs("rm /usr/lib/udev/rules.d/60-qemu-guest-agent.rules")),
+    Defect("agent-off", "os.agent_off", agent_off),
     Defect("agent-masked", "os.agent_off", debugfs("symlink /etc/systemd/system/qemu-guest-agent.service /dev/null")),
     Defect("no-cloud-init", "os.no_cloud_init", debugfs("rm /etc/cloud/cloud.cfg")),
 ]

@@ -65,10 +65,10 @@ class Disk:
             raise Spoiled("debugfs %s: %s" % ("; ".join(commands), wrong or done.returncode))
         return done.stdout
 
-    def names(self, folder, pattern):
-        """Paths in it whose names fit, regular files only."""
+    def names(self, folder, pattern, kind="10"):
+        """Paths in it whose names fit: of regular files, or with "12" of links."""
         rows = [line.split("/") for line in self.debugfs("ls -p " + folder).splitlines() if line.startswith("/")]
-        return ["%s/%s" % (folder, row[5]) for row in rows if row[2].startswith("10") and re.fullmatch(pattern, row[5])]
+        return ["%s/%s" % (folder, row[5]) for row in rows if row[2].startswith(kind) and re.fullmatch(pattern, row[5])]
 
     def read(self, path):
         kept = self.path + ".file"
@@ -156,7 +156,7 @@ def tiny_root(folder, id, fstab):
         os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
         with open(os.path.join(folder, path), "w") as file:
             file.write(text)
-    for path in "etc/udev/rules.d", "usr/bin", "var/lib/dpkg", "srv", "root", WANTS + "multi-user.target.wants", \
+    for path in "etc/rc2.d", "etc/rc3.d", "etc/udev/rules.d", "usr/bin", "var/lib/dpkg", "srv", "root", WANTS + "multi-user.target.wants", \
             WANTS + "cloud-init.target.wants":
         os.makedirs(os.path.join(folder, path), exist_ok=True)
     shutil.copy("/bin/true", os.path.join(folder, "usr/bin/ls"))
@@ -168,18 +168,27 @@ def tiny_root(folder, id, fstab):
                      "initrd.img.old": "boot/initrd.img-" + KERNEL}.items():
         os.symlink(to, os.path.join(folder, path))
     with open(os.path.join(folder, "boot/vmlinuz-" + KERNEL), "wb") as file:
-        file.write(bytes(514) + b"HdrS" + bytes(4096 - 518))
+        file.write(struct.pack("<514s4s8xH", b"", b"HdrS", 1024).ljust(512 + 1024, b"\0") + KERNEL.encode() + bytes(2048))
     tiny_initramfs(folder)
 
 
 def tiny_initramfs(folder):
-    inside = os.path.join(folder, "lib/modules", KERNEL, "kernel/drivers")
-    for path in "block/virtio_blk.ko", "net/virtio_net.ko", "virtio/virtio_pci.ko", "scsi/virtio_scsi.ko":
-        os.makedirs(os.path.dirname(os.path.join(inside, path)), exist_ok=True)
-        with open(os.path.join(inside, path), "w") as file:
+    """ext4 is in the kernel, all else that a root may need in modules."""
+    inside = os.path.join(folder, "lib/modules", KERNEL)
+    for path in "drivers/block/virtio_blk.ko", "drivers/net/virtio_net.ko", "drivers/virtio/virtio_pci.ko", "fs/xfs/xfs.ko", \
+            "fs/btrfs/btrfs.ko", "drivers/md/dm_mod.ko":
+        path = os.path.join(inside, "kernel", path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
             file.write("a module")
-    subprocess.run("find usr/lib/modules | cpio -o -H newc --quiet >boot/initrd.img-" + KERNEL, shell=True, check=True,
-                   cwd=folder, env=TOOLS)
+    with open(os.path.join(inside, "modules.builtin"), "w") as file:
+        file.write("kernel/fs/ext4/ext4.ko\n")
+    with open(os.path.join(inside, "modules.dep"), "w") as file:
+        file.write("kernel/drivers/net/virtio_net.ko:\nkernel/drivers/md/dm_mod.ko:\n")
+    with open(os.path.join(folder, "usr/sbin/lvm"), "w") as file:
+        file.write("a program")
+    subprocess.run("(find usr/lib/modules ! -name virtio_net.ko; echo usr/sbin/lvm) | cpio -o -H newc --quiet >boot/initrd.img-" + KERNEL, shell=True,
+                   check=True, cwd=folder, env=TOOLS)
 
 
 def tiny(path, fstab="UUID=%s / ext4 rw,noatime,errors=remount-ro 0 1\n"):

@@ -150,8 +150,11 @@ class Case:
             return
         self.check(not self.as_planted(), "and the disk is another one")
         if boots:
-            self.test = world.begin("image", "boot-test", self.image, "--memory", "512", "--timeout", SECONDS, "-o", "json",
-                                    *(["--firmware", "uefi"] if self.defect.boots == "uefi" else []))
+            self.begin_test()
+
+    def begin_test(self):
+        self.test = world.begin("image", "boot-test", self.image, "--memory", "512", "--timeout", SECONDS, "-o", "json",
+                                *(["--firmware", "uefi"] if self.defect.boots == "uefi" else []))
 
     def try_in_vain(self):
         done = world.imprint("image", "repair", self.image, "--wait", seconds=900)
@@ -160,6 +163,10 @@ class Case:
 
     def booted(self):
         out, err = self.test.communicate(timeout=3 * int(SECONDS))
+        if "IO-APIC + timer doesn't work" in out:
+            note("%s: this machine is so busy that the kernel took its clock for broken: once more" % self.defect.name)
+            self.begin_test()
+            out, err = self.test.communicate(timeout=3 * int(SECONDS))
         verdict = json.loads(out)[0] if self.test.returncode in (0, 1) and out.strip() else {}
         self.check(self.test.returncode == 0 and verdict.get("verdict") == "boots", "it boots", out + err)
 
