@@ -149,9 +149,12 @@ static bool write_over(int fd, int draft, const char *path, struct im_err *err) 
 }
 
 bool seed_rewrite(const char *path, const struct seed *seed, struct im_err *err) {
+    IM_AUTO(free_auto) char *half = im_printf("%s.new", path);
     IM_AUTO(fd_auto) int draft = memfd_create("seed", MFD_CLOEXEC);
-    IM_AUTO(fd_auto) int fd = open(path, O_RDWR | O_CLOEXEC);
+    IM_AUTO(fd_auto) int fd = -1;
 
+    (void) unlink(half); /* what a crash in seed_write may have left */
+    fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return true;
     if (fd < 0 || draft < 0 || !write_image(draft, seed))

@@ -168,6 +168,7 @@ static bool disk_has(const char *path, const char *text) {
 static void test_windows(const char *folder) {
     IM_AUTO(free_auto) char *path = im_printf("%s/windows.iso", folder);
     IM_AUTO(free_auto) char *none = im_printf("%s/none.iso", folder);
+    IM_AUTO(free_auto) char *half = im_printf("%s.new", none);
     struct seed seed = plain();
     struct stat before = {0}, after = {0};
 
@@ -200,8 +201,10 @@ static void test_windows(const char *folder) {
                "{\"uuid\":\"i-abcdefgh\",\"hostname\":\"web-1\",\"admin_username\":"
                "\"Administrator\"}\n");
     check_file(path, "openstack/latest/user_data", "");
+    check_ok(im_write_file(half, "w0rd", 4, 0600, &err), "what a crash left half written");
     check_ok(seed_rewrite(none, &seed, &err), "where there is none");
-    check(stat(none, &after) < 0, "none is made");
+    check(stat(none, &after) < 0 && stat(half, &after) < 0,
+          "none is made, nor is half of one left");
 }
 
 int main(int argc, char **argv) {
