@@ -12,8 +12,6 @@
 #include "base/log.h"
 #include "cloud-private.h"
 
-/* How long guests may be kept from writing, all of them together, and then be asked how it was. */
-static const int64_t fs_freeze_timeout_ms = 5000;
 enum { FREEZE_TRIES = 5 };
 
 /* --- Which disks ------------------------------------------------------------------------------ */
@@ -253,7 +251,7 @@ static bool freeze_all(struct cloud *cloud, struct freeze *freeze, struct im_err
     machines_of(freeze, &machines);
     several = machines.count > 1;
     quiet = im_alloc((machines.count + 1) * sizeof(*quiet));
-    freeze->deadline_ms = im_mono_ms() + fs_freeze_timeout_ms;
+    freeze->deadline_ms = im_mono_ms() + cloud->config.freeze_timeout_ms;
     quiesce(cloud, &machines, freeze->deadline_ms, quiet);
     fine = (!several || pause_all(cloud, &machines, err)) &&
            begin_and_switch(cloud, freeze, &machines, err);

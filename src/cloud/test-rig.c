@@ -165,6 +165,7 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
                                   .volume_types = "0:10-2000, 100:10-2000, 200:10-2000, 5:20-100",
                                   .volume_step_gib = 10,
                                   .detach_timeout_ms = 5000,
+                                  .freeze_timeout_ms = 5000,
                                   .data_image_min_gib = 20,
                                   .data_image_max_gib = 100,
                                   .import_max_bytes = 1ll << 40,

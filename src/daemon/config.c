@@ -117,6 +117,8 @@ static const struct config_key keys[] = {
         "sizes of volumes are multiples of it"),
     INT("limits", "detach_timeout", detach_timeout_s, "60", 1, 3600, "s",
         "how long a guest may take to let go of a volume"),
+    INT("limits", "freeze_timeout", freeze_timeout_s, "5", 1, 60, "s",
+        "how long the guests of a snapshot may be kept from writing"),
     INT("limits", "data_image_min", data_image_min_gib, "20", 0, 65536, "GiB",
         "size of a volume that is made an image, at least"),
     INT("limits", "data_image_max", data_image_max_gib, "100", 0, 65536, "GiB",

@@ -222,6 +222,7 @@ static bool open_cloud(struct house *house, uid_t uid, gid_t gid, struct im_err 
         .chain_max = config->chain_max,
         .running_chain_max = config->running_chain_max,
         .detach_timeout_ms = config->detach_timeout_s * 1000,
+        .freeze_timeout_ms = config->freeze_timeout_s * 1000,
         .data_image_min_gib = config->data_image_min_gib,
         .data_image_max_gib = config->data_image_max_gib,
         .recycle_s = config->recycle_s,

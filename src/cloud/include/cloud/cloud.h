@@ -50,6 +50,8 @@ struct cloud_config {
     const char *volume_types; /* "TYPE:MIN-MAX, …", sizes in GiB */
     int64_t volume_step_gib;
     int64_t detach_timeout_ms; /* how long a guest may take to let go of a volume */
+    int64_t freeze_timeout_ms; /* how long guests may be kept from writing for a snapshot, all of
+                                  them together, and then be asked how it was */
     int64_t data_image_min_gib,
         data_image_max_gib;  /* sizes of a volume that becomes an image; max 0 = any */
     int64_t recycle_s;       /* time in the recycle bin, default 7200 */

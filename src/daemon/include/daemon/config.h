@@ -27,7 +27,8 @@ struct config {
     int64_t max_vcpus, max_memory_mib, min_memory_mib, memory_reserve_mib, max_disk_gib;
     int64_t recycle_s, stop_timeout_s, monitor_interval_s;
     char *volume_types, *snapshot_job_id;
-    int64_t volume_step_gib, detach_timeout_s, data_image_min_gib, data_image_max_gib;
+    int64_t volume_step_gib, detach_timeout_s, freeze_timeout_s, data_image_min_gib,
+        data_image_max_gib;
     char *import_paths, *import_proxy;
     int64_t import_private_addresses, import_max_bytes, import_max_ratio;
     int64_t export_keep_s, export_max_bytes;
