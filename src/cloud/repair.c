@@ -480,23 +480,41 @@ bool seal_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) 
 
 /* --- The way back ----------------------------------------------------------------------------- */
 
-/* The last repair that can be taken back. */
-static bool last_repair(struct db_conn *conn, const struct target *target,
-                        struct repair **ret_repair, struct im_err *err) {
+static bool find_undoable(struct db_conn *conn, const struct target *target, const char *made_id,
+                          struct repair **ret_repair, struct im_err *err) {
     IM_AUTO(query_done) struct query query = {.limit = 1, .sort_field = "end_time"};
     struct repair **found = NULL;
     size_t count = 0;
 
     query_add(&query, "resource_id", CONDITION_IN, target->id);
     query_add(&query, "undoable", CONDITION_IN, "1");
+    if (made_id != NULL)
+        query_add(&query, "made_id", CONDITION_IN, made_id);
     if (!record_list(conn, &repair_type, &query, (void ***) &found, &count, NULL, err))
         return false;
-    if (count == 0)
-        return im_fail(err, IM_WRONG_STATE, "%s [%s] has no repair that could be undone",
-                       kind_words[target->kind], target->id);
-    *ret_repair = found[0];
+    *ret_repair = count > 0 ? found[0] : NULL;
     free(found);
     return true;
+}
+
+/* The one that made what the resource has now. */
+static bool last_repair(struct db_conn *conn, const struct target *target,
+                        struct repair **ret_repair, struct im_err *err) {
+    IM_AUTO(repair_free_auto) struct repair *other = NULL;
+
+    if (!find_undoable(conn, target, target->layer_id, ret_repair, err))
+        return false;
+    if (*ret_repair != NULL)
+        return true;
+    if (!find_undoable(conn, target, NULL, &other, err))
+        return false;
+    return other == NULL
+               ? im_fail(err, IM_WRONG_STATE, "%s [%s] has no repair that could be undone",
+                         kind_words[target->kind], target->id)
+               : im_fail(err, IM_WRONG_STATE,
+                         "%s [%s] was backed up, cloned or rolled back after repair [%s]: a "
+                         "snapshot leads back from here, not the repair",
+                         kind_words[target->kind], target->id, other->repair_id);
 }
 
 static bool undo_body(struct db_conn *conn, void *arg, struct im_err *err) {
@@ -510,11 +528,6 @@ static bool undo_body(struct db_conn *conn, void *arg, struct im_err *err) {
     if (!take(conn, call->caller, call->id, &target, err) ||
         !last_repair(conn, &target, &repair, err))
         return false;
-    if (!im_str_equal(repair->made_id, target.layer_id))
-        return im_fail(err, IM_WRONG_STATE,
-                       "%s [%s] was backed up, cloned or rolled back after repair [%s]: a "
-                       "snapshot leads back from here, not the repair",
-                       kind_words[target.kind], target.id, repair->repair_id);
     snprintf(call->repair_id, IM_ID_MAX, "%s", repair->repair_id);
     if (target.kind == KIND_IMAGE)
         snprintf(make, IM_ID_MAX, "%s", repair->layer_id);

@@ -66,7 +66,8 @@
  * has the same in "report".
  *
  * plan takes "only" (codes of findings, with blanks in between; "all": each that has a repair) and
- * "seal" (items of guest/repair.h, or "all" of them), and answers with {"report":{…},"plan":{"repairs":[{"code",
+ * "seal" (items of guest/repair.h, or "all" of them), and answers with
+ * {"report":{…},"plan":{"repairs":[{"code",
  * "done","text"}],"files":[{"path","before","diff"}],"steps":[…],"mounts":[…],"edits":[…]}}: what
  * is changed in words, as unified diffs and as the rest, and mounts and edits as the verb mend
  * takes them. It writes nothing; the same disk gives the same plan. With
