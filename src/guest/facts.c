@@ -108,6 +108,10 @@ static void take_osinfo(const struct tree *tree, struct guest_os *os) {
     struct release release = {0};
 
     take_release(tree, &release);
+    if (release.id[0] == '\0') {
+        memcpy(release.id, os->id, sizeof(release.id));
+        memcpy(release.version, os->version, sizeof(release.version));
+    }
     if (osinfo_special(os->osinfo, &release))
         return;
     for (size_t i = 0; i < sizeof(osinfo_ids) / sizeof(osinfo_ids[0]); i++)

@@ -45,7 +45,7 @@ struct fs_ops {
     void (*check)(void *state, const struct guest_part *part);
     void (*close)(void *state);
 };
-extern const struct fs_ops btrfs_ops, ext_ops, fat_ops, ntfs_ops, xfs_ops;
+extern const struct fs_ops btrfs_ops, ext_ops, fat_ops, ntfs_ops, ufs_ops, xfs_ops;
 
 /* A file system of the disk that can be read. */
 struct volume {

@@ -78,6 +78,28 @@ static void take_ntfs(const uint8_t *head, struct guest_part *part, struct facts
     snprintf(part->uuid, sizeof(part->uuid), "%016" PRIX64, le64(head + 72));
 }
 
+/* FreeBSD's has a label, and the same two numbers for an identity. */
+static void take_ufs_id(const uint8_t *super, struct guest_part *part) {
+    if (le64(super + 144) != 0)
+        snprintf(part->uuid, sizeof(part->uuid), "%08x%08x", le32(super + 144), le32(super + 148));
+}
+
+static void take_ufs_2(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    bool usual = memcmp(head + 65536 + 1372, "\x19\x01\x54\x19", 4) == 0;
+    const uint8_t *super = head + (usual ? 65536 : 8192);
+
+    facts->size = limited(le64(super + 1080), le32(super + 52));
+    text_take(part->label, sizeof(part->label), super + 680, 32);
+    take_ufs_id(super, part);
+}
+
+static void take_ufs_1(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    const uint8_t *super = head + 8192;
+
+    facts->size = limited(le32(super + 36), le32(super + 52));
+    take_ufs_id(super, part);
+}
+
 static void take_swap(const uint8_t *head, struct guest_part *part, struct facts *facts) {
     facts->size = ((uint64_t) le32(head + 1028) + 1) * 4096;
     text_take(part->label, sizeof(part->label), head + 1024 + 28, 16);
@@ -102,8 +124,9 @@ static const struct kind kinds[] = {
     {"swap", "SWAPSPACE2", 4086, 10, take_swap},
     {"ext", "\x53\xef", 1024 + 56, 2, take_ext},
     {"f2fs", "\x10\x20\xf5\xf2", 1024, 4, NULL},
-    {"ufs", "\x19\x01\x54\x19", 65536 + 1372, 4, NULL},
-    {"ufs", "\x54\x19\x01\x00", 8192 + 1372, 4, NULL},
+    {"ufs", "\x19\x01\x54\x19", 65536 + 1372, 4, take_ufs_2},
+    {"ufs", "\x19\x01\x54\x19", 8192 + 1372, 4, take_ufs_2},
+    {"ufs", "\x54\x19\x01\x00", 8192 + 1372, 4, take_ufs_1},
     {"iso9660", "CD001", 32769, 5, NULL},
     {"vfat", "FAT32   ", 82, 8, take_fat},
     {"vfat", "FAT1", 54, 4, take_fat},
@@ -137,7 +160,7 @@ static const struct {
     const char *type;
     const struct fs_ops *ops;
 } readers[] = {{"ext2", &ext_ops},  {"ext3", &ext_ops}, {"ext4", &ext_ops}, {"btrfs", &btrfs_ops},
-               {"ntfs", &ntfs_ops}, {"vfat", &fat_ops}, {"xfs", &xfs_ops}};
+               {"ntfs", &ntfs_ops}, {"ufs", &ufs_ops},  {"vfat", &fat_ops}, {"xfs", &xfs_ops}};
 
 static const struct fs_ops *reader_of(const char *type) {
     for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++)

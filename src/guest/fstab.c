@@ -71,6 +71,12 @@ static const struct {
     {"PARTUUID=", "/dev/disk/by-partuuid/", offsetof(struct guest_part, partuuid), true},
     {"LABEL=", "/dev/disk/by-label/", offsetof(struct guest_part, label), false},
     {"PARTLABEL=", "/dev/disk/by-partlabel/", offsetof(struct guest_part, partlabel), false},
+    /* As FreeBSD says it. */
+    {"/dev/ufsid/", "/dev/ufsid/", offsetof(struct guest_part, uuid), true},
+    {"/dev/ufs/", "/dev/ufs/", offsetof(struct guest_part, label), false},
+    {"/dev/msdosfs/", "/dev/msdosfs/", offsetof(struct guest_part, label), false},
+    {"/dev/gpt/", "/dev/gpt/", offsetof(struct guest_part, partlabel), false},
+    {"/dev/gptid/", "/dev/gptid/", offsetof(struct guest_part, partuuid), true},
 };
 
 /* The value that a tag is followed by, which part_is compares; NULL = another kind of name. */
@@ -106,19 +112,34 @@ const struct guest_part *part_named(const struct look *look, const char *device)
     return NULL;
 }
 
+/* /dev/ada0p2, and not /dev/data/lv. */
+static bool bsd_by_number(const char *device) {
+    static const char *const begins[] = {"/dev/ada", "/dev/da", "/dev/vtbd", "/dev/nda",
+                                         "/dev/nvd"};
+
+    for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++) {
+        size_t len = strlen(begins[i]);
+
+        if (im_starts_with(device, begins[i]) && device[len] >= '0' && device[len] <= '9')
+            return true;
+    }
+    return false;
+}
+
 bool device_by_number(const char *device) {
     static const char *const begins[] = {"/dev/sd", "/dev/hd", "/dev/vd", "/dev/xvd", "/dev/nvme"};
 
     for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
         if (im_starts_with(device, begins[i]))
             return true;
-    return false;
+    return bsd_by_number(device);
 }
 
 /* /dev/VG/LV, and not in one of the folders of udev or of drivers. */
 static bool is_volume_path(const char *device) {
-    static const char *const folders[] = {"disk/", "mapper/", "md/", "block/", "zvol/", "nvd/",
-                                          "shm/",  "cciss/",  "rd/", "ida/",   "loop/"};
+    static const char *const folders[] = {"disk/",  "mapper/", "md/",    "block/",  "zvol/",
+                                          "nvd/",   "shm/",    "label/", "diskid/", "mirror/",
+                                          "cciss/", "rd/",     "ida/",   "loop/"};
     const char *name = device + strlen("/dev/");
 
     if (!im_starts_with(device, "/dev/") || strchr(name, '/') == NULL)

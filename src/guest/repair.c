@@ -377,17 +377,36 @@ struct asked {
     struct guest_plan *plan;
 };
 
+/* Files are changed by a Linux: what others keep, and how, is not for it. */
+static bool foreign(const struct look *look) {
+    return strcmp(look->found->os.platform, "bsd") == 0 ||
+           strcmp(look->found->os.platform, "windows") == 0;
+}
+
+/* No file is changed. */
+static bool of_table(enum guest_found kind) {
+    return kind == GUEST_FOUND_BOOT_ACTIVE || im_starts_with(finding_code(kind), "gpt.");
+}
+
+static void plan_one(struct planning *planning, size_t i) {
+    if (foreign(planning->look) && !of_table(repairs[i].kind))
+        plan_cannot(planning, "%.80s is no Linux: its files are to be changed while it runs",
+                    planning->look->found->os.name);
+    else
+        repairs[i].plan(planning);
+}
+
 static void make(struct look *look, void *arg) {
     struct asked *asked = arg;
     struct planning planning = {.look = look, .plan = asked->plan, .hash = asked->wish->login.hash};
 
-    if (system_tree(look, &planning.mounts))
+    if (!foreign(look) && system_tree(look, &planning.mounts))
         planning.tree = &planning.mounts;
     for (size_t i = 0; i < REPAIRS; i++) {
         planning.code = finding_code(repairs[i].kind);
         if (has_finding(look->found, planning.code) &&
             (asked->wish->all || im_strings_has(&asked->wish->only, planning.code)))
-            repairs[i].plan(&planning);
+            plan_one(&planning, i);
     }
     for (size_t i = 0; guest_seal_items[i].word != NULL; i++) {
         planning.code = guest_seal_items[i].word;

@@ -18,7 +18,7 @@ static bool take_release(const struct tree *tree, struct guest_os *os) {
     if (text == NULL)
         text = tree_text(tree, "/usr/lib/os-release");
     if (text == NULL)
-        return false;
+        return freebsd_release(tree, os);
     for (at = text; (line = text_line(&at)) != NULL;) {
         (void) text_value(line, "ID", os->id, sizeof(os->id));
         (void) text_value(line, "PRETTY_NAME", os->name, sizeof(os->name));
@@ -126,6 +126,8 @@ static void take_hostname(const struct tree *tree, struct guest_os *os) {
 
     if (name != NULL)
         text_take(os->hostname, sizeof(os->hostname), name, strcspn(name, "\n"));
+    else if (strcmp(os->platform, "bsd") == 0)
+        freebsd_hostname(tree, os);
 }
 
 /* A system that cannot write starts badly: no logs, no keys, no state of cloud-init. */
@@ -154,7 +156,10 @@ static void look_at_system(struct look *look, struct tree *tree) {
     check_space(look, root);
     identity_check(look, tree);
     fstab_check(look, fstab);
-    boot_look(look, tree);
+    if (strcmp(os->id, "freebsd") == 0)
+        freebsd_boot(look, tree);
+    else
+        boot_look(look, tree);
     cloud_take(tree, os, look->found->boot.cmdline, &cloud);
     snprintf(os->user, sizeof(os->user), "%s", cloud.present ? cloud.user : "");
     agents_check(look, tree, &cloud);

@@ -10,6 +10,13 @@
 /* The files of the system on the disk as it mounts them; false when there is none. */
 bool system_tree(struct look *look, struct tree *ret_tree);
 
+/* --- freebsd.c -------------------------------------------------------------------------------- */
+
+/* Where no os-release tells it; false if it is none. */
+bool freebsd_release(const struct tree *tree, struct guest_os *os);
+void freebsd_hostname(const struct tree *tree, struct guest_os *os);
+void freebsd_boot(struct look *look, const struct tree *tree);
+
 /* --- fstab.c ---------------------------------------------------------------------------------- */
 
 struct fstab_line {

@@ -212,6 +212,15 @@ static const char windows_script[] = MBR("65M") WINDOWS_TREE(
                           "$f; mv x $f; done; cd ../../../..; " NTFS_UNMOUNT
                           "mv windows part; " PUT("1");
 
+static const char freebsd_script[] =
+    "rm -rf s; mkdir -p s/etc s/bin s/boot/kernel s/many; for i in $(seq 200); do echo $i "
+    ">s/many/a-name-of-some-length-$i; done; cp /bin/true s/bin/ls; "
+    "printf 'USERLAND_VERSION=\"14.1-RELEASE\"\n' >s/bin/freebsd-version; "
+    "(printf 'kernel=\"kernel\"\n'; head -c 400000 /dev/zero | tr '\\0' '#') >s/boot/loader.conf; "
+    "echo x >s/boot/loader; echo x >s/boot/kernel/kernel; ln -s etc/fstab s/link; "
+    "printf '/dev/gpt/root / ufs rw 1 1\n' >s/etc/fstab; " MBR("65M") //
+    "makefs -t ffs -B le -o version=2 -s 64m part s >/dev/null; " PUT("1");
+
 int main(int argc, char **argv) {
     unsigned rounds = argc > 2 ? (unsigned) strtoul(argv[2], NULL, 10) : ROUNDS;
 
@@ -221,6 +230,7 @@ int main(int argc, char **argv) {
     test_disk("xfs", argv[1], xfs_script, "debian", rounds);
     test_disk("btrfs", argv[1], btrfs_script, "debian", rounds);
     test_disk("GPT, EFI, FAT", argv[1], uefi_script, "debian", rounds);
+    test_disk("FreeBSD on UFS 2", argv[1], freebsd_script, "freebsd", rounds);
     if (access("/dev/fuse", R_OK | W_OK) == 0)
         test_disk("Windows on NTFS", argv[1], windows_script, "windows", rounds);
     else

@@ -182,7 +182,7 @@ struct guest_os {
 /* What is started when nobody chooses, by the boot loader's configuration; "" where not found.
  * Paths are as the boot loader takes them: within the file system on `part`. */
 struct guest_boot {
-    char loader[16];  /* "grub", "grub-legacy", "extlinux", "systemd-boot", "uki" */
+    char loader[16];  /* "grub", "grub-legacy", "extlinux", "systemd-boot", "uki", "freebsd" */
     char config[160]; /* the file that says so, and where it lies */
     char title[128];
     char part[80];
