@@ -149,6 +149,10 @@ static void tell(const struct span *span, const struct guest_part *part,
         look_found(span->look, GUEST_FOUND_FS_DIRTY,
                    "the %s file system on %s was in use when the disk was backed up",
                    part->filesystem, part->name);
+    if (strcmp(part->filesystem, "linux_raid_member") == 0)
+        look_found(span->look, GUEST_FOUND_FS_UNREADABLE,
+                   "%s is a member of a RAID of Linux (md): what is in it cannot be looked at",
+                   part->name);
     if (strcmp(part->filesystem, "crypto_LUKS") == 0 || strcmp(part->filesystem, "BitLocker") == 0)
         look_found(span->look, GUEST_FOUND_FS_ENCRYPTED,
                    "%s is encrypted: what is in it cannot be looked at", part->name);

@@ -41,13 +41,31 @@ static char *take_name(struct parser *parser) {
     return name;
 }
 
-/* A number, a text in quotes, or a list up to its bracket. */
+/* The quote that ends a text; one behind a backslash is of it, as where LVM wrote down the command
+ * that it was called by. */
+static const char *text_end(const char *from) {
+    while (*from != '\0' && *from != '"')
+        from += from[0] == '\\' && from[1] != '\0' ? 2 : 1;
+    return *from == '"' ? from : NULL;
+}
+
+/* The bracket that ends a list. */
+static const char *list_end(const char *from) {
+    while (from != NULL && *from != '\0' && *from != ']') {
+        if (*from == '"')
+            from = text_end(from + 1);
+        from += from != NULL;
+    }
+    return from != NULL && *from == ']' ? from : NULL;
+}
+
+/* A number, a text in quotes as it is written, or a list up to its bracket. */
 static char *take_value(struct parser *parser) {
     const char *from = parser->at;
     size_t len;
 
     if (*from == '"' || *from == '[') {
-        const char *end = strchr(from + 1, *from == '"' ? '"' : ']');
+        const char *end = *from == '"' ? text_end(from + 1) : list_end(from + 1);
 
         if (end == NULL)
             return NULL;

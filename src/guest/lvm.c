@@ -144,15 +144,23 @@ static bool place_stripe(struct lv *lv, const char *pv_name, uint64_t extent, ui
     return true;
 }
 
+/* Room for other volumes, which are told of one by one. */
+static bool is_pool(const char *type) {
+    const char *dash = strrchr(type, '-');
+
+    return dash != NULL && strcmp(dash, "-pool") == 0;
+}
+
 static bool add_segment(struct lv *lv, const struct lvm_node *segment) {
     struct piece *piece = &lv->pieces[lv->count];
     const char *type = lvm_text(segment, "type");
     uint64_t count = lvm_number(segment, "stripe_count");
 
     if (strcmp(type, "striped") != 0 && strcmp(type, "linear") != 0) {
-        look_found(lv->vg->look, GUEST_FOUND_LVM_SEGMENT,
-                   "logical volume %s/%s is of the type %s: what is in it cannot be looked at",
-                   lv->group->name, lv->node->name, type);
+        if (!is_pool(type))
+            look_found(lv->vg->look, GUEST_FOUND_LVM_SEGMENT,
+                       "logical volume %s/%s is of the type %s: what is in it cannot be looked at",
+                       lv->group->name, lv->node->name, type);
         return false;
     }
     *piece = (struct piece){.areas = (unsigned) count};

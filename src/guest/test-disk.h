@@ -23,6 +23,16 @@ struct guest_inspection *look(struct disk *disk);
 char *codes_of(const struct guest_inspection *found);
 char *filesystems_of(const struct guest_inspection *found); /* "-" for none; owned */
 
+/* lvm_on "DEVICE|DEVICE" TOOL …: one of LVM's tools, which sees these devices alone, so that others
+ * may have groups of the same name; it has no device mapper, and keeps no backups. Let the devices
+ * be held by the shell and detached, as `exec 8<$A; losetup -d $A`: they go with it, come what may.
+ */
+#define LVM_TOOLS                                                                                  \
+    "export LVM_SUPPRESS_FD_WARNINGS=1; lvm_on() { d=$1; n=$2; shift 2; /sbin/$n --config "        \
+    "\"global{activation=0 locking_dir=\\\"$PWD\\\"} backup{backup=0 archive=0} "                  \
+    "devices{use_devicesfile=0 scan_lvs=0 filter=[\\\"a#^($d)\\$#\\\",\\\"r#.*#\\\"]}\" "          \
+    "\"$@\"; }; "
+
 bool can_loop(void); /* there are loop devices here */
 uint32_t chance(uint32_t *seed);
 

@@ -406,11 +406,9 @@ static void test_boots(void) {
  * words say: extents of 4 MiB from 1 MiB on. */
 #define LVM(table, after)                                                                          \
     "truncate -s 400M $D; printf 'label: dos\\n" table "' | sfdisk -q $D; " CODE                   \
-    "A=$(losetup -f --show -o 1M --sizelimit 100M $D); trap 'losetup -d $A' EXIT; "                \
-    "B=$(losetup -f --show -o 101M --sizelimit 100M $D); trap 'losetup -d $A $B' EXIT; "           \
-    "export LVM_SUPPRESS_FD_WARNINGS=1; "                                                          \
-    "lvm() { n=$1; shift; /sbin/$n --nolocking --config 'global{activation=0} "                    \
-    "devices{use_devicesfile=0 scan_lvs=0}' \"$@\"; }; " after "; sync; "
+    "A=$(losetup -f --show -o 1M --sizelimit 100M $D); exec 8<$A; losetup -d $A; "                 \
+    "B=$(losetup -f --show -o 101M --sizelimit 100M $D); exec 9<$B; losetup -d $B; " LVM_TOOLS     \
+    "lvm() { n=$1; shift; lvm_on \"$A|$B\" $n --nolocking \"$@\"; }; " after "; sync; "
 
 static const struct {
     const char *name, *script, *codes, *filesystems, *root;

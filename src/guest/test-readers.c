@@ -157,15 +157,13 @@ static void test_xfs_systems(void) {
     if (can_loop())
         check_system(&(struct wanted){
             "a system on xfs on LVM",
-            SYSTEM("/dev/mapper/xr-root / xfs defaults 0 0\n") DISK(
-                "401M") "A=$(losetup -f --show -o 1M $D); trap 'losetup -d $A' EXIT; "
-                        "export LVM_SUPPRESS_FD_WARNINGS=1; "
-                        "lvm() { n=$1; shift; /sbin/$n --nolocking --config 'global{activation=0} "
-                        "devices{use_devicesfile=0 scan_lvs=0}' \"$@\"; }; "
-                        "lvm pvcreate $A; lvm vgcreate xr $A; "
-                        "lvm lvcreate -an -Zn -Wn -y -n root -L 320M xr; sync; "
-                        "python3 $M --proto $PWD/s >sproto; truncate -s 320M part; "
-                        "mkfs.xfs -q -p sproto part; " PUT("2"),
+            SYSTEM("/dev/mapper/xr-root / xfs defaults 0 0\n")
+                DISK("401M") "A=$(losetup -f --show -o 1M $D); exec 8<$A; losetup -d $A; " LVM_TOOLS
+                             "lvm() { n=$1; shift; lvm_on $A $n --nolocking \"$@\"; }; "
+                             "lvm pvcreate $A; lvm vgcreate xr $A; "
+                             "lvm lvcreate -an -Zn -Wn -y -n root -L 320M xr; sync; "
+                             "python3 $M --proto $PWD/s >sproto; truncate -s 320M part; "
+                             "mkfs.xfs -q -p sproto part; " PUT("2"),
             "xr/root"});
 }
 

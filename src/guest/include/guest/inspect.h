@@ -160,7 +160,7 @@ struct guest_part {
     uint64_t offset, len; /* bytes of the disk; a logical volume has no one offset */
     char name[80];        /* "/dev/vda1" as a guest would say, "vg/lv" */
     char type[24];        /* what the table calls it: "linux", "esp", "0x83" …; "" = unknown */
-    char filesystem[16];  /* "ext4", "xfs", "LVM2_member" …; "" = none that we know */
+    char filesystem[24];  /* "ext4", "xfs", "LVM2_member" …; "" = none that we know */
     char label[64], uuid[40];
     char partuuid[40], partlabel[40];
     bool active;
