@@ -12,6 +12,7 @@ import tempfile
 import uuid
 
 import disk as disks
+import windows
 from disk import CORE, ESP, ROOT, SECTOR, Disk, Spoiled
 
 GONE = "deadbeef-0000-4000-8000-000000000000"
@@ -335,11 +336,16 @@ def luks(disk):
 # Windows' own findings are planted by src/guest/test-windows.c, which makes its registry.
 OF_OTHERS = {"boot.manager", "boot.bcd", "driver.viostor", "driver.netkvm", "windows.registry", "os.no_cloudbase"}
 
+def without(word):
+    return lambda disk: windows.make(disk, word)
+
+
 BASES = {
     "debian": None, "uefi": no_bios, "mbr": to_mbr, "active": both(to_mbr, other_boot_code), "logical": both(to_mbr, logical),
     "vendor": both(no_bios, vendor_grub("BOOT/BOOTX64.EFI", None)), "lvm": lvm, "xfs": xfs, "btrfs": btrfs,
+    "windows": windows.make,
 }
-SMALL = {"lvm", "xfs", "btrfs"}  # they are no systems that start
+SMALL = {"lvm", "xfs", "btrfs", "windows"}  # they are no systems that start
 
 # --- The table -----------------------------------------------------------------------------------------------------------
 
@@ -463,6 +469,14 @@ DEFECTS = [
     Defect("agent-off", "os.agent_off", agent_off),
     Defect("agent-masked", "os.agent_off", debugfs("symlink /etc/systemd/system/qemu-guest-agent.service /dev/null")),
     Defect("no-cloud-init", "os.no_cloud_init", debugfs("rm /etc/cloud/cloud.cfg")),
+    # Windows
+    Defect("windows-no-manager", "boot.manager", without("bootmgr"), "windows"),
+    Defect("windows-no-bcd", "boot.bcd", without("BCD"), "windows"),
+    Defect("windows-no-viostor", "driver.viostor", without("viostor"), "windows"),
+    Defect("windows-no-viostor-file", "driver.viostor", without("viostor.sys"), "windows"),
+    Defect("windows-no-netkvm", "driver.netkvm", without("netkvm"), "windows"),
+    Defect("windows-no-cloudbase", "os.no_cloudbase", without("cloudbase"), "windows"),
+    Defect("windows-registry", "windows.registry", lambda disk: windows.make(disk, damaged="SYSTEM"), "windows"),
 ]
 
 

@@ -17,6 +17,7 @@ import tempfile
 
 import debian
 import defects
+import windows
 from disk import Disk, Spoiled, tiny
 from world import GUESTS, OPTIONS, WORKER, Failed, World, check, main, note
 
@@ -68,6 +69,9 @@ def base_of(defect):
         if name == "lvm" and subprocess.run("L=$(losetup -f --show %s) && losetup -d $L" % good.path, shell=True,
                                             stderr=subprocess.DEVNULL).returncode:
             note("no loop devices here: logical volumes are left out")
+            return None
+        if name == "windows" and not windows.can_make():
+            note("ntfs-3g cannot mount here: Windows is left out")
             return None
         disk = good.copy(os.path.join(folder, name + ".raw"))
         if defects.BASES[name]:
