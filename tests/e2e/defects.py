@@ -307,8 +307,13 @@ def xfs_in_use(disk):
     disk.put(at + record + 40, struct.pack(">I", 2))  # as many operations, where an unmounting is alone
 
 
-def btrfs(disk, lines=""):
+def btrfs(disk, lines="", words=""):
+    """With more lines in fstab, more words for the kernels."""
     id, folder = folder_of(disk, "UUID=%s / btrfs defaults 0 0\n" + lines)
+    with open(os.path.join(folder, "boot/grub/grub.cfg"), "r+") as file:
+        text = file.read().replace(" quiet", " quiet" + words)
+        file.seek(0)
+        file.write(text)
     disk.sh("truncate -s 161M $D; printf 'label: dos\\n2048,,83,*\\n' | sfdisk -q $D; %s truncate -s 160M part; "
             "mkfs.btrfs -q -U %s --rootdir '%s' part; dd if=part of=$D bs=1M seek=1 conv=notrunc,sparse; rm part"
             % (MBR_GRUB, id, folder))
@@ -412,6 +417,7 @@ DEFECTS = [
     Defect("root-number", "boot.root_name", edit(CFG, r"root=UUID=\S+", "root=/dev/sda1"), also="boot.entry"),
     Defect("lvm-in-cmdline", "boot.volume", cmdline("rd.lvm.lv=cl/root"), also="boot.entry"),
     Defect("resume", "boot.resume", cmdline("resume=UUID=" + GONE)),
+    Defect("subvolume", "boot.subvolume", lambda disk: btrfs(disk, "", " rootflags=subvol=@rootfs"), "btrfs", "boot.entry"),
     Defect("old-kernel", "boot.entry", debugfs("rm /vmlinuz.old")),
     Defect("old-root", "boot.entry", edit(CFG, r"linux /vmlinuz.old \$options", "linux /vmlinuz.old root=UUID=" + GONE)),
     Defect("no-console", "boot.console", edit(CFG, " console=ttyS0,115200", "")),

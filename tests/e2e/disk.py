@@ -144,7 +144,7 @@ def tiny_root(folder, id, fstab):
     """A folder with as much of Debian as is looked at."""
     files = {
         "usr/lib/os-release": 'ID=debian\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\n',
-        "etc/fstab": fstab, "etc/machine-id": "", "etc/hostname": "debian\n", "etc/ssh/sshd_config": "",
+        "etc/fstab": fstab, "etc/machine-id": "", "etc/ssh/sshd_config": "",
         "etc/cloud/cloud.cfg": "system_info:\n  default_user:\n    name: debian\n", "etc/default/grub": "GRUB_TIMEOUT=0\n",
         "boot/grub/grub.cfg": GRUB_CFG % id, "usr/lib/systemd/systemd": "",
         "usr/lib/systemd/system/cloud-init.service": "", "usr/lib/systemd/system/systemd-networkd.service": "",
