@@ -371,11 +371,13 @@ static void ufs_check(void *state, const struct guest_part *part) {
                    "the ufs file system on %s was in use when the disk was backed up", part->name);
 }
 
-static bool ufs_open(const struct span *span, void **ret_state, struct node *ret_root) {
+static bool ufs_open(const struct span *span, const struct guest_part *part, void **ret_state,
+                     struct node *ret_root) {
     IM_AUTO(free_auto) struct ufs *fs = im_alloc(sizeof(*fs));
     struct node root = {.id = INODE_ROOT};
     struct node_facts facts;
 
+    (void) part;
     fs->span = span;
     fs->inodes.at = UINT64_MAX;
     for (size_t i = 0; i < 3; i++)
