@@ -203,21 +203,46 @@ bool fstab_vital(const char *path) {
     return strcmp(path, "/") == 0 || strcmp(path, "/boot") == 0 || strcmp(path, "/usr") == 0;
 }
 
-bool look_hides_something(const struct look *look) {
+/* What is in them is not known at all. */
+static bool has_sealed(const struct look *look) {
     for (size_t i = 0; i < look->found->part_count; i++) {
         const char *filesystem = look->found->parts[i].filesystem;
 
-        if (strcmp(filesystem, "crypto_LUKS") == 0 ||
-            strcmp(filesystem, "linux_raid_member") == 0 ||
-            (strcmp(look->found->parts[i].type, "lv") == 0 && filesystem[0] == '\0'))
+        if (strcmp(filesystem, "crypto_LUKS") == 0 || strcmp(filesystem, "linux_raid_member") == 0)
             return true;
     }
     return false;
 }
 
+bool look_hides_something(const struct look *look) {
+    for (size_t i = 0; i < look->found->part_count; i++)
+        if (strcmp(look->found->parts[i].type, "lv") == 0 &&
+            look->found->parts[i].filesystem[0] == '\0')
+            return true;
+    return has_sealed(look);
+}
+
+/* Lines that the machine starts without. */
+static bool may_fail(const struct fstab_line *line) {
+    return strstr(line->options, "nofail") != NULL || strstr(line->options, "noauto") != NULL;
+}
+
+bool device_of_other(const char *device) {
+    static const char *const begins[] = {
+        "/dev/disk/by-path/",      "/dev/disk/by-id/ata-",  "/dev/disk/by-id/scsi-",
+        "/dev/disk/by-id/virtio-", "/dev/disk/by-id/nvme-", "/dev/disk/by-id/wwn-",
+        "/dev/disk/by-id/google-", "/dev/disk/azure/",      "/dev/disk/by-id/edd-",
+        "/dev/disk/by-id/usb-",    "/dev/disk/cloud/"};
+
+    for (size_t i = 0; i < sizeof(begins) / sizeof(begins[0]); i++)
+        if (im_starts_with(device, begins[i]))
+            return true;
+    return false;
+}
+
 static void unknown(struct look *look, const struct fstab_line *line) {
     char device[80], path[80];
-    bool sure = fstab_vital(line->path) && !look_hides_something(look);
+    bool vital = fstab_vital(line->path) && !look_hides_something(look);
 
     text_take(device, sizeof(device), line->device, strlen(line->device));
     text_take(path, sizeof(path), line->path, strlen(line->path));
@@ -225,7 +250,7 @@ static void unknown(struct look *look, const struct fstab_line *line) {
         look_found(look, GUEST_FOUND_FSTAB_UNKNOWN,
                    "/etc/fstab swaps to %s, which is not on this disk", device);
     else
-        look_found(look, sure ? GUEST_FOUND_FSTAB_ROOT : GUEST_FOUND_FSTAB_UNKNOWN,
+        look_found(look, vital ? GUEST_FOUND_FSTAB_ROOT : GUEST_FOUND_FSTAB_UNKNOWN,
                    "/etc/fstab mounts %s from %s, which is not on this disk", path, device);
 }
 
@@ -246,22 +271,114 @@ static void check_subvolume(struct look *look, const struct fstab_line *line) {
                options, part->name);
 }
 
-static void check_line(struct look *look, const struct fstab_line *line) {
+/* What is encrypted may have the file system in it. */
+static void check_device(struct look *look, const struct tree *tree,
+                         const struct fstab_line *line) {
+    bool swaps = strcmp(line->type, "swap") == 0;
     char device[64];
-    bool nofail =
-        strstr(line->options, "nofail") != NULL || strstr(line->options, "noauto") != NULL;
 
     text_take(device, sizeof(device), line->device, strlen(line->device));
-    if (device_by_number(line->device))
+    if (device_by_number(line->device) || (device_of_other(line->device) && !may_fail(line)))
         look_found(look, GUEST_FOUND_FSTAB_NAME,
                    "/etc/fstab names %s, which may be another disk on the next machine", device);
-    else if (!nofail && fstab_bound(line->device) && part_named(look, line->device) == NULL)
+    else if (may_fail(line))
+        return;
+    else if (fstab_bound(line->device) && part_named(look, line->device) == NULL &&
+             !has_sealed(look))
         unknown(look, line);
-    if (!nofail)
-        check_subvolume(look, line);
+    else if (swaps && line->device[0] == '/' && !im_starts_with(line->device, "/dev/") &&
+             !tree_has(tree, line->device))
+        look_found(look, GUEST_FOUND_FSTAB_UNKNOWN,
+                   "/etc/fstab swaps to the file %s, which does not exist", device);
 }
 
-void fstab_check(struct look *look, const struct fstab *fstab) {
-    for (size_t i = 0; i < fstab->count; i++)
-        check_line(look, &fstab->lines[i]);
+/* --- Types ------------------------------------------------------------------------------------ */
+
+bool fstab_types_agree(const char *wanted, const char *has) {
+    static const char *const same[][2] = {{"msdos", "vfat"},
+                                          {"ntfs3", "ntfs"},
+                                          {"ntfs-3g", "ntfs"},
+                                          {"fuseblk", "ntfs"},
+                                          {"none", "swap"}};
+
+    if (has[0] == '\0')
+        return false;
+    if (im_starts_with(wanted, "ext") && im_starts_with(has, "ext"))
+        return true;
+    for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++)
+        if (strcmp(wanted, same[i][0]) == 0 && strcmp(has, same[i][1]) == 0)
+            return true;
+    return strcmp(wanted, "auto") == 0 || strcmp(wanted, has) == 0;
+}
+
+/* Of these it is known how they are called. */
+static bool is_plain(const char *filesystem) {
+    static const char *const known[] = {"ext2",  "ext3", "ext4", "xfs",
+                                        "btrfs", "vfat", "ntfs", "swap"};
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strcmp(filesystem, known[i]) == 0)
+            return true;
+    return false;
+}
+
+/* The kernel's command line mounts the root, whatever fstab says. */
+static void check_type(struct look *look, const struct fstab_line *line) {
+    const struct guest_part *part = part_named(look, line->device);
+    char type[64], path[64];
+
+    if (part == NULL || may_fail(line) || strcmp(line->path, "/") == 0 ||
+        strchr(line->type, ',') != NULL || !is_plain(part->filesystem) ||
+        fstab_types_agree(line->type, part->filesystem))
+        return;
+    text_take(type, sizeof(type), line->type, strlen(line->type));
+    text_take(path, sizeof(path), line->path, strlen(line->path));
+    look_found(look, GUEST_FOUND_FSTAB_TYPE, "/etc/fstab mounts %s as %s, and %s holds %s", path,
+               type, part->name, part->filesystem);
+}
+
+static void check_network(struct look *look, const struct fstab_line *line) {
+    static const char *const types[] = {"nfs",       "nfs4", "cifs",      "smb3",
+                                        "smbfs",     "ceph", "glusterfs", "fuse.sshfs",
+                                        "fuse.ceph", "afs",  "9p",        "lustre"};
+    char device[80];
+
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        if (strcmp(line->type, types[i]) == 0 && !may_fail(line)) {
+            text_take(device, sizeof(device), line->device, strlen(line->device));
+            look_found(look, GUEST_FOUND_FSTAB_NETWORK,
+                       "/etc/fstab mounts %s over the network: where it is not reachable, the "
+                       "machine waits for it",
+                       device);
+        }
+}
+
+/* --- Lines that meet -------------------------------------------------------------------------- */
+
+/* The same device in other subvolumes is another path; the same path is a mistake. */
+static void check_twice(struct look *look, const struct fstab *fstab, size_t at) {
+    const struct fstab_line *line = &fstab->lines[at];
+    char path[64];
+
+    if (line->path[0] != '/' || may_fail(line))
+        return;
+    for (size_t i = 0; i < at; i++)
+        if (strcmp(fstab->lines[i].path, line->path) == 0 && !may_fail(&fstab->lines[i])) {
+            text_take(path, sizeof(path), line->path, strlen(line->path));
+            look_found(look, GUEST_FOUND_FSTAB_TWICE,
+                       "/etc/fstab mounts two things on %s (lines %u and %u)", path,
+                       fstab->lines[i].number, line->number);
+            return;
+        }
+}
+
+void fstab_check(struct look *look, const struct tree *tree, const struct fstab *fstab) {
+    for (size_t i = 0; i < fstab->count; i++) {
+        check_device(look, tree, &fstab->lines[i]);
+        if (!may_fail(&fstab->lines[i]))
+            check_subvolume(look, &fstab->lines[i]);
+        check_type(look, &fstab->lines[i]);
+        check_network(look, &fstab->lines[i]);
+        check_twice(look, fstab, i);
+    }
 }

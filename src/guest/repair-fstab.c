@@ -46,6 +46,11 @@ static bool parse(const char *at, struct line *line) {
     return line->word[TYPE].len > 0 && line->device[0] != '#';
 }
 
+/* The machine starts without it. */
+static bool may_fail(const struct line *line) {
+    return strstr(line->options, "nofail") != NULL || strstr(line->options, "noauto") != NULL;
+}
+
 /* What becomes of a line. */
 struct verdict {
     enum { KEEP, RENAME, NOFAIL, OUT } what;
@@ -121,15 +126,6 @@ static void rewrite(struct planning *planning, judge *decide) {
 
 /* --- Which file system a line means ----------------------------------------------------------- */
 
-static bool types_agree(const char *wanted, const char *has) {
-    if (has[0] == '\0')
-        return false;
-    if (im_starts_with(wanted, "ext") && im_starts_with(has, "ext"))
-        return true;
-    return strcmp(wanted, "auto") == 0 || strcmp(wanted, has) == 0 ||
-           (strcmp(wanted, "msdos") == 0 && strcmp(has, "vfat") == 0);
-}
-
 static bool name_by_uuid(const struct guest_part *part, struct verdict *verdict) {
     if (part == NULL || part->uuid[0] == '\0')
         return false;
@@ -162,13 +158,14 @@ static struct verdict judge_name(struct planning *planning, const struct line *l
     const struct guest_part *part = NULL;
     struct verdict verdict = {.what = KEEP};
 
-    if (!device_by_number(line->device))
+    if (!device_by_number(line->device) && (!device_of_other(line->device) || may_fail(line)))
         return verdict;
     if (of_first_disk(line->device))
         part = part_of_line(planning->look, line->device);
     if (strcmp(line->path, "/") == 0 && (part == NULL || !is_root(planning, part)))
         part = volume_part(planning->tree->mounts[0].volume);
-    if (part != NULL && types_agree(line->type, part->filesystem) && name_by_uuid(part, &verdict))
+    if (part != NULL && fstab_types_agree(line->type, part->filesystem) &&
+        name_by_uuid(part, &verdict))
         return verdict;
     if (fstab_vital(line->path))
         plan_cannot(planning,
@@ -176,7 +173,7 @@ static struct verdict judge_name(struct planning *planning, const struct line *l
                     "is known to be that one",
                     line->device, line->path);
     else
-        verdict.what = OUT;
+        verdict.what = device_by_number(line->device) ? OUT : NOFAIL;
     return verdict;
 }
 
@@ -218,7 +215,7 @@ static const struct guest_part *candidate(const struct planning *planning, const
 
 static bool is_lost(const struct planning *planning, const struct line *line) {
     return fstab_bound(line->device) && part_named(planning->look, line->device) == NULL &&
-           strstr(line->options, "nofail") == NULL && strstr(line->options, "noauto") == NULL;
+           !may_fail(line);
 }
 
 static struct verdict judge_root(struct planning *planning, const struct line *line) {

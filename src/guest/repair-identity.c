@@ -147,32 +147,28 @@ static size_t remove_where(struct planning *planning, const char *const *paths, 
     return count;
 }
 
-static void seal_leases(struct planning *planning) {
-    static const char *const folders[][3] = {
-        {"/var/lib/dhcp", "", ".leases"},          {"/var/lib/dhcp3", "", ".leases"},
-        {"/var/lib/dhclient", "", ".leases"},      {"/var/lib/dhclient", "", ".lease"},
-        {"/var/lib/dhcpcd", "", ".lease"},         {"/var/lib/dhcpcd", "", ".lease6"},
-        {"/var/lib/NetworkManager", "", ".lease"}, {"/var/lib/wicked", "lease-", ".xml"},
-        {"/var/lib/systemd/network", "", ""},
-    };
-    static const char *const files[] = {"/var/lib/dhcpcd/duid", "/var/lib/dhcpcd/secret",
-                                        "/var/lib/NetworkManager/secret_key", "/etc/dhcpcd.duid",
-                                        NULL};
-    size_t count = remove_where(planning, files, false);
+static size_t remove_these(struct planning *planning, struct im_strings *paths) {
+    size_t count = paths->count;
 
-    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
-        count += remove_matching(planning, folders[i][0], folders[i][1], folders[i][2]);
-    if (count > 0)
+    for (size_t i = 0; i < count; i++)
+        plan_remove(planning, paths->items[i], false);
+    im_strings_done(paths);
+    return count;
+}
+
+static void seal_leases(struct planning *planning) {
+    struct im_strings paths = {0};
+
+    lease_files(planning->tree, &paths);
+    if (remove_these(planning, &paths) > 0)
         plan_done(planning, "what DHCP servers gave to the machine is removed");
 }
 
 static void seal_seed(struct planning *planning) {
-    static const char *const files[] = {
-        "/var/lib/systemd/random-seed", "/var/lib/random-seed",    "/var/lib/urandom/random-seed",
-        "/var/lib/seedrng/seed.credit", "/loader/random-seed",     "/boot/loader/random-seed",
-        "/boot/efi/loader/random-seed", "/efi/loader/random-seed", NULL};
+    struct im_strings paths = {0};
 
-    if (remove_where(planning, files, false) > 0)
+    seed_files(planning->tree, &paths);
+    if (remove_these(planning, &paths) > 0)
         plan_done(planning, "the seed of random numbers is removed");
 }
 

@@ -155,7 +155,7 @@ static void look_at_system(struct look *look, struct tree *tree) {
     facts_take(tree, os);
     check_space(look, root);
     identity_check(look, tree);
-    fstab_check(look, fstab);
+    fstab_check(look, tree, fstab);
     if (strcmp(os->id, "freebsd") == 0)
         freebsd_boot(look, tree);
     else

@@ -35,7 +35,11 @@ IM_DEFINE_AUTO(struct fstab *, fstab_free)
 const struct guest_part *part_named(const struct look *look, const char *device);
 /* Mounts what of it can be read below the root. */
 void fstab_mount(struct look *look, const struct fstab *fstab, struct tree *tree);
-void fstab_check(struct look *look, const struct fstab *fstab);
+void fstab_check(struct look *look, const struct tree *tree, const struct fstab *fstab);
+/* A file system of this kind can be mounted by that type of fstab. */
+bool fstab_types_agree(const char *wanted, const char *has);
+/* A name by a disk's serial number or place, which the next machine's disk has not. */
+bool device_of_other(const char *device);
 /* A name that depends on the order in which disks are found, as /dev/sda1. */
 bool device_by_number(const char *device);
 /* The part that such a name means, or that part_named finds. */
@@ -79,6 +83,9 @@ unsigned rpm_count(const struct tree *tree);
 /* --- identity.c ------------------------------------------------------------------------------- */
 
 void identity_check(struct look *look, const struct tree *tree);
+/* What a machine remembers of DHCP servers, and its seeds of random numbers; added to `paths`. */
+void lease_files(const struct tree *tree, struct im_strings *paths);
+void seed_files(const struct tree *tree, struct im_strings *paths);
 #define RULES_FOLDER "/etc/udev/rules.d"
 /* A rule of udev's that names a network card by its MAC address. */
 bool rule_binds_card(const char *line);

@@ -12,6 +12,11 @@
 #define FINE(family, name, entries)                                                                \
     { family, name, entries, "", NULL, false }
 
+#define FSTAB(text)                                                                                \
+    { "/etc/fstab", text }
+#define ROOT "UUID=" ROOT_UUID " / ext4 defaults 0 1\n"
+#define AGENT                                                                                      \
+    {"/usr/sbin/qemu-ga", "x"}, { "/usr/lib/udev/rules.d/60-qemu-guest-agent.rules", "x" }
 #define NO_CLOUD                                                                                   \
     { "/etc/cloud/cloud.cfg", NULL }
 #define CLOUD_NO_NETWORK                                                                           \
@@ -39,6 +44,52 @@ const struct defect defects[] = {
           "identity.net", "70-persistent-net.rules"),
     FINE("CentOS 7", "the same turned off", PUT({RULES, LINK "/dev/null"})),
     FINE("CentOS 7", "the same without a rule", PUT({RULES, "# nothing\n"})),
+
+    {"Debian 12", "what DHCP gave, and the like",
+     PUT({"/usr/sbin/qemu-ga", "x"}, {"/lib/udev/rules.d/60-qemu-guest-agent.rules", "x"},
+         {"/var/lib/dhcp/dhclient.leases", "lease {}\n"}, {"/var/lib/dhcp/empty.leases", ""}),
+     "identity.leases", "/var/lib/dhcp/dhclient.leases is of an address", true},
+    {"Rocky 9", "a lease of NetworkManager",
+     PUT(AGENT, {"/var/lib/NetworkManager/internal-x-eth0.lease", "ADDRESS=10.0.0.5\n"}),
+     "identity.leases", NULL, true},
+    {"Fedora", "a seed", PUT(AGENT, {"/var/lib/systemd/random-seed", "noise"}), "identity.seed",
+     NULL, true},
+    {"Fedora", "an empty seed", PUT(AGENT, {"/var/lib/systemd/random-seed", ""}), "", NULL, true},
+    {"Fedora", "a name, which cloud-init replaces", PUT(AGENT, {"/etc/hostname", "web\n"}), "",
+     NULL, true},
+    {"openSUSE", "a name, which nobody replaces", PUT(AGENT, {"/etc/hostname", "web\n"}),
+     "identity.hostname os.no_cloud_init", "are called web", true},
+
+    /* fstab */
+    FINDS("CentOS 7", "a disk by its place",
+          PUT(FSTAB(ROOT "/dev/disk/by-path/pci-0000:00:06.0-part1 /srv xfs defaults 0 0\n")),
+          "fstab.name", "by-path"),
+    FINDS("CentOS 7", "a disk by its serial number",
+          PUT(FSTAB("/dev/disk/by-id/ata-QEMU_HARDDISK_QM00001-part1 / ext4 defaults 0 1\n")),
+          "fstab.name", "ata-QEMU"),
+    FINE("CentOS 7", "a volume that may be away",
+         PUT(FSTAB(ROOT "/dev/disk/by-id/virtio-vol-0a1b2c3d /srv xfs defaults,nofail 0 0\n"))),
+    FINE("CentOS 7", "all names that lead to the root",
+         PUT(FSTAB("/dev/disk/by-uuid/" ROOT_UUID " / ext4 defaults 0 1\n"
+                   "/dev/disk/by-label/root /a ext4 defaults 0 0\nLABEL=root /b auto ro 0 0\n"
+                   "LABEL=\"root\" /c ext3 ro 0 0\n"))),
+    FINDS("CentOS 7", "a PARTLABEL of another disk",
+          PUT(FSTAB(ROOT "PARTLABEL=data /srv xfs defaults 0 0\n")), "fstab.unknown", "PARTLABEL"),
+    FINDS("CentOS 7", "another type", PUT(FSTAB(ROOT "LABEL=root /srv xfs defaults 0 0\n")),
+          "fstab.type", "/srv as xfs, and /dev/vda1 holds ext4"),
+    FINDS("CentOS 7", "two on one path",
+          PUT(FSTAB(ROOT "tmpfs /tmp tmpfs size=1G 0 0\n\ntmpfs /tmp tmpfs nosuid 0 0\n")),
+          "fstab.twice", "lines 2 and 4"),
+    FINE("CentOS 7", "two on one path, one of them by hand",
+         PUT(FSTAB(ROOT "LABEL=root /mnt ext4 noauto 0 0\ntmpfs /mnt tmpfs size=1G 0 0\n"))),
+    FINDS("CentOS 7", "a swap file that is not there",
+          PUT(FSTAB(ROOT "/swapfile none swap sw 0 0\n")), "fstab.unknown", "/swapfile"),
+    FINE("CentOS 7", "a swap file that is there",
+         PUT(FSTAB(ROOT "/swapfile none swap sw 0 0\n"), {"/swapfile", "x"})),
+    {"Fedora", "a server's files",
+     PUT(AGENT, FSTAB(ROOT "nas:/home /home nfs4 defaults,_netdev 0 0\n"
+                           "nas:/more /more nfs4 defaults,nofail 0 0\n")),
+     "fstab.network", "nas:/home", true},
 
     /* netplan */
     FINDS("Debian 12", "netplan for one MAC address",

@@ -191,7 +191,7 @@ static const struct {
      MBR_LINUX CODE ROOT(
          "", "") "echo 0123456789abcdef >r/etc/machine-id; rm -r r/etc/cloud; "
                  "echo x >r/etc/ssh/ssh_host_rsa_key; mkfs.ext4 -qF -d r part; " PUT_PART,
-     "identity.machine identity.ssh os.no_cloud_init", "/dev/vda1"},
+     "identity.machine identity.ssh identity.hostname os.no_cloud_init", "/dev/vda1"},
     {"a root without room",
      MBR_LINUX CODE ROOT("",
                          "") "B=$(dumpe2fs -h part 2>/dev/null | sed -n 's/^Free blocks: *//p'); "

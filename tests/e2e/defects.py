@@ -59,6 +59,12 @@ def both(*plants):
     return apply
 
 
+def named(hostname):
+    def apply(disk):
+        disk.write("/etc/hostname", hostname + "\n", new="hostname" not in disk.debugfs("ls -p /etc"))
+    return apply
+
+
 def cmdline(text):
     """More words for all kernels."""
     return edit(CFG, r" quiet\"$", ' quiet %s"' % text)
@@ -462,6 +468,13 @@ DEFECTS = [
            also="os.no_cloud_init"),
     Defect("net-rules", "identity.net", new("/etc/udev/rules.d/70-persistent-net.rules",
                                             'SUBSYSTEM=="net", ATTR{address}=="52:54:00:12:34:56", NAME="eth0"\n')),
+    Defect("fstab-type", "fstab.type", add("/etc/fstab", "LABEL=ESP /boot/efi xfs defaults 0 0\n")),
+    Defect("fstab-twice", "fstab.twice", add("/etc/fstab", "tmpfs /srv tmpfs defaults 0 0\ntmpfs /srv tmpfs defaults 0 0\n")),
+    Defect("fstab-nfs", "fstab.network", add("/etc/fstab", "nas:/srv /srv nfs defaults 0 0\n")),
+    Defect("fstab-by-path", "fstab.name", add("/etc/fstab", "/dev/disk/by-path/pci-0000:00:06.0 /srv ext4 defaults 0 2\n")),
+    Defect("leases", "identity.leases", both(debugfs("mkdir /var/lib/dhcp"), new("/var/lib/dhcp/dhclient.leases", "lease {}\n"))),
+    Defect("seed", "identity.seed", new("/var/lib/random-seed", "noise\n")),
+    Defect("hostname", "identity.hostname", both(debugfs("rm /etc/cloud/cloud.cfg"), named("web")), also="os.no_cloud_init"),
     Defect("net-mac", "network.mac", edit(NETWORK, r"^Name=", "MACAddress=52:54:00:12:34:56\nName=")),
     Defect("net-mac-given", "network.mac", add(NETWORK, "\n[Link]\nMACAddress=52:54:00:12:34:56\n")),
     Defect("net-address", "network.address", edit(NETWORK, "^DHCP=yes", "Address=192.168.7.5/24\nGateway=192.168.7.1")),

@@ -121,11 +121,17 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
     X(FSTAB_SUBVOLUME, "fstab.subvolume", WARNING,                                                 \
       "correct the name or the number of the subvolume, or give the line the option nofail")       \
     X(FSTAB_NAME, "fstab.name", WARNING, "name the file system by the UUID that blkid shows")      \
+    X(FSTAB_TYPE, "fstab.type", WARNING, "correct the line, or write auto")                        \
+    X(FSTAB_TWICE, "fstab.twice", WARNING, "take one of the lines out")                            \
+    X(FSTAB_NETWORK, "fstab.network", INFO, "give it the options nofail and _netdev")              \
     X(ID_MACHINE, "identity.machine", WARNING,                                                     \
       "empty /etc/machine-id, so that each machine gets its own")                                  \
     X(ID_SSH, "identity.ssh", WARNING,                                                             \
       "remove /etc/ssh/ssh_host_*, so that each machine makes its own")                            \
     X(ID_NET, "identity.net", WARNING, "take the rule out, or remove the file")                    \
+    X(ID_LEASES, "identity.leases", INFO, "seal the image, or remove it: --seal leases")           \
+    X(ID_SEED, "identity.seed", INFO, "seal the image, or remove it: --seal random-seed")          \
+    X(ID_HOSTNAME, "identity.hostname", INFO, "empty /etc/hostname, or install cloud-init")        \
     X(NET_MAC, "network.mac", WARNING, "name the network card by what it is called, or not at all")\
     X(NET_ADDRESS, "network.address", WARNING, "let it ask for one: DHCP")                         \
     X(NET_NAME, "network.name", WARNING, "name all that it may be called, as en* and eth*")        \
