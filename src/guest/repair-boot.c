@@ -135,6 +135,22 @@ static bool take_entry(struct config_line *line, const char *at) {
     return is_command(at, len, without) || line->words_len > 0;
 }
 
+/* NAME=value, if it is a command line: kernelopts, or any that says what the root is. */
+static bool take_variable(struct config_line *line, const char *at) {
+    const char *end = line->text + line->len, *word;
+    size_t len = 0;
+    IM_AUTO(free_auto) char *name = NULL;
+
+    while (at + len < end && (isalnum((unsigned char) at[len]) || at[len] == '_'))
+        len++;
+    name = im_strndup(at, len);
+    if (len == 0 || !take_value(line, at, name))
+        return false;
+    word = memmem(line->words, line->words_len, "root=", strlen("root="));
+    return strcmp(name, "kernelopts") == 0 ||
+           (word != NULL && (word == line->words || word[-1] == ' '));
+}
+
 static void take_words(struct config_line *line) {
     const char *end = line->text + line->len, *at = skip_blanks(line->text, end);
 
@@ -145,7 +161,7 @@ static void take_words(struct config_line *line) {
     }
     if (end - at > 4 && strncmp(at, "set ", 4) == 0)
         at = skip_blanks(at + 4, end);
-    if (take_value(line, at, "kernelopts"))
+    if (take_variable(line, at))
         line->kind = CONFIG_SHARED;
 }
 

@@ -19,7 +19,7 @@ char *machine_path_of(struct planning *planning, const struct boot_file *file);
 enum config_kind {
     CONFIG_OTHER,  /* without a command line */
     CONFIG_ENTRY,  /* of one entry: GRUB's linux, extlinux' append, options of BLS */
-    CONFIG_SHARED, /* a variable that entries use: kernelopts */
+    CONFIG_SHARED, /* a variable that entries use, as kernelopts */
     CONFIG_FUTURE, /* of menus that are made later: GRUB_CMDLINE_LINUX= */
 };
 struct config_line {

@@ -193,10 +193,14 @@ static bool says(const struct config_line *line, const char *words) {
     return memmem(line->words, line->words_len, words, strlen(words)) != NULL;
 }
 
-/* Entries of Linux: others (a memory test) take no such words. */
+/* Entries of Linux: others (a memory test) take no such words. What BLS has in kernelopts is put
+ * into each entry instead. */
 static bool wants_console(const struct config_line *line) {
     static const char *const options[] = {"options", "append"};
-    bool entry = line->kind == CONFIG_ENTRY && (says(line, "root=") || says(line, "$kernelopts"));
+    bool bls = memmem(line->text, line->len, "kernelopts=", strlen("kernelopts=")) != NULL;
+    bool entry =
+        (line->kind == CONFIG_ENTRY && (says(line, "root=") || says(line, "$kernelopts"))) ||
+        (line->kind == CONFIG_SHARED && says(line, "root=") && !bls);
 
     for (size_t i = 0; line->kind == CONFIG_ENTRY && i < 2; i++) {
         const char *at = line->text + strspn(line->text, " \t");

@@ -9,7 +9,7 @@
 #include "harness/test.h"
 #include "test-disk.h"
 
-enum { ROUNDS = 1500 };
+enum { ROUNDS = 1500, FEWER = 40 };
 
 static const char system_script[] =
     "PATH=$PATH:/sbin; mkdir -p r/etc/ssh r/etc/udev/rules.d r/var/log/apt r/root r/home/ann "
@@ -23,6 +23,28 @@ static const char system_script[] =
     "printf 'SELINUX=enforcing\\n' >r/etc/selinux/config; "
     "echo x >r/etc/udev/rules.d/70-persistent-net.rules; echo x >r/var/log/apt/term.log; "
     "echo x >r/home/ann/.bash_history; echo x >r/var/lib/dhcp/a.leases; "
+    "truncate -s 30M part; mkfs.ext4 -qF -d r part; truncate -s 32M $D; "
+    "printf 'label: dos\\n2048,61440,83\\n' | sfdisk -q $D; "
+    "printf '\\372\\353' | dd of=$D conv=notrunc 2>/dev/null; "
+    "dd if=part of=$D bs=1M seek=1 conv=notrunc,sparse 2>/dev/null";
+/* All that has to do with starting is wrong in it. */
+static const char boot_script[] =
+    "PATH=$PATH:/sbin; rm -rf r; M=r/lib/modules/6.1.0; mkdir -p r/etc/default r/boot/grub "
+    "r/boot/loader/entries $M/k; printf 'ID=debian\\n' >r/etc/os-release; "
+    "head -c 4096 /dev/zero >k; printf HdrS | dd of=k bs=1 seek=514 conv=notrunc 2>/dev/null; "
+    "printf '\\000\\004' | dd of=k bs=1 seek=526 conv=notrunc 2>/dev/null; "
+    "printf '6.1.0 (x)' | dd of=k bs=1 seek=1536 conv=notrunc 2>/dev/null; "
+    "cp k r/boot/vmlinuz-6.1.0; echo x >x; echo x | cpio -o -H newc 2>/dev/null "
+    ">r/boot/initrd.img-6.1.0; printf 'kernel/x.ko\\n' >$M/modules.builtin; "
+    "for n in virtio_blk virtio_pci ext4; do echo $n >$M/k/$n.ko; done; "
+    "printf 'k/virtio_blk.ko: k/ext4.ko\\nk/virtio_pci.ko:\\nk/ext4.ko:\\n' >$M/modules.dep; "
+    "printf 'GRUB_CMDLINE_LINUX=\"root=UUID=0-1\"\\n' >r/etc/default/grub; "
+    "printf 'linux /boot/v\\noptions root=LABEL=x $kernelopts\\n' >r/boot/loader/entries/a.conf; "
+    "printf '# GRUB Environment Block\\nkernelopts=root=UUID=0-2 ro\\n###' >r/boot/grub/grubenv; "
+    "printf 'load_env\\nset opts=\"root=UUID=0-3\"\\nmenuentry L {\\n search --fs-uuid --set=root "
+    "1234-5678\\n linux /boot/vmlinuz-6.1.0 root=LABEL=no rd.lvm.lv=a/b resume=LABEL=s $opts\\n "
+    "initrd /boot/initrd.img-6.1.0\\n}\\nmenuentry M {\\n linux /boot/old root=/dev/sda1\\n}\\n"
+    "blscfg\\n' >r/boot/grub/grub.cfg; "
     "truncate -s 30M part; mkfs.ext4 -qF -d r part; truncate -s 32M $D; "
     "printf 'label: dos\\n2048,61440,83\\n' | sfdisk -q $D; "
     "printf '\\372\\353' | dd of=$D conv=notrunc 2>/dev/null; "
@@ -69,13 +91,13 @@ static size_t plan(struct disk *disk) {
 
 /* A few bytes at a time are turned over, from `areas` on; the sanitizers are the judges. */
 static void spoil(struct disk *disk, const uint64_t *areas, size_t area_count, uint32_t within,
-                  const char *name) {
+                  unsigned rounds, const char *name) {
     size_t untouched = plan(disk);
     uint32_t seed = 1;
     bool fine = true;
 
     check(untouched > 0 && untouched != SIZE_MAX, "%s: %zu edits as it is", name, untouched);
-    for (unsigned round = 0; fine && round < ROUNDS; round++) {
+    for (unsigned round = 0; fine && round < rounds; round++) {
         uint64_t spots[8];
         uint8_t old[8];
         size_t count = 1 + chance(&seed) % 8;
@@ -91,7 +113,7 @@ static void spoil(struct disk *disk, const uint64_t *areas, size_t area_count, u
         for (size_t i = count; i-- > 0;)
             disk->bytes[spots[i]] = old[i];
     }
-    check(fine, "%s, spoiled %u times", name, ROUNDS);
+    check(fine, "%s, spoiled %u times", name, rounds);
 }
 
 static void test_systems(void) {
@@ -107,7 +129,7 @@ static void test_systems(void) {
 
     if (disk.bytes == NULL)
         return;
-    spoil(&disk, ext, 4, 1024, "a file system");
+    spoil(&disk, ext, 4, 1024, ROUNDS, "a file system");
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
         const uint8_t *found = memmem(disk.bytes, disk.len, files[i].text, strlen(files[i].text));
         uint64_t at;
@@ -115,8 +137,31 @@ static void test_systems(void) {
         if (!check(found != NULL, "%s: found on the disk", files[i].name))
             continue;
         at = (uint64_t) (found - disk.bytes);
-        spoil(&disk, &at, 1, files[i].len, files[i].name);
+        spoil(&disk, &at, 1, files[i].len, ROUNDS, files[i].name);
     }
+    drop_disk(&disk);
+}
+
+static void test_boots(void) {
+    static const char *const texts[] = {"load_env\nset opts",
+                                        "k/virtio_blk.ko: ", "linux /boot/v\n",
+                                        "GRUB_CMDLINE_LINUX=", "# GRUB Environment"};
+    struct disk disk = make_disk(boot_script);
+    uint64_t at[5];
+    size_t count = 0;
+
+    if (disk.bytes == NULL)
+        return;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        const uint8_t *text = memmem(disk.bytes, disk.len, texts[i], strlen(texts[i]));
+
+        if (check(text != NULL, "text %zu is on the disk", i))
+            at[count++] = (uint64_t) (text - disk.bytes);
+    }
+    if (count > 0)
+        spoil(&disk, at, count, 60, FEWER, "what starts it");
+    if (count > 0)
+        spoil(&disk, at, 1, 300, FEWER, "its menu");
     drop_disk(&disk);
 }
 
@@ -126,7 +171,7 @@ static void test_tables(void) {
 
     if (disk.bytes == NULL)
         return;
-    spoil(&disk, tables, 4, 512, "a GPT");
+    spoil(&disk, tables, 4, 512, ROUNDS, "a GPT");
     drop_disk(&disk);
 }
 
@@ -149,6 +194,7 @@ static void test_diffs(void) {
 int main(void) {
     test_diffs();
     test_tables();
+    test_boots();
     test_systems();
     return test_end();
 }

@@ -78,6 +78,10 @@ def test_root():
     fixed("only what is asked for", ["boot.root", "boot.entry"], ["root=/dev/sdb9"], only="boot.root", left=["boot.entry"])
     boots(SERIAL + entry(more=" console=ttyS0 resume=UUID=1-2 rd.lvm.lv=cl/swap"))
     fixed("devices that are waited for", ["boot.resume", "boot.volume"], ["ro console=ttyS0 quiet\n"])
+    boots(SERIAL + f'set options="root=UUID={OTHER} ro"\nmenuentry L {{\n\tlinux /boot/vmlinuz-6.1.0 $options\n'
+          "\tinitrd /boot/initrd.img-6.1.0\n}\n")
+    fixed("a variable of the menu", ["boot.root", "boot.console"],
+          [f'set options="root=UUID={UUID} ro console=tty0 console=ttyS0,115200"\n', "vmlinuz-6.1.0 $options\n"])
     boots("title Linux\nroot (hd0,0)\nkernel /boot/vmlinuz-6.1.0 root=UUID=0-1 console=ttyS0\ninitrd /boot/initrd.img-6.1.0\n",
           path="boot/grub/menu.lst")
     fixed("the first GRUB", ["boot.root"], [f"root=UUID={UUID} console"], path="/boot/grub/menu.lst")
