@@ -84,6 +84,14 @@ def boot_file(pattern, change):
     return apply
 
 
+def emptied(data):
+    return b""
+
+
+def zeroed(data):
+    return bytes(len(data))
+
+
 def repack(lacking):
     """Of bytes of an initramfs: the same without the files that are named so."""
     def change(data):
@@ -162,6 +170,18 @@ def other_boot_code(disk):
         disk.put(0, file.read(440))
 
 
+def core_for_mbr(disk):
+    """GRUB's core again, as that of the image knows no other table than GPT."""
+    with open(disk.path + ".cfg", "w") as file:
+        file.write(VENDOR_CFG % root_uuid(disk))
+    disk.sh("grub-mkimage -O i386-pc -o core -p /boot/grub -c $D.cfg biosdisk part_msdos " + GRUB_MODULES)
+    with open(os.path.join(os.path.dirname(disk.path), "core"), "rb") as file:
+        core = bytearray(file.read())
+    struct.pack_into("<Q", core, 500, CORE // SECTOR + 1)  # where its first sector finds the rest
+    disk.put(CORE, bytes(core))
+    disk.sh("rm core $D.cfg")
+
+
 def logical(disk):
     """An extended partition behind the others, of two logical ones in a chain."""
     start = disk.size() // SECTOR
@@ -192,18 +212,18 @@ def bare(disk):
     disk.put(510, b"\x55\xaa")
 
 
+GRUB_MODULES = "ext2 fat linux normal configfile search search_fs_uuid serial terminal echo test minicmd boot"
 # GRUB for UEFI as distributions install it: what it does first stands in a file beside it.
 VENDOR_CFG = "search.fs_uuid %s root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n"
 
 
 def vendor_grub(folder, id):
     def apply(disk):
-        modules = "part_gpt ext2 fat linux normal configfile search search_fs_uuid serial terminal echo test minicmd boot"
         with open(disk.path + ".cfg", "w") as file:
             file.write(VENDOR_CFG % (id or root_uuid(disk)))
         disk.sh("mdel -i $E ::/EFI/BOOT/BOOTX64.EFI; mmd -i $E ::/EFI/debian; mcopy -i $E $D.cfg ::/EFI/debian/grub.cfg; "
-                "grub-mkimage -O x86_64-efi -o loader -p /EFI/debian %s efi_gop all_video; "
-                "mcopy -i $E loader ::/EFI/%s; rm loader $D.cfg" % (modules, folder))
+                "grub-mkimage -O x86_64-efi -o loader -p /EFI/debian part_gpt %s efi_gop all_video; "
+                "mcopy -i $E loader ::/EFI/%s; rm loader $D.cfg" % (GRUB_MODULES, folder))
     return apply
 
 
@@ -352,7 +372,7 @@ def without(word):
 
 
 BASES = {
-    "debian": None, "uefi": no_bios, "mbr": to_mbr, "active": both(to_mbr, other_boot_code), "logical": both(to_mbr, logical),
+    "debian": None, "uefi": no_bios, "mbr": to_mbr, "active": both(to_mbr, core_for_mbr, other_boot_code), "logical": both(to_mbr, logical),
     "vendor": both(no_bios, vendor_grub("BOOT/BOOTX64.EFI", None)), "lvm": lvm, "xfs": xfs, "btrfs": btrfs,
     "windows": windows.make,
 }
@@ -389,7 +409,7 @@ DEFECTS = [
     # What a firmware starts
     Defect("no-loader", "boot.none", both(no_bios, sh("sgdisk -d 15 $D"))),
     Defect("no-core", "boot.core", both(put(CORE, bytes(SECTOR)), sh("sgdisk -d 15 $D"))),
-    Defect("not-active", "boot.active", sh("sfdisk -q --activate $D -"), "active"),
+    Defect("not-active", "boot.active", sh("sfdisk -q --activate $D -"), "active", boots=""),
     Defect("no-bios-partition", "boot.bios_partition", sh("sgdisk -d 14 $D")),
     Defect("no-bios-type", "boot.bios_partition", sh("sgdisk -t 14:8300 $D")),
     Defect("esp-unreadable", "esp.unreadable", put(ESP, bytes(SECTOR)), "uefi"),
@@ -405,15 +425,15 @@ DEFECTS = [
     Defect("empty-menu", "boot.config", lambda disk: disk.write(CFG, "")),
     Defect("default-gone", "boot.default", edit(CFG, "set default=0", "set default=gnulinux-6.0")),
     Defect("default-high", "boot.default", edit(CFG, "set default=0", "set default=7")),
-    Defect("kernel-gone", "boot.kernel", boot_file("vmlinuz-.*", None), also="boot.entry"),
+    Defect("kernel-gone", "boot.kernel", boot_file("vmlinuz-.*", None), also="boot.entry", hopeless="told"),
     Defect("kernel-unlinked", "boot.kernel", debugfs("rm /vmlinuz")),
-    Defect("kernel-empty", "boot.kernel_damaged", boot_file("vmlinuz-.*", lambda data: b""), also="boot.entry"),
-    Defect("kernel-zeros", "boot.kernel_damaged", boot_file("vmlinuz-.*", lambda data: bytes(len(data))), also="boot.entry"),
-    Defect("initrd-gone", "boot.initrd", boot_file("initrd.img-.*", None), also="boot.entry"),
+    Defect("kernel-empty", "boot.kernel_damaged", boot_file("vmlinuz-.*", emptied), also="boot.entry", hopeless="told"),
+    Defect("kernel-zeros", "boot.kernel_damaged", boot_file("vmlinuz-.*", zeroed), also="boot.entry", hopeless="told"),
+    Defect("initrd-gone", "boot.initrd", boot_file("initrd.img-.*", None), also="boot.entry", hopeless="told"),
     Defect("initrd-unlinked", "boot.initrd", debugfs("rm /initrd.img")),
-    Defect("initrd-not-named", "boot.initrd", edit(CFG, r"^ *initrd /initrd.img\n", "")),
-    Defect("initrd-empty", "boot.initrd_damaged", boot_file("initrd.img-.*", lambda data: b""), also="boot.entry"),
-    Defect("initrd-zeros", "boot.initrd_damaged", boot_file("initrd.img-.*", lambda data: bytes(len(data))), also="boot.entry"),
+    Defect("initrd-not-named", "boot.initrd", edit(CFG, r"^ *initrd /initrd.img\n", ""), hopeless="told"),
+    Defect("initrd-empty", "boot.initrd_damaged", boot_file("initrd.img-.*", emptied), also="boot.entry", hopeless="told"),
+    Defect("initrd-zeros", "boot.initrd_damaged", boot_file("initrd.img-.*", zeroed), also="boot.entry", hopeless="told"),
     Defect("search", "boot.search", edit(CFG, "linux /vmlinuz ", "search --no-floppy --fs-uuid --set=root %s\n"
                                          "    linux /vmlinuz " % GONE)),
     Defect("root-uuid", "boot.root", edit(CFG, r"root=UUID=\S+", "root=UUID=" + GONE), also="boot.entry"),
