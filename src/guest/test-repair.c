@@ -9,7 +9,7 @@
 #include "harness/test.h"
 #include "test-disk.h"
 
-enum { ROUNDS = 1500, FEWER = 40 };
+enum { ROUNDS = 1500, FEWER = 15 };
 
 static const char system_script[] =
     "PATH=$PATH:/sbin; mkdir -p r/etc/ssh r/etc/udev/rules.d r/var/log/apt r/root r/home/ann "
