@@ -378,7 +378,6 @@ static bool ufs_open(const struct span *span, const struct guest_part *part, voi
     struct node_facts facts;
 
     (void) part;
-    (void) part;
     fs->span = span;
     fs->inodes.at = UINT64_MAX;
     for (size_t i = 0; i < 3; i++)
