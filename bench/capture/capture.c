@@ -29,14 +29,14 @@ static bool gone(const char *instance_id, const char *image_id, struct im_err *e
 
 static bool one(int64_t mib, double *ret_ms, struct im_err *err) {
     char instance_id[IM_ID_MAX], image_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
+    struct image_capture_args args = {.instance_id = instance_id, .image_name = "captured"};
     double start;
 
     rig_instance(&rig, &rig.alice, "base", false, instance_id);
     if (!bench_write(&rig, instance_id, mib, err))
         return false;
     start = bench_now_ms();
-    if (!cloud_image_capture(rig.cloud, &rig.alice, instance_id, "captured", NULL, image_id, job_id,
-                             err) ||
+    if (!cloud_image_capture(rig.cloud, &rig.alice, &args, image_id, job_id, err) ||
         !bench_job(&rig, job_id, err))
         return false;
     *ret_ms = bench_now_ms() - start;

@@ -22,6 +22,7 @@ static const struct column columns[] = {
     {"OWNER", "owner", FORM_TEXT, 3},
     {"DESCRIPTION", "description", FORM_TEXT, 4},
     {"EXACT SIZE", "size_bytes", FORM_BYTES, 4},
+    {"TRIMMED", "trimmed_bytes", FORM_BYTES, 4},
     {0},
 };
 
@@ -335,6 +336,7 @@ static const struct option capture_options[] = {
      "seal", 0, NULL},
     {"seal-only", 0, "ITEM", NULL, "take out only these", "seal_items", OPTION_MANY,
      "machine-id ssh-keys leases random-seed net-rules cloud-init logs history"},
+    {"trim", 0, NULL, NULL, "give back what of the disk holds no file any more", "trim", 0, NULL},
     {0},
 };
 
@@ -454,10 +456,12 @@ const struct command image_commands[] = {
      "Makes an image of a stopped instance, at once whatever its size. What is found on its disk "
      "is "
      "shown with the image and does not keep it from being one.",
-     NULL,
+     "With --trim, what holds no file any more is not kept, for the instance neither, and the "
+     "image "
+     "tells how much that was; this takes some seconds.",
      "imprint instance stop i-4kq0z8pw --wait\n"
      "imprint image capture i-4kq0z8pw --name web-v1 --wait\n"
-     "imprint image capture i-4kq0z8pw --name web-v1 --seal --wait"},
+     "imprint image capture i-4kq0z8pw --name web-v1 --seal --trim --wait"},
     {"inspect", "IMAGE|SNAPSHOT", 1, 1, "@image", 0, inspect_options, inspect,
      "Looks into the disk of an image or snapshot: partitions, file systems, boot loader, system.",
      "Each thing that is wrong is told with its code and what to do. Exits with 1 when there is an "

@@ -741,6 +741,7 @@ struct disk_wish {
     const char *only;  /* codes of findings, "all" */
     const char *seal;  /* items of sealing */
     const char *login; /* JSON, see worker/request.h; NULL: nothing about it */
+    bool trim;         /* unused blocks are given back */
 };
 /* The same of layers that are open; with a wish, the worker plans what would fulfil it. */
 bool disk_look(struct cloud *cloud, const struct layer_files *files, const struct disk_wish *wish,
@@ -765,10 +766,10 @@ bool published_look_commit(struct job_run *run, struct db_conn *conn, const char
 /* Is there what changes disks? IM_UNSUPPORTED and what to do about it. */
 bool appliance_there(const struct cloud *cloud, struct im_err *err) IM_MUST_CHECK;
 /* Changes what a head holds, which nobody else has open, as wished: looks, mends, looks again.
- * *ret_result is the caller's: {"changed", "before", "after", "changes": {"repairs", "files",
- * "steps"}}, with reports before and after; "changed": 0 when there was nothing to do. Fails with
- * IM_WRONG_STATE and the reason when the disk is no better for it. A head that was not changed to
- * the end is of no use any more. */
+ * *ret_result is the caller's: {"changed", "freed_bytes" (by trim), "before", "after", "changes":
+ * {"repairs", "files", "steps"}}, with reports before and after; "changed": 0 when there was
+ * nothing to do. Fails with IM_WRONG_STATE and the reason when the disk is no better for it. A head
+ * that was not changed to the end is of no use any more. */
 bool head_mend(struct job_run *run, const char *head, int64_t size_bytes,
                const struct disk_wish *wish, char **ret_result, struct im_err *err) IM_MUST_CHECK;
 
@@ -778,6 +779,25 @@ bool head_mend(struct job_run *run, const char *head, int64_t size_bytes,
 struct disk_next {
     char frozen[STORAGE_NAME_MAX], head[STORAGE_NAME_MAX];
 };
+/* In the transaction that orders a job on a stopped instance: plans the layer that goes on, and
+ * notes it in the item's data. */
+bool disk_next_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
+                    struct wire_writer *data, char ret_make[IM_ID_MAX],
+                    struct im_err *err) IM_MUST_CHECK;
+/* What the item's data says of it, with the names that the record has for the layers; `make` is ""
+ * where nothing was planned. conn NULL: one is taken for it. */
+struct disk_work {
+    char from[IM_ID_MAX], make[IM_ID_MAX];
+    char from_name[STORAGE_NAME_MAX], make_name[STORAGE_NAME_MAX];
+    int64_t size_bytes;
+    enum layer_state made; /* the state of `make` */
+};
+bool disk_work_load(const struct job_run *run, struct db_conn *conn, struct disk_work *work,
+                    struct im_err *err) IM_MUST_CHECK;
+/* What head_mend's result says was done, in words; fails with the reason where something was not.
+ */
+bool disk_next_judge(const struct wire_value *result, struct im_str *text,
+                     struct im_err *err) IM_MUST_CHECK;
 /* Freezes the head of a volume or instance that no machine has open, and begins the layer that
  * layer_plan planned on it: empty, whatever an earlier run wrote. Names are the record's. */
 bool disk_next_begin(struct cloud *cloud, const char *id, const char *from_name,
@@ -825,6 +845,17 @@ bool login_edit_undo(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
 bool login_edit_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
                        struct im_err *err) IM_MUST_CHECK;
 unsigned login_edits_at_once(void *context);
+
+/* --- capture-trim.c --------------------------------------------------------------------------- */
+
+/* The step before the freeze of a capture: the instance goes on in a layer in which its file
+ * systems have given back their unused blocks, where the item's data plans one; else it does
+ * nothing. */
+bool trim_step_run(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+bool trim_step_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;
+bool trim_step_undo(struct job_run *run, struct im_err *err) IM_MUST_CHECK;
+/* After the freeze's own: gives up the layer if it was not made. */
+bool trim_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) IM_MUST_CHECK;
 
 /* --- repair.c ---------------------------------------------------------------------------------
  */

@@ -5,6 +5,67 @@
 
 #include "cloud-private.h"
 
+/* --- What a job knows ------------------------------------------------------------------------- */
+
+bool disk_next_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
+                    struct wire_writer *data, char ret_make[IM_ID_MAX], struct im_err *err) {
+    if (!layer_plan(cloud, conn, instance->layer_id, instance->os_disk_size * GIB, ret_make, err))
+        return false;
+    wire_object_begin(data, "next");
+    wire_text(data, "from", instance->layer_id);
+    wire_text(data, "make", ret_make);
+    wire_object_end(data);
+    return true;
+}
+
+static bool load_layers(struct db_conn *conn, struct disk_work *work, struct im_err *err) {
+    IM_AUTO(layer_free_auto) struct layer *from = NULL;
+    IM_AUTO(layer_free_auto) struct layer *make = NULL;
+
+    if (!record_get(conn, &layer_type, work->from, &from, err) ||
+        !record_get(conn, &layer_type, work->make, &make, err))
+        return false;
+    snprintf(work->from_name, STORAGE_NAME_MAX, "%s", from->name);
+    snprintf(work->make_name, STORAGE_NAME_MAX, "%s", make->name);
+    work->size_bytes = make->size_bytes;
+    work->made = make->state;
+    return true;
+}
+
+bool disk_work_load(const struct job_run *run, struct db_conn *conn, struct disk_work *work,
+                    struct im_err *err) {
+    struct cloud *cloud = run->context;
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
+    IM_AUTO(db_give_auto) struct db_conn *own = NULL;
+    const struct wire_value *next = data != NULL ? wire_get(wire_root(data), "next") : NULL;
+
+    if (data == NULL)
+        return false;
+    snprintf(work->from, IM_ID_MAX, "%s", wire_get_text(next, "from", ""));
+    snprintf(work->make, IM_ID_MAX, "%s", wire_get_text(next, "make", ""));
+    if (work->make[0] == '\0')
+        return true;
+    if (conn == NULL)
+        conn = own = db_take(cloud->config.db, err);
+    return conn != NULL && load_layers(conn, work, err);
+}
+
+bool disk_next_judge(const struct wire_value *result, struct im_str *text, struct im_err *err) {
+    const struct wire_value *repairs = wire_get(wire_get(result, "changes"), "repairs");
+
+    for (size_t i = 0; i < wire_count(repairs); i++) {
+        const struct wire_value *repair = wire_at(repairs, i);
+        const char *words = wire_get_text(repair, "text", "");
+
+        if (wire_get_int(repair, "done", 0) == 0)
+            return im_fail(err, IM_WRONG_STATE, "its disk can not be changed so: %.400s", words);
+        im_str_addf(text, "%s%s", text->len > 0 ? "; " : "", words);
+    }
+    return true;
+}
+
+/* --- The steps -------------------------------------------------------------------------------- */
+
 bool disk_next_begin(struct cloud *cloud, const char *id, const char *from_name,
                      const char *make_name, struct disk_next *ret_next, struct im_err *err) {
     struct storage_pool *pool = cloud->config.pool;

@@ -23,13 +23,14 @@ bool image_settle(struct db_conn *conn, const char *image_id, enum image_status 
 }
 
 /* --- Capture: the stopped instance's disk is frozen and becomes the image; it goes on with a new
- * head ---- */
+ * head. With trim its unused blocks are given back before ---- */
 
 struct capture {
     struct instance_batch batch;
-    const char *image_name;
-    const char *seal; /* items with blanks in between, "" = none */
-    char *image_id;   /* IM_ID_MAX bytes of the caller */
+    const struct image_capture_args *args;
+    const char *seal;        /* items with blanks in between, "" = none */
+    char *image_id;          /* IM_ID_MAX bytes of the caller */
+    char trimmed[IM_ID_MAX]; /* the layer that the disk goes on in */
 };
 
 struct image *image_from_disk(struct db_conn *conn, const char *image_id, const char *platform,
@@ -83,11 +84,17 @@ static bool capture_prepare(struct instance_batch *batch, struct db_conn *conn,
         image_from_disk(conn, instance->image_id, instance->platform, instance->firmware, err);
     struct disk disk = disk_of_instance(instance);
 
-    if (image == NULL || !freeze_plan(batch->cloud, conn, &disk, 1, data, err))
+    if (image == NULL || (capture->args->trim > 0 && !disk_next_plan(batch->cloud, conn, instance,
+                                                                     data, capture->trimmed, err)))
         return false;
-    image_make_own(image, batch->caller->user_id, capture->image_name, instance->instance_id);
+    if (capture->args->trim > 0)
+        disk.layer_id = capture->trimmed;
+    if (!freeze_plan(batch->cloud, conn, &disk, 1, data, err))
+        return false;
+    image_make_own(image, batch->caller->user_id, capture->args->image_name, instance->instance_id);
     im_replace(&image->recommended_type, instance->instance_type);
-    im_replace(&image->layer_id, instance->layer_id);
+    im_replace(&image->layer_id, disk.layer_id);
+    image->trimmed_bytes = 0;
     image->size = instance->os_disk_size;
     image->size_bytes = instance->os_disk_size * GIB;
     memcpy(capture->image_id, image->image_id, strlen(image->image_id) + 1);
@@ -97,21 +104,21 @@ static bool capture_prepare(struct instance_batch *batch, struct db_conn *conn,
             seal_plan(batch->cloud, conn, image, capture->seal, data, err));
 }
 
-bool cloud_image_capture(struct cloud *cloud, const struct caller *caller, const char *instance_id,
-                         const char *image_name, const struct im_strings *seal,
-                         char ret_image_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
-                         struct im_err *err) {
+bool cloud_image_capture(struct cloud *cloud, const struct caller *caller,
+                         const struct image_capture_args *args, char ret_image_id[IM_ID_MAX],
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
     IM_AUTO(im_strings_done) struct im_strings ids = {0};
-    IM_AUTO(free_auto) char *items = seal != NULL ? im_strings_join(seal, " ") : im_strdup("");
-    struct capture capture = {.image_name = image_name, .seal = items, .image_id = ret_image_id};
+    IM_AUTO(free_auto)
+    char *items = args->seal != NULL ? im_strings_join(args->seal, " ") : im_strdup("");
+    struct capture capture = {.args = args, .seal = items, .image_id = ret_image_id};
 
-    if (im_str_empty(instance_id))
+    if (im_str_empty(args->instance_id))
         return im_fail(err, IM_BAD_MESSAGE, "parameter [instance] is missing");
-    if (!text_fits("image_name", image_name, 255, err) ||
-        (seal != NULL && !repair_words_fit("seal_items", seal, err)) ||
-        (items[0] != '\0' && !appliance_there(cloud, err)))
+    if (!text_fits("image_name", args->image_name, 255, err) ||
+        (args->seal != NULL && !repair_words_fit("seal_items", args->seal, err)) ||
+        ((items[0] != '\0' || args->trim > 0) && !appliance_there(cloud, err)))
         return false;
-    im_strings_add(&ids, instance_id);
+    im_strings_add(&ids, args->instance_id);
     capture.batch = (struct instance_batch){.cloud = cloud,
                                             .caller = caller,
                                             .action = "CaptureInstance",
@@ -147,7 +154,8 @@ static bool capture_undone(struct job_run *run, struct db_conn *conn, const stru
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
 
     (void) why;
-    return data != NULL && freeze_undone(run, conn, err) && seal_undone(run, conn, err) &&
+    return data != NULL && seal_undone(run, conn, err) && freeze_undone(run, conn, err) &&
+           trim_undone(run, conn, err) &&
            image_gone(conn, wire_get_text(wire_root(data), "image", ""), err);
 }
 
@@ -168,12 +176,13 @@ static bool capture_look_commit(struct job_run *run, struct db_conn *conn, struc
 }
 
 static const struct job_step capture_steps[] = {
+    {"trim", trim_step_run, trim_step_commit, trim_step_undo},
     {"freeze", freeze_step_run, capture_commit, freeze_step_undo},
     {"seal", seal_run, seal_commit, seal_undo},
     {"inspect", capture_look_run, capture_look_commit, NULL}};
 const struct job_verb image_capture_verb = {.action = "CaptureInstance",
                                             .steps = capture_steps,
-                                            .step_count = 3,
+                                            .step_count = 4,
                                             .undone = capture_undone,
                                             .resumes = true};
 

@@ -40,6 +40,8 @@ static char *worker_request(const struct cloud *cloud, const struct layer_files 
     }
     if (wish != NULL && wish->login != NULL)
         wire_raw(&writer, "login", wish->login);
+    if (wish != NULL && wish->trim)
+        wire_int(&writer, "trim", 1);
     wire_object_end(&writer);
     return im_str_take(&writer.text);
 }

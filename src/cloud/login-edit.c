@@ -10,58 +10,12 @@
 enum { LAYERS_MAX = 192, EDITS_AT_ONCE = 4 /* each may have a machine of some hundred MiB */ };
 static const char no_cloud_init[] = "os.no_cloud_init";
 
-/* --- What a job knows ------------------------------------------------------------------------- */
-
-/* The head, and what is planned on it; `make` is "" where the instance was not stopped. */
-struct work {
-    char from[IM_ID_MAX], make[IM_ID_MAX];
-    char from_name[STORAGE_NAME_MAX], make_name[STORAGE_NAME_MAX];
-    int64_t size_bytes;
-};
-
 bool login_edit_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
                      struct wire_writer *data, struct im_err *err) {
     char make[IM_ID_MAX];
 
-    if (instance->status != INSTANCE_STOPPED)
-        return true;
-    if (!layer_plan(cloud, conn, instance->layer_id, instance->os_disk_size * GIB, make, err))
-        return false;
-    wire_text(data, "from", instance->layer_id);
-    wire_text(data, "make", make);
-    return true;
-}
-
-static bool load_layer(struct db_conn *conn, const char *layer_id, char ret_name[STORAGE_NAME_MAX],
-                       int64_t *ret_size, struct im_err *err) {
-    IM_AUTO(layer_free_auto) struct layer *layer = NULL;
-
-    if (!record_get(conn, &layer_type, layer_id, &layer, err))
-        return false;
-    snprintf(ret_name, STORAGE_NAME_MAX, "%s", layer->name);
-    *ret_size = layer->size_bytes;
-    return true;
-}
-
-static bool work_load(const struct job_run *run, struct db_conn *conn, struct work *work,
-                      struct im_err *err) {
-    IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-    int64_t below;
-
-    if (data == NULL)
-        return false;
-    snprintf(work->from, IM_ID_MAX, "%s", wire_get_text(wire_root(data), "from", ""));
-    snprintf(work->make, IM_ID_MAX, "%s", wire_get_text(wire_root(data), "make", ""));
-    return work->make[0] == '\0' ||
-           (load_layer(conn, work->from, work->from_name, &below, err) &&
-            load_layer(conn, work->make, work->make_name, &work->size_bytes, err));
-}
-
-static bool work_load_now(const struct job_run *run, struct work *work, struct im_err *err) {
-    struct cloud *cloud = run->context;
-    IM_AUTO(db_give_auto) struct db_conn *conn = db_take(cloud->config.db, err);
-
-    return conn != NULL && work_load(run, conn, work, err);
+    return instance->status != INSTANCE_STOPPED ||
+           disk_next_plan(cloud, conn, instance, data, make, err);
 }
 
 static struct login_edit *edit_new(const char *text) {
@@ -84,7 +38,7 @@ static bool reads_no_seed(const struct wire_value *report) {
     return false;
 }
 
-static bool look(struct job_run *run, const struct work *work, bool *ret_needed,
+static bool look(struct job_run *run, const struct disk_work *work, bool *ret_needed,
                  struct im_err *err) {
     IM_AUTO(layer_files_done) struct layer_files files = {0};
     IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
@@ -117,23 +71,8 @@ static char *login_text(const struct disk_login *login) {
     return im_str_take(&writer.text);
 }
 
-/* What was done, in words; fails with the reason when it was not. */
-static bool judge(const struct wire_value *result, struct im_str *text, struct im_err *err) {
-    const struct wire_value *repairs = wire_get(wire_get(result, "changes"), "repairs");
-
-    for (size_t i = 0; i < wire_count(repairs); i++) {
-        const struct wire_value *repair = wire_at(repairs, i);
-        const char *words = wire_get_text(repair, "text", "");
-
-        if (wire_get_int(repair, "done", 0) == 0)
-            return im_fail(err, IM_WRONG_STATE, "its disk can not be changed so: %.400s", words);
-        im_str_addf(text, "%s%s", text->len > 0 ? "; " : "", words);
-    }
-    return true;
-}
-
 /* In a disk that needs nothing, as it has the key already, nothing is begun. */
-static bool edit(struct job_run *run, const struct work *work, const struct disk_login *login,
+static bool edit(struct job_run *run, const struct disk_work *work, const struct disk_login *login,
                  struct login_edit **ret_edit, struct im_err *err) {
     IM_AUTO(free_auto) char *wanted = login_text(login);
     struct disk_wish wish = {.only = "", .seal = "", .login = wanted};
@@ -149,7 +88,7 @@ static bool edit(struct job_run *run, const struct work *work, const struct disk
         !head_mend(run, next.head, work->size_bytes, &wish, &result, err))
         return false;
     doc = wire_parse(result, strlen(result), err);
-    if (doc == NULL || !judge(wire_root(doc), &text, err))
+    if (doc == NULL || !disk_next_judge(wire_root(doc), &text, err))
         return false;
     changed = wire_get_int(wire_root(doc), "changed", 0) != 0;
     if (!changed && !disk_next_undo(run->context, work->from_name, work->make_name, err))
@@ -164,11 +103,11 @@ static bool edit(struct job_run *run, const struct work *work, const struct disk
 
 bool login_edit_run(struct job_run *run, const struct disk_login *login,
                     struct login_edit **ret_edit, struct im_err *err) {
-    struct work work = {0};
+    struct disk_work work = {0};
     struct im_err blind = {0};
     bool needed = false;
 
-    if (!work_load_now(run, &work, err))
+    if (!disk_work_load(run, NULL, &work, err))
         return false;
     if (work.make[0] != '\0' && !disk_next_undo(run->context, work.from_name, work.make_name, err))
         return false;
@@ -184,9 +123,9 @@ bool login_edit_run(struct job_run *run, const struct disk_login *login,
 
 bool login_edit_commit(struct job_run *run, struct db_conn *conn, const struct login_edit *edit,
                        struct im_err *err) {
-    struct work work = {0};
+    struct disk_work work = {0};
 
-    if (!work_load(run, conn, &work, err))
+    if (!disk_work_load(run, conn, &work, err))
         return false;
     if (work.make[0] == '\0')
         return true;
@@ -196,19 +135,19 @@ bool login_edit_commit(struct job_run *run, struct db_conn *conn, const struct l
 }
 
 bool login_edit_undo(struct job_run *run, struct im_err *err) {
-    struct work work = {0};
+    struct disk_work work = {0};
 
-    return work_load_now(run, &work, err) &&
+    return disk_work_load(run, NULL, &work, err) &&
            (work.make[0] == '\0' ||
             disk_next_undo(run->context, work.from_name, work.make_name, err));
 }
 
 bool login_edit_undone(struct job_run *run, struct db_conn *conn, const struct im_err *why,
                        struct im_err *err) {
-    struct work work = {0};
+    struct disk_work work = {0};
 
     (void) why;
-    return work_load(run, conn, &work, err) &&
+    return disk_work_load(run, conn, &work, err) &&
            (work.make[0] == '\0' || layer_drop(run->context, conn, work.make, err)) &&
            instance_unlock(conn, run->item->resource_id, err);
 }

@@ -42,6 +42,7 @@ struct mending {
     struct wire_doc *first;  /* what was found and planned */
     struct wire_doc *second; /* the same once journals were replayed; NULL: there were none */
     struct wire_doc *after;  /* the report; NULL: nothing was changed */
+    int64_t freed_bytes;
 };
 
 static void mending_done(struct mending *mending) {
@@ -93,16 +94,22 @@ static bool mend(struct mending *mending, const struct wire_value *plan, bool ed
                  struct im_err *err) {
     const struct cloud *cloud = mending->run->context;
     IM_AUTO(free_auto) char *request = mend_request(mending, plan, edits);
+    IM_AUTO(wire_doc_free_auto) struct wire_doc *doc = NULL;
     IM_AUTO(free_auto) char *result = NULL;
 
-    return worker_run(&(struct worker_call){.program = cloud->config.worker_program,
-                                            .verb = "mend",
-                                            .request = request,
-                                            .fds = mending->files.fds,
-                                            .fd_count = mending->files.count,
-                                            .cancel = mending->run->cancel,
-                                            .silence_ms = SILENCE_MS},
-                      &result, err);
+    if (!worker_run(&(struct worker_call){.program = cloud->config.worker_program,
+                                          .verb = "mend",
+                                          .request = request,
+                                          .fds = mending->files.fds,
+                                          .fd_count = mending->files.count,
+                                          .cancel = mending->run->cancel,
+                                          .silence_ms = SILENCE_MS},
+                    &result, err))
+        return false;
+    doc = wire_parse(result, strlen(result), err);
+    if (doc != NULL)
+        mending->freed_bytes = wire_get_int(wire_root(doc), "freed_bytes", 0);
+    return doc != NULL;
 }
 
 /* --- Better or not ---------------------------------------------------------------------------- */
@@ -215,6 +222,7 @@ static char *result_text(const struct mending *mending) {
 
     wire_object_begin(&writer, NULL);
     wire_int(&writer, "changed", mending->after != NULL);
+    wire_int(&writer, "freed_bytes", mending->freed_bytes);
     write_part(&writer, "before", part(mending->first, "report"));
     write_part(&writer, "after", mending->after ? wire_root(mending->after) : NULL);
     wire_object_begin(&writer, "changes");

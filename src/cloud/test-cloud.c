@@ -702,78 +702,6 @@ static void import_refused(void) {
     rig_check_clean(&rig, "after a forced import");
 }
 
-/* --- Passwords on disks ----------------------------------------------------------------------- */
-
-#define PLAN(done, text, edits)                                                                    \
-    "{\"report\":" RIG_NO_CLOUD_INIT                                                               \
-    ",\"plan\":{\"repairs\":[{\"code\":\"password\",\"done\":" done ",\"text\":\"" text            \
-    "\"}],\"files\":[],\"steps\":[],\"mounts\":[],\"edits\":[" edits "]}}"
-#define SHADOW "{\"op\":\"write\",\"path\":\"/etc/shadow\"}"
-
-/* The sentence of the job that failed, "" when it did not. */
-static char *reset_password(const char *id) {
-    IM_AUTO(im_strings_done) struct im_strings ids = rig_ids(id);
-    IM_AUTO(job_free_auto) struct job *job = NULL;
-    JOB;
-
-    check_ok(cloud_password_reset(rig.cloud, &rig.alice, &ids, "Secret4you", job_id, &err),
-             "a new password is ordered");
-    job = rig_job(&rig, job_id);
-    return im_strdup(job == NULL                        ? "no job"
-                     : job->status == JOB_SUCCESSFUL    ? ""
-                     : im_str_empty(job->error_message) ? "?"
-                                                        : job->error_message);
-}
-
-static void disk_passwords(void) {
-    char id[IM_ID_MAX];
-    IM_AUTO(free_auto) char *appliance = im_strdup(rig.cloud->config.appliance);
-    IM_AUTO(instance_free_auto) struct instance *before = NULL;
-    IM_AUTO(instance_free_auto) struct instance *after = NULL;
-    IM_AUTO(instance_free_auto) struct instance *refused = NULL;
-    IM_AUTO(instance_free_auto) struct instance *seeded = NULL;
-    IM_AUTO(free_auto) char *first = NULL, *asked = NULL, *mends = NULL;
-    IM_AUTO(free_auto) char *second = NULL, *none = NULL, *third = NULL, *fourth = NULL;
-
-    rig_subject(&rig, &rig.alice, ON_STOPPED, id);
-    before = rig_instance_row(&rig, id);
-    rig_report(&rig, RIG_NO_CLOUD_INIT);
-    rig_plan(&rig, PLAN("1", "user root has a new password", SHADOW));
-    free(rig_mends(&rig));
-    first = reset_password(id);
-    asked = rig_asked(&rig);
-    mends = rig_mends(&rig);
-    after = rig_instance_row(&rig, id);
-    check(first[0] == '\0' && strstr(asked, "\"user\":\"root\",\"hash\":\"$6$") != NULL &&
-              strstr(asked, "Secret4you") == NULL && strstr(mends, SHADOW) != NULL,
-          "without cloud-init the disk is changed, and only a hash is told: %s %s", first, asked);
-    check(!im_str_equal(before->layer_id, after->layer_id) && im_str_empty(after->unapplied) &&
-              after->transition_status == TRANSITION_NONE,
-          "in a layer of its own");
-    rig_plan(&rig, PLAN("0", "/etc/passwd has no user root: choose one that it has", ""));
-    second = reset_password(id);
-    none = rig_mends(&rig);
-    refused = rig_instance_row(&rig, id);
-    check(strstr(second, id) != NULL && strstr(second, "no user root") != NULL && none[0] == '\0' &&
-              im_str_equal(refused->layer_id, after->layer_id),
-          "what can not be is told, and nothing is changed: %s", second);
-    im_replace((char **) &rig.cloud->config.appliance, "/nonexistent");
-    third = reset_password(id);
-    im_replace((char **) &rig.cloud->config.appliance, appliance);
-    check(strstr(third, "has no cloud-init") != NULL && strstr(third, "make-appliance") != NULL,
-          "so is that the appliance is missing, and how it is made: %s", third);
-    rig_report(&rig, RIG_REPORT);
-    fourth = reset_password(id);
-    seeded = rig_instance_row(&rig, id);
-    check(fourth[0] == '\0' && im_str_equal(seeded->layer_id, after->layer_id) &&
-              strstr(seeded->unapplied, "seed disk for the next boot") != NULL,
-          "a system with cloud-init reads it from the seed: %s %s", fourth, seeded->unapplied);
-    rig_plan(&rig, RIG_PLAN);
-    rig_discard(&rig, id);
-    rig_sweep(&rig);
-    rig_check_clean(&rig, "after passwords on disks");
-}
-
 /* --- How quiet a guest was -------------------------------------------------------------------- */
 
 static void consistency_of(const char *id, const char *wanted, const char *when) {
@@ -943,7 +871,6 @@ int main(void) {
     looked_into();
     looked_into_afterwards();
     import_refused();
-    disk_passwords();
     consistency();
     upload();
     exports();

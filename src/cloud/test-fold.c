@@ -78,9 +78,9 @@ struct line {
 static bool capture(struct line *line, int point) {
     char job_id[IM_JOB_ID_MAX];
     struct im_err err = {0};
+    struct image_capture_args args = {.instance_id = line->instance, .image_name = "point"};
 
-    if (cloud_image_capture(rig.cloud, &rig.alice, line->instance, "point", NULL,
-                            line->images[point], job_id, &err))
+    if (cloud_image_capture(rig.cloud, &rig.alice, &args, line->images[point], job_id, &err))
         return rig_done(&rig, job_id);
     test_note("%s", err.text);
     return false;

@@ -2,6 +2,7 @@
 /* Repairs: when the changed disk is taken and when not, what is asked of the appliance, and every
  * way back. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -206,10 +207,11 @@ static bool forget_body(struct db_conn *conn, void *arg, struct im_err *why) {
 static void test_kept(void) {
     char instance[IM_ID_MAX], id[IM_ID_MAX], repair_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
     IM_AUTO(free_auto) char *sentence = NULL;
+    struct image_capture_args args = {.instance_id = instance, .image_name = "own"};
     struct im_err why = {0};
 
     rig_instance(&rig, &rig.alice, RIG_SYSTEM_IMAGE, false, instance);
-    check(cloud_image_capture(rig.cloud, &rig.alice, instance, "own", NULL, id, job_id, &why) &&
+    check(cloud_image_capture(rig.cloud, &rig.alice, &args, id, job_id, &why) &&
               rig_done(&rig, job_id),
           "an image of a machine");
     rig_discard(&rig, instance);
@@ -273,6 +275,136 @@ static void test_refused(void) {
     rig_sweep(&rig);
 }
 
+/* --- Passwords on disks ----------------------------------------------------------------------- */
+
+#define PLAN(done, text, edits)                                                                    \
+    "{\"report\":" RIG_NO_CLOUD_INIT                                                               \
+    ",\"plan\":{\"repairs\":[{\"code\":\"password\",\"done\":" done ",\"text\":\"" text            \
+    "\"}],\"files\":[],\"steps\":[],\"mounts\":[],\"edits\":[" edits "]}}"
+#define SHADOW "{\"op\":\"write\",\"path\":\"/etc/shadow\"}"
+
+/* The sentence of the job that failed, "" when it did not. */
+static char *reset_password(const char *id) {
+    IM_AUTO(im_strings_done) struct im_strings ids = rig_ids(id);
+    IM_AUTO(job_free_auto) struct job *job = NULL;
+    char job_id[IM_JOB_ID_MAX];
+
+    check_ok(cloud_password_reset(rig.cloud, &rig.alice, &ids, "Secret4you", job_id, &err),
+             "a new password is ordered");
+    job = rig_job(&rig, job_id);
+    return im_strdup(job == NULL                        ? "no job"
+                     : job->status == JOB_SUCCESSFUL    ? ""
+                     : im_str_empty(job->error_message) ? "?"
+                                                        : job->error_message);
+}
+
+static void disk_passwords(void) {
+    char id[IM_ID_MAX];
+    IM_AUTO(free_auto) char *appliance = im_strdup(rig.cloud->config.appliance);
+    IM_AUTO(instance_free_auto) struct instance *before = NULL;
+    IM_AUTO(instance_free_auto) struct instance *after = NULL;
+    IM_AUTO(instance_free_auto) struct instance *refused = NULL;
+    IM_AUTO(instance_free_auto) struct instance *seeded = NULL;
+    IM_AUTO(free_auto) char *first = NULL, *asked = NULL, *mends = NULL;
+    IM_AUTO(free_auto) char *second = NULL, *none = NULL, *third = NULL, *fourth = NULL;
+
+    rig_subject(&rig, &rig.alice, ON_STOPPED, id);
+    before = rig_instance_row(&rig, id);
+    rig_report(&rig, RIG_NO_CLOUD_INIT);
+    rig_plan(&rig, PLAN("1", "user root has a new password", SHADOW));
+    free(rig_mends(&rig));
+    first = reset_password(id);
+    asked = rig_asked(&rig);
+    mends = rig_mends(&rig);
+    after = rig_instance_row(&rig, id);
+    check(first[0] == '\0' && strstr(asked, "\"user\":\"root\",\"hash\":\"$6$") != NULL &&
+              strstr(asked, "Secret4you") == NULL && strstr(mends, SHADOW) != NULL,
+          "without cloud-init the disk is changed, and only a hash is told: %s %s", first, asked);
+    check(!im_str_equal(before->layer_id, after->layer_id) && im_str_empty(after->unapplied) &&
+              after->transition_status == TRANSITION_NONE,
+          "in a layer of its own");
+    rig_plan(&rig, PLAN("0", "/etc/passwd has no user root: choose one that it has", ""));
+    second = reset_password(id);
+    none = rig_mends(&rig);
+    refused = rig_instance_row(&rig, id);
+    check(strstr(second, id) != NULL && strstr(second, "no user root") != NULL && none[0] == '\0' &&
+              im_str_equal(refused->layer_id, after->layer_id),
+          "what can not be is told, and nothing is changed: %s", second);
+    im_replace((char **) &rig.cloud->config.appliance, "/nonexistent");
+    third = reset_password(id);
+    im_replace((char **) &rig.cloud->config.appliance, appliance);
+    check(strstr(third, "has no cloud-init") != NULL && strstr(third, "make-appliance") != NULL,
+          "so is that the appliance is missing, and how it is made: %s", third);
+    rig_report(&rig, RIG_REPORT);
+    fourth = reset_password(id);
+    seeded = rig_instance_row(&rig, id);
+    check(fourth[0] == '\0' && im_str_equal(seeded->layer_id, after->layer_id) &&
+              strstr(seeded->unapplied, "seed disk for the next boot") != NULL,
+          "a system with cloud-init reads it from the seed: %s %s", fourth, seeded->unapplied);
+    rig_plan(&rig, RIG_PLAN);
+    rig_discard(&rig, id);
+    rig_sweep(&rig);
+    rig_check_clean(&rig, "after passwords on disks");
+}
+
+/* --- Trim at capture -------------------------------------------------------------------------- */
+
+static struct job *capture_trimmed(const char *id, char image_id[IM_ID_MAX]) {
+    struct image_capture_args args = {.instance_id = id, .image_name = "small", .trim = 1};
+    char job_id[IM_JOB_ID_MAX];
+
+    check_ok(cloud_image_capture(rig.cloud, &rig.alice, &args, image_id, job_id, &err),
+             "a capture with trim is ordered");
+    return rig_job(&rig, job_id);
+}
+
+static void trimmed(void) {
+    char id[IM_ID_MAX], image_id[IM_ID_MAX], none[IM_ID_MAX];
+    IM_AUTO(instance_free_auto) struct instance *before = NULL;
+    IM_AUTO(instance_free_auto) struct instance *after = NULL;
+    IM_AUTO(image_free_auto) struct image *image = NULL;
+    IM_AUTO(free_auto) char *mends = NULL;
+    IM_AUTO(free_auto) char *asked = NULL;
+
+    rig_subject(&rig, &rig.alice, ON_STOPPED, id);
+    before = rig_instance_row(&rig, id);
+    rig_plan(
+        &rig,
+        "{\"report\":{},\"plan\":{\"repairs\":[{\"code\":\"trim\",\"done\":1,\"text\":\"some\"}],"
+        "\"files\":[],\"steps\":[],\"mounts\":[],\"edits\":[{\"op\":\"fstrim\",\"path\":\"/\"}]}}");
+    free(rig_mends(&rig));
+    job_free(capture_trimmed(id, image_id));
+    after = rig_instance_row(&rig, id);
+    image = rig_image_row(&rig, image_id);
+    mends = rig_mends(&rig);
+    asked = rig_asked(&rig);
+    check(strstr(asked, "\"trim\":1") != NULL && strstr(mends, "fstrim") != NULL &&
+              image->status == IMAGE_AVAILABLE && image->trimmed_bytes == RIG_FREED,
+          "file systems give back what they do not use, and how much that was is kept");
+    check(!im_str_equal(image->layer_id, before->layer_id) &&
+              !im_str_equal(after->layer_id, before->layer_id),
+          "neither image nor instance needs the layer that has it");
+    rig_plan(
+        &rig,
+        "{\"report\":{},\"plan\":{\"repairs\":[{\"code\":\"trim\",\"done\":0,\"text\":\"none\"}],"
+        "\"files\":[],\"steps\":[],\"mounts\":[],\"edits\":[]}}");
+    {
+        IM_AUTO(job_free_auto) struct job *job = capture_trimmed(id, none);
+        IM_AUTO(instance_free_auto) struct instance *left = rig_instance_row(&rig, id);
+
+        check(job->status == JOB_FAILED && strstr(job->error_message, "captured without trim") &&
+                  rig_image_is(&rig, none, IMAGE_CEASED) &&
+                  im_str_equal(left->layer_id, after->layer_id) &&
+                  left->transition_status == TRANSITION_NONE,
+              "a disk that can not be trimmed is told: %s", job->error_message);
+    }
+    rig_plan(&rig, RIG_PLAN);
+    rig_discard(&rig, image_id);
+    rig_discard(&rig, id);
+    rig_sweep(&rig);
+    rig_check_clean(&rig, "after a capture with trim");
+}
+
 int main(void) {
     struct rig_options options = {0};
 
@@ -285,6 +417,8 @@ int main(void) {
     test_undo_image();
     test_kept();
     test_undo_volume();
+    disk_passwords();
+    trimmed();
     test_refused();
     rig_close(&rig);
     return test_end();

@@ -58,26 +58,27 @@ char *rig_asked(struct rig *rig) { return take_text(rig, "asked"); }
 static void write_worker(struct rig *rig) {
     IM_AUTO(free_auto) char *disk = im_printf("%s/disk.qcow2", rig->folder);
     IM_AUTO(free_auto)
-    char *script = im_printf(
-        "#!/bin/sh\nread request\n"
-        "[ $1 = inspect ] && exec cat '%s/report'\n"
-        "[ $1 = plan ] && echo \"$request\" >'%s/asked' && exec cat '%s/plan'\n"
-        "if [ $1 = mend ]; then\n"
-        "echo \"$request\" >>'%s/mends'\n"
-        "echo '{\"result\":{\"edits\":[],\"kernel\":\"6\"}}'\n"
-        "exit\nfi\n"
-        "if [ $1 = export ]; then\n"
-        "echo \"$request\" | grep -q '\"layers\":\"qcow2' || exit 1\n"
-        "cat <&4 >&3\n"
-        "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
-        "echo '{\"result\":{\"size_bytes\":'$(stat -Lc %%s /dev/fd/3)',"
-        "\"stored_bytes\":4096,\"disk_bytes\":9,\"digest\":\"sha256:00\"}}'\n"
-        "exit\nfi\ncat '%s' >&4\n"
-        "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
-        "echo '{\"result\":{\"size_bytes\":%lld,\"digest\":\"sha256:00\","
-        "\"firmware\":\"bios\",\"report\":'\"$(sed 's/^{.result.:\\(.*\\)}$/\\1/' "
-        "'%s/report')\"'}}'\n",
-        rig->folder, rig->folder, rig->folder, rig->folder, disk, RIG_IMAGE_GIB * GIB, rig->folder);
+    char *script =
+        im_printf("#!/bin/sh\nread request\n"
+                  "[ $1 = inspect ] && exec cat '%s/report'\n"
+                  "[ $1 = plan ] && echo \"$request\" >'%s/asked' && exec cat '%s/plan'\n"
+                  "if [ $1 = mend ]; then\n"
+                  "echo \"$request\" >>'%s/mends'\n"
+                  "echo '{\"result\":{\"edits\":[],\"kernel\":\"6\",\"freed_bytes\":%d}}'\n"
+                  "exit\nfi\n"
+                  "if [ $1 = export ]; then\n"
+                  "echo \"$request\" | grep -q '\"layers\":\"qcow2' || exit 1\n"
+                  "cat <&4 >&3\n"
+                  "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
+                  "echo '{\"result\":{\"size_bytes\":'$(stat -Lc %%s /dev/fd/3)',"
+                  "\"stored_bytes\":4096,\"disk_bytes\":9,\"digest\":\"sha256:00\"}}'\n"
+                  "exit\nfi\ncat '%s' >&4\n"
+                  "echo '{\"progress\":{\"phase\":\"copy\",\"done\":5,\"total\":9}}'\n"
+                  "echo '{\"result\":{\"size_bytes\":%lld,\"digest\":\"sha256:00\","
+                  "\"firmware\":\"bios\",\"report\":'\"$(sed 's/^{.result.:\\(.*\\)}$/\\1/' "
+                  "'%s/report')\"'}}'\n",
+                  rig->folder, rig->folder, rig->folder, rig->folder, RIG_FREED, disk,
+                  RIG_IMAGE_GIB * GIB, rig->folder);
     IM_AUTO(free_auto) char *appliance = im_printf("%s/appliance", rig->folder);
     IM_AUTO(free_auto) char *kernel = im_printf("%s/kernel", appliance);
     struct im_err err = {0};

@@ -54,6 +54,7 @@ void rig_plan(struct rig *rig, const char *plan);
     "own\"}],\"files\":[{\"path\":\"/etc/fstab\",\"before\":\"old\\n\",\"diff\":"                  \
     "\"-old\\n+new\\n\"}],\"steps\":[],\"mounts\":[{\"path\":\"/"                                  \
     "\"}],\"edits\":[{\"op\":\"write\"}]}}"
+#define RIG_FREED 8192 /* what mending gives back */
 /* What the appliance was told since the last call: a request on each line. Owned. */
 char *rig_mends(struct rig *rig);
 /* The last plan that was asked for: the worker's request. Owned. */

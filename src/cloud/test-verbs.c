@@ -77,24 +77,28 @@ CALL(reset) {
     return cloud_instances_reset(rig->cloud, caller, &ids, &args, ret_job_id, err);
 }
 
-CALL(capture) {
-    char image_id[IM_ID_MAX];
-
-    if (!cloud_image_capture(rig->cloud, caller, id, "captured", NULL, image_id, ret_job_id, err))
-        return false;
-    im_strings_add(ret_made, image_id);
-    return true;
-}
-
-CALL(capture_sealed) {
-    char image_id[IM_ID_MAX];
+static bool capture_as(struct rig *rig, const struct caller *caller, const char *id, bool trim,
+                       bool seal, struct im_strings *ret_made, char ret_job_id[IM_JOB_ID_MAX],
+                       struct im_err *err) {
+    struct image_capture_args args = {.instance_id = id, .image_name = "captured", .trim = trim};
     ONE("all");
+    char image_id[IM_ID_MAX];
 
-    if (!cloud_image_capture(rig->cloud, caller, id, "sealed", &ids, image_id, ret_job_id, err))
+    if (seal)
+        args.seal = &ids;
+    if (!cloud_image_capture(rig->cloud, caller, &args, image_id, ret_job_id, err))
         return false;
     im_strings_add(ret_made, image_id);
     return true;
 }
+
+CALL(capture) { return capture_as(rig, caller, id, false, false, ret_made, ret_job_id, err); }
+
+CALL(capture_sealed) { return capture_as(rig, caller, id, false, true, ret_made, ret_job_id, err); }
+
+CALL(capture_trim) { return capture_as(rig, caller, id, true, false, ret_made, ret_job_id, err); }
+
+CALL(capture_both) { return capture_as(rig, caller, id, true, true, ret_made, ret_job_id, err); }
 
 CALL(clone_one) {
     IM_AUTO(im_strings_done) struct im_strings volumes = {0};
@@ -441,6 +445,12 @@ REACHED(captured_sealed) {
     return captured(rig, id, made) && rig_number(rig, sql) == 1;
 }
 
+REACHED(captured_trimmed) {
+    IM_AUTO(image_free_auto) struct image *image = rig_image_row(rig, made);
+
+    return captured(rig, id, made) && image->trimmed_bytes == RIG_FREED;
+}
+
 REACHED(cloned) { return running(rig, id, made) && made_running(rig, id, made); }
 
 REACHED(terminated) {
@@ -650,6 +660,8 @@ const struct rig_verb rig_verbs[] = {
     {"ResetInstances", ON_RUNNING, reset, was_reset},
     {"CaptureInstance", ON_STOPPED, capture, captured},
     {"CaptureInstance, sealed", ON_STOPPED, capture_sealed, captured_sealed},
+    {"CaptureInstance with trim", ON_STOPPED, capture_trim, captured_trimmed},
+    {"CaptureInstance with trim, sealed", ON_STOPPED, capture_both, captured_sealed},
     {"CloneInstances", ON_RUNNING, clone_one, cloned},
     {"TerminateInstances", ON_RUNNING, terminate, terminated},
     {"TerminateInstances at once", ON_RUNNING, terminate_at_once, ceased},

@@ -48,6 +48,7 @@ void plan_append(struct planning *planning, const char *path, void *data, size_t
                  const char *what);
 void plan_folder(struct planning *planning, const char *path, uint32_t mode, uint32_t uid,
                  uint32_t gid, const char *label);
+void plan_trim(struct planning *planning, const char *path);
 /* `what`: in words. */
 void plan_raw(struct planning *planning, uint64_t offset, const void *data, size_t len,
               const char *what);
@@ -72,6 +73,10 @@ repair_function repair_esp_fallback, repair_drivers;
 
 /* Items of guest_seal_items, by index. */
 void seal_item(struct planning *planning, size_t item);
+
+/* --- repair-trim.c ---------------------------------------------------------------------------- */
+
+void trim_plan(struct planning *planning);
 
 /* --- repair-login.c, repair-keys.c ------------------------------------------------------------ */
 

@@ -55,8 +55,8 @@ bool guest_repairable(const char *code) {
 }
 
 const char *guest_edit_name(enum guest_edit_kind kind) {
-    static const char *const names[] = {"write", "remove",    "empty", "copy",
-                                        "raw",   "directory", "append"};
+    static const char *const names[] = {"write", "remove",    "empty",  "copy",
+                                        "raw",   "directory", "append", "fstrim"};
 
     return names[kind];
 }
@@ -129,6 +129,11 @@ void plan_folder(struct planning *planning, const char *path, uint32_t mode, uin
     edit->gid = gid;
     edit->label = im_strdup(label);
     add_step(planning, "make", path, "");
+}
+
+void plan_trim(struct planning *planning, const char *path) {
+    add_edit(planning, GUEST_EDIT_TRIM, path);
+    add_step(planning, "give back unused blocks of", path, "");
 }
 
 void plan_raw(struct planning *planning, uint64_t offset, const void *data, size_t len,
@@ -416,6 +421,8 @@ static void make(struct look *look, void *arg) {
     if (asked->wish->login.asked)
         login_plan(&planning, &asked->wish->login);
     drafts_take(&planning);
+    if (asked->wish->trim)
+        trim_plan(&planning); /* last: what the others took away is unused, too */
     if (wants_mounts(asked->plan))
         take_mounts(&planning);
     drafts_done(&planning);

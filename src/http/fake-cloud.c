@@ -549,14 +549,14 @@ bool cloud_upload_finish(struct cloud *cloud, const struct caller *caller, const
     return err->code == IM_OK;
 }
 
-bool cloud_image_capture(struct cloud *cloud, const struct caller *caller, const char *instance_id,
-                         const char *image_name, const struct im_strings *seal,
-                         char ret_image_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
-                         struct im_err *err) {
+bool cloud_image_capture(struct cloud *cloud, const struct caller *caller,
+                         const struct image_capture_args *args, char ret_image_id[IM_ID_MAX],
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) {
     UNUSED;
-    job("image_capture", seal, ret_job_id, err);
-    im_replace(&fake.texts[0], instance_id);
-    im_replace(&fake.texts[1], image_name);
+    job("image_capture", args->seal, ret_job_id, err);
+    im_replace(&fake.texts[0], args->instance_id);
+    im_replace(&fake.texts[1], args->image_name);
+    fake.numbers[0] = args->trim;
     strcpy(ret_image_id, "img-0a1b2c3d");
     return err->code == IM_OK;
 }

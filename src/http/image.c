@@ -248,13 +248,16 @@ static const struct http_param describe_boot_tests_params[] = {
 
 static bool capture_instance(struct request *request, struct im_err *err) {
     IM_AUTO(im_strings_done) struct im_strings seal = {0};
+    struct image_capture_args args = {.instance_id = request_text(request, "instance"),
+                                      .image_name = request_text(request, "image_name"),
+                                      .seal = &seal,
+                                      .trim = request_flag(request, "trim")};
     char image_id[IM_ID_MAX], job_id[IM_JOB_ID_MAX];
 
     request_list(request, "seal_items", &seal);
     if (seal.count == 0 && request_flag(request, "seal"))
         im_strings_add(&seal, "all");
-    if (!cloud_image_capture(request->cloud, &request->caller, request_text(request, "instance"),
-                             request_text(request, "image_name"), &seal, image_id, job_id, err))
+    if (!cloud_image_capture(request->cloud, &request->caller, &args, image_id, job_id, err))
         return false;
     wire_text(&request->reply, "job_id", job_id);
     wire_text(&request->reply, "image_id", image_id);
@@ -269,6 +272,8 @@ static const struct http_param capture_instance_params[] = {
     {"seal_items", HTTP_LIST, 0, 0, 32, NULL, NULL,
      "ours: only these: machine-id, ssh-keys, leases, random-seed, net-rules, cloud-init, logs, "
      "history"},
+    {"trim", HTTP_BOOL, 0, 0, 1, NULL, NULL,
+     "1: what holds no file any more is not kept, for the instance neither"},
     {0},
 };
 

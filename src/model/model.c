@@ -120,6 +120,7 @@ static const struct field image_fields[] = {
     TEXT(image, digest, 0),
     INT(image, size_bytes, 0),
     INT(image, damaged, 0),
+    INT(image, trimmed_bytes, 0),
     TEXT(image, layer_id, FIELD_PRIVATE),
     TEXT(image, report, FIELD_PRIVATE),
     TIME(image, create_time),

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "mend-private.h"
+#include "qcow2/chain.h"
 
 enum {
     KVM_S = 60,
@@ -382,8 +383,57 @@ static bool talk(struct mend *mend, struct im_err *err) {
            (fsync(WORKER_FD_SOURCE) == 0 || im_fail_sys(err, errno, "the disk's head"));
 }
 
+/* --- What was given back ---------------------------------------------------------------------- */
+
+static bool has_trim(const struct mend *mend) {
+    for (size_t i = 0; i < mend->total; i++)
+        if (strcmp(wire_get_text(wire_at(mend->edits, i), "op", ""), "fstrim") == 0)
+            return true;
+    return false;
+}
+
+/* Data of the layers below within the range, in bytes. */
+static bool count_data(struct qcow2_chain *below, uint64_t offset, uint64_t end, uint64_t *count,
+                       struct im_err *err) {
+    if (end > qcow2_chain_size(below))
+        end = qcow2_chain_size(below);
+    while (offset < end) {
+        struct qcow2_chain_extent extent;
+        uint64_t len;
+
+        if (!qcow2_chain_map(below, offset, &extent, err))
+            return false;
+        len = extent.len < end - offset ? extent.len : end - offset;
+        if (extent.kind == QCOW2_DATA || extent.kind == QCOW2_COMPRESSED)
+            *count += len;
+        offset += len;
+    }
+    return true;
+}
+
+/* The head is made of zeros where blocks were given back; what it hides counts. */
+static bool count_freed(const struct request *request, uint64_t *ret_bytes, struct im_err *err) {
+    const char *lower = strchr(request->layers, ' ');
+    IM_AUTO(qcow2_chain_free_auto) struct qcow2_chain *chain = NULL;
+    IM_AUTO(qcow2_chain_free_auto) struct qcow2_chain *below = NULL;
+    struct qcow2_chain_extent extent;
+
+    *ret_bytes = 0;
+    if (lower == NULL)
+        return true;
+    if (!layers_open(request->layers, WORKER_FD_SOURCE, &chain, err) ||
+        !layers_open(lower, WORKER_FD_SOURCE + 1, &below, err))
+        return false;
+    for (uint64_t at = 0; at < qcow2_chain_size(chain); at += extent.len)
+        if (!qcow2_chain_map(chain, at, &extent, err) ||
+            (extent.kind == QCOW2_ZERO && extent.layer == 0 &&
+             !count_data(below, at, at + extent.len, ret_bytes, err)))
+            return false;
+    return true;
+}
+
 /* Seconds in tenths: wire has no fractions, people do. */
-static void tell(struct mend *mend) {
+static void tell(struct mend *mend, uint64_t freed_bytes) {
     IM_AUTO(free_auto) char *seconds = NULL;
     int64_t ms = im_mono_ms() - mend->began_ms;
 
@@ -391,6 +441,8 @@ static void tell(struct mend *mend) {
     wire_array_end(&mend->result);
     wire_text(&mend->result, "kernel", mend->kernel);
     wire_raw(&mend->result, "seconds", seconds);
+    if (has_trim(mend))
+        wire_int(&mend->result, "freed_bytes", (int64_t) freed_bytes);
     wire_object_end(&mend->result);
     report_result(mend->result.text.data);
 }
@@ -398,6 +450,7 @@ static void tell(struct mend *mend) {
 bool verb_mend(const struct request *request, struct im_err *err) {
     struct sandbox_policy policy = {.user = request->user, .scoped = true, .memory_bytes = MEMORY};
     struct mend mend = {.console = -1, .began_ms = im_mono_ms(), .link = {.fd = -1}};
+    uint64_t freed_bytes = 0;
     bool fine;
 
     mend.limit_s = request->limit_s ? (int64_t) request->limit_s : request->kvm ? KVM_S : TCG_S;
@@ -407,9 +460,10 @@ bool verb_mend(const struct request *request, struct im_err *err) {
     report_progress("start", 0, 0);
     sandbox_scope(); /* the appliance ends with us */
     fine = check_request(wire_root(request->doc), &mend, err) && start(request, &mend, err) &&
-           fasten_belts(&policy, err) && talk(&mend, err);
+           fasten_belts(&policy, err) && talk(&mend, err) &&
+           (!has_trim(&mend) || count_freed(request, &freed_bytes, err));
     if (fine)
-        tell(&mend);
+        tell(&mend, freed_bytes);
     fd_auto(&mend.link.fd);
     fd_auto(&mend.console);
     im_str_done(&mend.said);

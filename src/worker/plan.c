@@ -133,6 +133,7 @@ static bool plan_chain(const struct request *request, struct qcow2_chain *chain,
         for (const struct guest_seal_item *item = guest_seal_items; item->word != NULL; item++)
             im_strings_add(&wish.seal, item->word);
     take_login(request, &wish.login);
+    wish.trim = wire_get_int(wire_root(request->doc), "trim", 0) != 0;
     fine = guest_plan(&source, &wish, &found, &plan, err);
     im_strings_done(&wish.only);
     im_strings_done(&wish.seal);

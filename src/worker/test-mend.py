@@ -373,6 +373,7 @@ def test_trim():
     zeros = sum(e["length"] for e in json.loads(run("qemu-img", "map", "--output=json", "-f", "qcow2", path("head.qcow2")))
                 if e["zero"] and e["depth"] == 0)
     check(zeros > 20 * MIB and ext_clean(flat()), f"{zeros >> 20} MiB of the disk are zeros now")
+    check(result and 20 * MIB < result["freed_bytes"] <= zeros, "what the layer below holds of it is told")
 
 
 def test_journal():

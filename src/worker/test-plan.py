@@ -114,6 +114,17 @@ def test_mounts():
           f"options of fstab are not for a kernel: {plan['mounts']}")
 
 
+def test_trim():
+    gpt(f"UUID={UUID} / ext4 defaults\nPARTLABEL=efi /boot/efi vfat defaults 0 1\n")
+    sh("/sbin/sgdisk -c 1:efi $D")
+    plan = ask("plan", trim=1)["result"]["plan"]
+    check([(e["op"], e["path"]) for e in plan["edits"]] == [("fstrim", "/")] and len(plan["mounts"]) == 2 and
+          plan["steps"] == ["give back unused blocks of /"], f"file systems that can give back blocks do: {plan['edits']}")
+    sh("dd if=/dev/zero of=$D bs=1M seek=41 count=1 conv=notrunc 2>/dev/null")
+    plan = ask("plan", trim=1)["result"]["plan"]
+    check(plan["edits"] == [] and [r["code"] for r in plan["repairs"] if r["done"] == 0] == ["trim"], "where there is none, it is told")
+
+
 def test_boot():
     mbr(f"UUID={UUID} / ext4 defaults\n", active="")
     repair("no active partition", ["boot.active"])
@@ -302,6 +313,7 @@ test_selinux()
 test_identity()
 test_seal()
 test_gpt()
+test_trim()
 test_mounts()
 test_boot()
 test_lvm()

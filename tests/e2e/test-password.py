@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Passwords and keys of a stopped machine whose system has neither cloud-init nor an agent, its root, xfs, on a logical
-volume: its disk is changed, and one logs in at its console. Once imprintd is killed meanwhile.
+volume: its disk is changed, and one logs in at its console. Once imprintd is killed meanwhile. At
+the end the machine is captured with trim.
 
 Usage: see world.py; the guest is made by MAKE-LVM, then come the appliance's init and MAKE-APPLIANCE.
 """
@@ -133,6 +134,31 @@ def killed():
         check(console.logs_in("root", SECOND), "root logs in with the new one", console.terminal.text)
         check(console.says("cat /root/.ssh/authorized_keys | grep -c kp-; echo counted", "(?m)^0\\s+counted"),
               "and the key that was detached is gone", console.terminal.text)
+        console.says("exit", "login: $")
+
+
+def trims():
+    """A file that is deleted is not kept with an image of the machine."""
+    with Console() as console:
+        check(console.logs_in("root", SECOND), "root logs in", console.terminal.text)
+        console.says("head -c 64000000 /dev/urandom > /big; sync; echo wrote-$((1+1))", "wrote-2")
+        console.says("rm /big; sync; echo gone-$((1+1))", "gone-2")
+        console.says("exit", "login: $")
+    stops()
+    before = stored()
+    image = world.do("image", "capture", instance, "--name", "small", "--trim")
+    shown = world.one("image", image)
+    check(60 << 20 < int(shown["trimmed_bytes"]) < 300 << 20, "what was deleted is given back, and told", shown)
+    check(wait_for(lambda: stored() < before - (50 << 20), PATIENCE_S, 1), "the pool has the room back once layers are merged",
+          lambda: (before, stored()))
+    check(world.pool_clean(), "and is clean", lambda: world.imprint("pool", "check"))
+    starts()
+    with Console() as console:
+        check(console.logs_in("root", SECOND), "the machine starts from what is left", console.terminal.text)
+
+
+def stored():
+    return sum(os.stat(os.path.join(folder, name)).st_blocks * 512 for folder, _, names in os.walk(world.pool) for name in names)
 
 
 def processes():
@@ -146,4 +172,4 @@ def processes():
             yield int(pid), words
 
 
-main(makes, needs_an_appliance, password, keys, killed)
+main(makes, needs_an_appliance, password, keys, killed, trims)

@@ -277,11 +277,17 @@ bool cloud_boot_test_open(struct cloud *cloud, const struct caller *caller,
                           struct im_err *err) IM_MUST_CHECK;
 
 /* seal (NULL, empty: nothing): what is taken out of the image before it is available, items of
- * guest/repair.h, or "all". IM_UNSUPPORTED without the appliance. */
-bool cloud_image_capture(struct cloud *cloud, const struct caller *caller, const char *instance_id,
-                         const char *image_name, const struct im_strings *seal,
-                         char ret_image_id[IM_ID_MAX], char ret_job_id[IM_JOB_ID_MAX],
-                         struct im_err *err) IM_MUST_CHECK;
+ * guest/repair.h, or "all". trim: what of the disk holds no file any more is not kept, for the
+ * instance neither; the image tells how much that was. Both take some seconds, and the appliance:
+ * IM_UNSUPPORTED without it. */
+struct image_capture_args {
+    const char *instance_id, *image_name;
+    const struct im_strings *seal;
+    int64_t trim; /* 1 = yes */
+};
+bool cloud_image_capture(struct cloud *cloud, const struct caller *caller,
+                         const struct image_capture_args *args, char ret_image_id[IM_ID_MAX],
+                         char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;
 bool cloud_image_clone(struct cloud *cloud, const struct caller *caller, const char *image_id,
                        int64_t count, const char *image_name, struct im_strings *ret_image_ids,
                        char ret_job_id[IM_JOB_ID_MAX], struct im_err *err) IM_MUST_CHECK;

@@ -17,6 +17,7 @@ enum guest_edit_kind {
     GUEST_EDIT_RAW,
     GUEST_EDIT_FOLDER, /* one that is there stays as it is */
     GUEST_EDIT_APPEND, /* behind the file, which is filled up with zeros to a multiple of four */
+    GUEST_EDIT_TRIM,   /* the file system gives back its unused blocks */
     GUEST_EDIT_KINDS
 };
 const char *guest_edit_name(enum guest_edit_kind kind); /* "write", "remove" … */
@@ -32,7 +33,7 @@ struct guest_edit {
 };
 
 struct guest_repair {
-    const char *code; /* of the finding, the item that is sealed, or "password" or "keys" */
+    const char *code; /* of the finding, the item that is sealed, "password", "keys", "trim" */
     bool done;        /* false: it cannot be repaired here, and the text says why */
     char *text;       /* a sentence: what is changed, or why nothing is */
 };
@@ -87,6 +88,7 @@ struct guest_wish {
     struct im_strings only; /* codes of findings; those that the disk does not have are left out */
     struct im_strings seal; /* items of guest_seal_items */
     struct guest_login login;
+    bool trim; /* the file systems of the system give back their unused blocks */
 };
 
 /* Findings of this code have a repair, at least mostly. */

@@ -203,14 +203,15 @@ struct image {
     char *ui_type, *hypervisor, *default_user, *default_passwd;
     int64_t f_resetpwd, features, feature;
     char *architecture, *root_id, *billing_id, *app_billing_id;
-    char *family;       /* ours: `debian12`, resolves to its newest available image */
-    char *firmware;     /* ours: "bios" or "uefi" */
-    char *source;       /* ours: what it was made from: an instance, image, URL or file name */
-    char *digest;       /* ours: "sha256:…" of what came in at import */
-    int64_t size_bytes; /* ours: virtual size to the byte */
-    int64_t damaged;    /* ours: 1: a layer that it needs is lost or has rotted */
-    char *layer_id;     /* private */
-    char *report;       /* private: what was found on its disk, JSON; NULL = not looked at */
+    char *family;          /* ours: `debian12`, resolves to its newest available image */
+    char *firmware;        /* ours: "bios" or "uefi" */
+    char *source;          /* ours: what it was made from: an instance, image, URL or file name */
+    char *digest;          /* ours: "sha256:…" of what came in at import */
+    int64_t size_bytes;    /* ours: virtual size to the byte */
+    int64_t damaged;       /* ours: 1: a layer that it needs is lost or has rotted */
+    int64_t trimmed_bytes; /* ours: data of its disk that held no file and was given back */
+    char *layer_id;        /* private */
+    char *report;          /* private: what was found on its disk, JSON; NULL = not looked at */
     int64_t create_time, status_time;
 };
 extern const struct object_type image_type;

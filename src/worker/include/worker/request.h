@@ -79,7 +79,8 @@
  * only the hash is told, changed on that day since 1970 (left out: today), and that sshd takes the
  * keys, or with detach no longer takes them. Of this, repairs have the codes "password" and "keys";
  * one that is not done says why. The diff of a file with hashes shows none, its "before" is null,
- * and "secret" is 1; the edits have them.
+ * and "secret" is 1; the edits have them. With "trim": 1 its last edits give back the blocks of the
+ * system's file systems that hold no file; the code is "trim".
  *
  * mend changes what is inside a disk: a machine of its own (the appliance) mounts its file systems
  * and does the edits one by one; what it writes lands in the head. The first that fails ends it
@@ -110,7 +111,8 @@
  *     {"edits":[{"done":1,"changed":0,"bytes":N,"output":"…"}, …],"kernel":"6.1.0","seconds":4.5}
  *
  * changed only where nothing was to do, bytes of fstrim (given back) and grow (the new size),
- * output of run (64 KiB at most). The head is durable then.
+ * output of run (64 KiB at most). The head is durable then. After an fstrim there is "freed_bytes",
+ * too: what layers below the head hold and the disk no longer shows.
  *
  * SIGTERM ends it at once: it makes no names in the file system, so nothing is left behind but what
  * the caller opened. A warning about a weak sandbox comes as a log message. */
