@@ -156,7 +156,7 @@ def tiny_root(folder, id, fstab):
         os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
         with open(os.path.join(folder, path), "w") as file:
             file.write(text)
-    for path in "etc/rc2.d", "etc/rc3.d", "etc/udev/rules.d", "usr/bin", "var/lib/dpkg", "var/lib/systemd", "srv", "root", WANTS + "multi-user.target.wants", \
+    for path in "etc/rc2.d", "etc/rc3.d", "etc/udev/rules.d", "usr/bin", "var/lib/dpkg", "var/lib/dhcp", "var/lib/systemd", "srv", "root", WANTS + "multi-user.target.wants", \
             WANTS + "cloud-init.target.wants":
         os.makedirs(os.path.join(folder, path), exist_ok=True)
     shutil.copy("/bin/true", os.path.join(folder, "usr/bin/ls"))
