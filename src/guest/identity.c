@@ -121,7 +121,8 @@ static void check_hostname(struct look *look, const struct tree *tree) {
     const char *name = look->found->os.hostname;
 
     if (name[0] != '\0' && strcmp(name, "localhost") != 0 && !im_starts_with(name, "localhost.") &&
-        !tree_has(tree, "/etc/cloud/cloud.cfg"))
+        !tree_has(tree, "/etc/cloud/cloud.cfg") &&
+        !tree_has(tree, "/usr/local/etc/cloud/cloud.cfg"))
         look_found(look, GUEST_FOUND_ID_HOSTNAME, "all machines of this disk are called %s", name);
 }
 
