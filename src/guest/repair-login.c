@@ -258,11 +258,11 @@ static const char *read_users(struct planning *planning) {
     const struct guest_os *os = &planning->look->found->os;
     const char *passwd = planning->tree != NULL ? draft_text(planning, PASSWD) : NULL;
 
-    if (planning->tree == NULL)
-        plan_cannot(planning, "no system was found on the disk");
-    else if (strcmp(os->platform, "linux") != 0)
+    if (os->platform[0] != '\0' && strcmp(os->platform, "linux") != 0)
         plan_cannot(planning, "%.80s is no Linux: passwords and keys can be set while it runs",
                     os->name[0] != '\0' ? os->name : "the system");
+    else if (planning->tree == NULL)
+        plan_cannot(planning, "no system was found on the disk");
     else if (passwd == NULL)
         plan_cannot(planning, PASSWD " is no text file that could be read");
     else
