@@ -128,7 +128,7 @@ terminal_input console serial
 terminal_output console serial
 set default=0
 set timeout=0
-set options="root=UUID=%s ro console=tty0 console=ttyS0,115200 quiet"
+set options="root=UUID=%s ro console=tty0 console=ttyS0,115200 quiet no_timer_check"
 menuentry "Debian GNU/Linux" {
     linux /vmlinuz $options
     initrd /initrd.img

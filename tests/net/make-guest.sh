@@ -63,7 +63,7 @@ chmod +x "$root/init" "$root/dhcp" "$root/etc/acpi/PWRF/00000080"
 
 disk=$work/disk
 cat >"$work/grub.cfg" <<'END'
-linux (hd0,msdos1)/vmlinuz console=ttyS0 quiet panic=1 mitigations=off nokaslr tsc=reliable random.trust_cpu=on
+linux (hd0,msdos1)/vmlinuz console=ttyS0 quiet panic=1 mitigations=off nokaslr tsc=reliable random.trust_cpu=on no_timer_check
 initrd (hd0,msdos1)/initrd
 boot
 END
