@@ -289,7 +289,7 @@ WRAP_CHANGE(virt_detach_disk,
 
 /* --- Which calls ------------------------------------------------------------------------------ */
 
-enum { FIRST_CALLS = 6, STRIDE = 3 };
+enum { FIRST_CALLS = 6, STRIDE = 5 };
 static bool each_call;
 
 void moments_all(int *argc, char **argv) {

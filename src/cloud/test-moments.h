@@ -53,7 +53,7 @@ struct moment_machines {
 extern struct moment_machines *moment_machines; /* NULL: not kept */
 
 /* The call after the n-th at which a verb is to be disturbed. Each one in a long run; otherwise the
- * first ones, then every third, and not the same ones for each verb: verbs share most of their
+ * first ones, then every fifth, and not the same ones for each verb: verbs share most of their
  * calls. */
 unsigned moment_next(unsigned n, size_t verb);
 /* Takes the word "all" off the arguments: each call, then. */
