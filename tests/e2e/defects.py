@@ -67,7 +67,7 @@ def named(hostname):
 
 def cmdline(text):
     """More words for all kernels."""
-    return edit(CFG, r" quiet\"$", ' quiet %s"' % text)
+    return edit(CFG, r"( quiet[^\"]*)\"$", r'\1 %s"' % text)
 
 
 def boot_file(pattern, change):
