@@ -784,14 +784,18 @@ struct disk_next {
 bool disk_next_plan(struct cloud *cloud, struct db_conn *conn, const struct instance *instance,
                     struct wire_writer *data, char ret_make[IM_ID_MAX],
                     struct im_err *err) IM_MUST_CHECK;
-/* What the item's data says of it, with the names that the record has for the layers; `make` is ""
- * where nothing was planned. conn NULL: one is taken for it. */
+/* A layer and the one that is made of it, with the names that the record has for them. */
 struct disk_work {
     char from[IM_ID_MAX], make[IM_ID_MAX];
     char from_name[STORAGE_NAME_MAX], make_name[STORAGE_NAME_MAX];
     int64_t size_bytes;
     enum layer_state made; /* the state of `make` */
 };
+/* "from" and "make" of the data. */
+bool disk_work_read(struct db_conn *conn, const struct wire_value *data, struct disk_work *work,
+                    struct im_err *err) IM_MUST_CHECK;
+/* What the item's data says of it; nothing, and success, where nothing was planned. conn NULL: one
+ * is taken for it. */
 bool disk_work_load(const struct job_run *run, struct db_conn *conn, struct disk_work *work,
                     struct im_err *err) IM_MUST_CHECK;
 /* What head_mend's result says was done, in words; fails with the reason where something was not.

@@ -18,10 +18,13 @@ bool disk_next_plan(struct cloud *cloud, struct db_conn *conn, const struct inst
     return true;
 }
 
-static bool load_layers(struct db_conn *conn, struct disk_work *work, struct im_err *err) {
+bool disk_work_read(struct db_conn *conn, const struct wire_value *data, struct disk_work *work,
+                    struct im_err *err) {
     IM_AUTO(layer_free_auto) struct layer *from = NULL;
     IM_AUTO(layer_free_auto) struct layer *make = NULL;
 
+    snprintf(work->from, IM_ID_MAX, "%s", wire_get_text(data, "from", ""));
+    snprintf(work->make, IM_ID_MAX, "%s", wire_get_text(data, "make", ""));
     if (!record_get(conn, &layer_type, work->from, &from, err) ||
         !record_get(conn, &layer_type, work->make, &make, err))
         return false;
@@ -41,13 +44,11 @@ bool disk_work_load(const struct job_run *run, struct db_conn *conn, struct disk
 
     if (data == NULL)
         return false;
-    snprintf(work->from, IM_ID_MAX, "%s", wire_get_text(next, "from", ""));
-    snprintf(work->make, IM_ID_MAX, "%s", wire_get_text(next, "make", ""));
-    if (work->make[0] == '\0')
+    if (wire_get_text(next, "make", "")[0] == '\0')
         return true;
     if (conn == NULL)
         conn = own = db_take(cloud->config.db, err);
-    return conn != NULL && load_layers(conn, work, err);
+    return conn != NULL && disk_work_read(conn, next, work, err);
 }
 
 bool disk_next_judge(const struct wire_value *result, struct im_str *text, struct im_err *err) {

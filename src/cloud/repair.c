@@ -210,12 +210,10 @@ bool cloud_repair(struct cloud *cloud, const struct caller *caller, const struct
 
 /* The item's data, and the names of both layers. */
 struct work {
-    char repair_id[IM_ID_MAX], id[IM_ID_MAX], from[IM_ID_MAX], make[IM_ID_MAX];
+    char repair_id[IM_ID_MAX], id[IM_ID_MAX];
     enum kind kind;
     char *only, *seal;
-    char from_name[STORAGE_NAME_MAX], make_name[STORAGE_NAME_MAX];
-    int64_t size_bytes;
-    enum layer_state made; /* the state of `make` */
+    struct disk_work disk;
 };
 
 static void work_done(struct work *work) {
@@ -230,26 +228,15 @@ static void copy_id(char out[IM_ID_MAX], const struct wire_value *data, const ch
 static bool work_load(const struct job_run *run, struct db_conn *conn, struct work *work,
                       struct im_err *err) {
     IM_AUTO(wire_doc_free_auto) struct wire_doc *data = item_data(run, err);
-    IM_AUTO(layer_free_auto) struct layer *from = NULL;
-    IM_AUTO(layer_free_auto) struct layer *make = NULL;
 
     if (data == NULL)
         return false;
     copy_id(work->repair_id, wire_root(data), "repair");
     copy_id(work->id, wire_root(data), "id");
-    copy_id(work->from, wire_root(data), "from");
-    copy_id(work->make, wire_root(data), "make");
     work->kind = kind_of(work->id);
     work->only = im_strdup(wire_get_text(wire_root(data), "only", ""));
     work->seal = im_strdup(wire_get_text(wire_root(data), "seal", ""));
-    if (!record_get(conn, &layer_type, work->from, &from, err) ||
-        !record_get(conn, &layer_type, work->make, &make, err))
-        return false;
-    snprintf(work->from_name, STORAGE_NAME_MAX, "%s", from->name);
-    snprintf(work->make_name, STORAGE_NAME_MAX, "%s", make->name);
-    work->size_bytes = make->size_bytes;
-    work->made = make->state;
-    return true;
+    return disk_work_read(conn, wire_root(data), &work->disk, err);
 }
 
 static bool work_load_now(const struct job_run *run, struct work *work, struct im_err *err) {
@@ -272,15 +259,17 @@ struct outcome {
 static bool begin(struct cloud *cloud, const struct work *work, struct disk_next *next,
                   struct im_err *err) {
     if (work->kind != KIND_IMAGE)
-        return disk_next_begin(cloud, work->id, work->from_name, work->make_name, next, err);
-    snprintf(next->head, STORAGE_NAME_MAX, "%s", work->make_name);
-    return storage_remove(cloud->config.pool, work->make_name, err) &&
-           layer_make_head(cloud, work->make, err);
+        return disk_next_begin(cloud, work->id, work->disk.from_name, work->disk.make_name, next,
+                               err);
+    snprintf(next->head, STORAGE_NAME_MAX, "%s", work->disk.make_name);
+    return storage_remove(cloud->config.pool, work->disk.make_name, err) &&
+           layer_make_head(cloud, work->disk.make, err);
 }
 
 static bool take_back(struct cloud *cloud, const struct work *work, struct im_err *err) {
-    return work->kind == KIND_IMAGE ? storage_remove(cloud->config.pool, work->make_name, err)
-                                    : disk_next_undo(cloud, work->from_name, work->make_name, err);
+    return work->kind == KIND_IMAGE
+               ? storage_remove(cloud->config.pool, work->disk.make_name, err)
+               : disk_next_undo(cloud, work->disk.from_name, work->disk.make_name, err);
 }
 
 static bool was_changed(const char *result) { return strstr(result, "\"changed\":1") != NULL; }
@@ -294,7 +283,7 @@ static bool mend_run(struct job_run *run, struct im_err *err) {
     bool fine;
 
     if (!work_load_now(run, &work, err) || !begin(cloud, &work, &next, err) ||
-        !head_mend(run, next.head, work.size_bytes,
+        !head_mend(run, next.head, work.disk.size_bytes,
                    &(struct disk_wish){.only = work.only, .seal = work.seal}, &result, err))
         return false;
     if (!was_changed(result))
@@ -318,23 +307,30 @@ static bool mend_undo(struct job_run *run, struct im_err *err) {
 
 /* --- Its end ---------------------------------------------------------------------------------- */
 
-/* It was used, and perhaps changed, while it was being repaired. */
-static bool switch_image(struct db_conn *conn, const struct work *work,
-                         const struct outcome *outcome, const struct wire_value *report,
-                         struct im_err *err) {
+/* The image goes on from the layer that was made, with what is known of that disk. It was used
+ * meanwhile, and perhaps changed. */
+static bool name_layer(struct db_conn *conn, const struct work *work, const char *report,
+                       struct im_err *err) {
     IM_AUTO(image_free_auto) struct image *image = NULL;
 
     if (!record_get(conn, &image_type, work->id, &image, err) ||
         !image_allows(image, "RepairImage", err))
         return false;
-    if (!im_str_equal(image->layer_id, work->from))
+    if (!im_str_equal(image->layer_id, work->disk.from))
         return im_fail(err, IM_WRONG_STATE, "image [%s] got another disk meanwhile", work->id);
-    im_replace(&image->layer_id, work->make);
-    free(image->report);
-    image->report = wire_dump(report, false);
-    return layer_settle(conn, work->make, outcome->next.head, LAYER_FROZEN, err) &&
-           record_update_fields(conn, &image_type, image,
+    im_replace(&image->layer_id, work->disk.make);
+    im_replace(&image->report, report);
+    return record_update_fields(conn, &image_type, image,
                                 (const char *const[]){"layer_id", "report", NULL}, err);
+}
+
+static bool switch_image(struct db_conn *conn, const struct work *work,
+                         const struct outcome *outcome, const struct wire_value *report,
+                         struct im_err *err) {
+    IM_AUTO(free_auto) char *text = wire_dump(report, false);
+
+    return name_layer(conn, work, text, err) &&
+           layer_settle(conn, work->disk.make, outcome->next.head, LAYER_FROZEN, err);
 }
 
 static bool keep_row(struct db_conn *conn, const struct work *work, const struct wire_value *result,
@@ -350,7 +346,7 @@ static bool keep_row(struct db_conn *conn, const struct work *work, const struct
     row->status = changed ? REPAIR_APPLIED : REPAIR_NOTHING;
     row->undoable = changed;
     row->end_time = im_now_s();
-    im_replace(&row->layer_id, changed ? work->from : NULL);
+    im_replace(&row->layer_id, changed ? work->disk.from : NULL);
     return record_update(conn, &repair_type, row, err);
 }
 
@@ -364,10 +360,11 @@ static bool mend_commit(struct job_run *run, struct db_conn *conn, struct im_err
 
     if (doc == NULL || !work_load(run, conn, &work, err))
         return false;
-    return (!changed ? layer_drop(run->context, conn, work.make, err)
+    return (!changed ? layer_drop(run->context, conn, work.disk.make, err)
             : work.kind == KIND_IMAGE
                 ? switch_image(conn, &work, outcome, wire_get(result, "after"), err)
-                : disk_next_commit(conn, work.id, work.from, work.make, &outcome->next, err)) &&
+                : disk_next_commit(conn, work.id, work.disk.from, work.disk.make, &outcome->next,
+                                   err)) &&
            let_go(conn, work.kind, work.id, err) && keep_row(conn, &work, result, changed, err);
 }
 
@@ -376,7 +373,8 @@ static bool repair_undone(struct job_run *run, struct db_conn *conn, const struc
     IM_AUTO(work_done) struct work work = {0};
 
     (void) why;
-    return work_load(run, conn, &work, err) && layer_drop(run->context, conn, work.make, err) &&
+    return work_load(run, conn, &work, err) &&
+           layer_drop(run->context, conn, work.disk.make, err) &&
            record_delete(conn, &repair_type, work.repair_id, err) &&
            let_go(conn, work.kind, work.id, err);
 }
@@ -448,9 +446,9 @@ static bool close_row(struct db_conn *conn, const struct job_run *run, const str
 
 static bool image_sealed(struct db_conn *conn, const struct work *work,
                          const struct outcome *outcome, struct im_err *err) {
-    struct image image = {.image_id = (char *) work->id, .layer_id = (char *) work->make};
+    struct image image = {.image_id = (char *) work->id, .layer_id = (char *) work->disk.make};
 
-    return layer_settle(conn, work->make, outcome->next.head, LAYER_FROZEN, err) &&
+    return layer_settle(conn, work->disk.make, outcome->next.head, LAYER_FROZEN, err) &&
            record_update_fields(conn, &image_type, &image, (const char *const[]){"layer_id", NULL},
                                 err);
 }
@@ -465,7 +463,7 @@ bool seal_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) 
     changed = was_changed(outcome->text);
     return work_load(run, conn, &work, err) &&
            (changed ? image_sealed(conn, &work, outcome, err)
-                    : layer_drop(run->context, conn, work.make, err)) &&
+                    : layer_drop(run->context, conn, work.disk.make, err)) &&
            close_row(conn, run, &work, changed, err) &&
            image_settle(conn, work.id, IMAGE_AVAILABLE, err);
 }
@@ -473,9 +471,9 @@ bool seal_commit(struct job_run *run, struct db_conn *conn, struct im_err *err) 
 bool seal_undone(struct job_run *run, struct db_conn *conn, struct im_err *err) {
     IM_AUTO(work_done) struct work work = {0};
 
-    return !seal_planned(run) ||
-           (work_load(run, conn, &work, err) &&
-            (work.made != LAYER_MAKING || layer_drop(run->context, conn, work.make, err)));
+    return !seal_planned(run) || (work_load(run, conn, &work, err) &&
+                                  (work.disk.made != LAYER_MAKING ||
+                                   layer_drop(run->context, conn, work.disk.make, err)));
 }
 
 /* --- The way back ----------------------------------------------------------------------------- */
@@ -558,31 +556,16 @@ static bool undo_run(struct job_run *run, struct im_err *err) {
     IM_AUTO(work_done) struct work work = {0};
 
     return is_image(run) ||
-           (work_load_now(run, &work, err) && layer_make_head(run->context, work.make, err));
+           (work_load_now(run, &work, err) && layer_make_head(run->context, work.disk.make, err));
 }
 
 static bool undo_undo(struct job_run *run, struct im_err *err) {
     struct cloud *cloud = run->context;
     IM_AUTO(work_done) struct work work = {0};
 
-    return is_image(run) ||
-           (work_load_now(run, &work, err) &&
-            (work.made != LAYER_MAKING || storage_remove(cloud->config.pool, work.make_name, err)));
-}
-
-static bool image_back(struct db_conn *conn, const struct work *work, const struct repair *repair,
-                       struct im_err *err) {
-    IM_AUTO(image_free_auto) struct image *image = NULL;
-
-    if (!record_get(conn, &image_type, work->id, &image, err) ||
-        !image_allows(image, "RepairImage", err))
-        return false;
-    if (!im_str_equal(image->layer_id, work->from))
-        return im_fail(err, IM_WRONG_STATE, "image [%s] got another disk meanwhile", work->id);
-    im_replace(&image->layer_id, work->make);
-    im_replace(&image->report, repair->report);
-    return record_update_fields(conn, &image_type, image,
-                                (const char *const[]){"layer_id", "report", NULL}, err);
+    return is_image(run) || (work_load_now(run, &work, err) &&
+                             (work.disk.made != LAYER_MAKING ||
+                              storage_remove(cloud->config.pool, work.disk.make_name, err)));
 }
 
 /* The layer that an image leaves is read by its instances, or collected. */
@@ -593,10 +576,10 @@ static bool undo_commit(struct job_run *run, struct db_conn *conn, struct im_err
     if (!work_load(run, conn, &work, err) ||
         !record_get(conn, &repair_type, work.repair_id, &repair, err))
         return false;
-    if (work.kind == KIND_IMAGE ? !image_back(conn, &work, repair, err)
-                                : !layer_set_state(conn, work.make, LAYER_HEAD, err) ||
-                                      !disk_name_head(conn, work.id, work.make, err) ||
-                                      !layer_drop(run->context, conn, work.from, err) ||
+    if (work.kind == KIND_IMAGE ? !name_layer(conn, &work, repair->report, err)
+                                : !layer_set_state(conn, work.disk.make, LAYER_HEAD, err) ||
+                                      !disk_name_head(conn, work.id, work.disk.make, err) ||
+                                      !layer_drop(run->context, conn, work.disk.from, err) ||
                                       !let_go(conn, work.kind, work.id, err))
         return false;
     repair->status = REPAIR_UNDONE;
@@ -611,10 +594,10 @@ static bool undo_undone(struct job_run *run, struct db_conn *conn, const struct 
     IM_AUTO(work_done) struct work work = {0};
 
     (void) why;
-    return is_image(run) ||
-           (work_load(run, conn, &work, err) &&
-            (work.made != LAYER_MAKING || layer_drop(run->context, conn, work.make, err)) &&
-            let_go(conn, work.kind, work.id, err));
+    return is_image(run) || (work_load(run, conn, &work, err) &&
+                             (work.disk.made != LAYER_MAKING ||
+                              layer_drop(run->context, conn, work.disk.make, err)) &&
+                             let_go(conn, work.kind, work.id, err));
 }
 
 static const struct job_step undo_steps[] = {{"undo", undo_run, undo_commit, undo_undo}};
