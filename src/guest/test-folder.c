@@ -154,6 +154,15 @@ static void compare(struct comparison *comparison, const char *host, const char 
     compare_content(comparison, host, path, &file);
 }
 
+void check_codes(struct opened *opened, const char *wanted, const char *name) {
+    IM_AUTO(free_auto) char *codes = NULL;
+
+    opened->look.found->read_bytes = 0; /* what the test read does not count */
+    volumes_check(&opened->look);
+    codes = codes_of(opened->look.found);
+    check(strcmp(codes, wanted) == 0, "%s: finds [%s]", name, codes);
+}
+
 void check_same(struct opened *opened, const char *folder, const char *name) {
     IM_AUTO(free_auto) char *host = im_printf("%s/%s", test_folder(), folder);
     struct comparison comparison = {.opened = opened};

@@ -23,6 +23,9 @@ IM_DEFINE_AUTO(struct opened *, close_disk)
 /* Checks that all files are as in `folder`, which is one of the test's. */
 void check_same(struct opened *opened, const char *folder, const char *name);
 
+/* Checks what is found on its volumes: just these codes, with blanks between. */
+void check_codes(struct opened *opened, const char *codes, const char *name);
+
 /* In the test's folder. */
 bool run(const char *format, const char *arg);
 /* The kernel may mount such a file system here. */

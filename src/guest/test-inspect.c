@@ -409,50 +409,21 @@ static void test_boots(void) {
     "A=$(losetup -f --show -o 1M --sizelimit 100M $D); exec 8<$A; losetup -d $A; "                 \
     "B=$(losetup -f --show -o 101M --sizelimit 100M $D); exec 9<$B; losetup -d $B; " LVM_TOOLS     \
     "lvm() { n=$1; shift; lvm_on \"$A|$B\" $n --nolocking \"$@\"; }; " after "; sync; "
+/* Of 64 MiB, into the first volume of the group; fstab also names a swap. */
+#define LV_SYSTEM(device)                                                                          \
+    "truncate -s 64M part; " ROOT(                                                                 \
+        "", device " / ext4 defaults 0 1\n"                                                        \
+                   "/dev/cl/swap none swap sw 0 0\n") "dd if=part of=$D bs=1M seek=2 "             \
+                                                      "conv=notrunc 2>/dev/null"
 
 static const struct {
     const char *name, *script, *codes, *filesystems, *root;
 } volumes[] = {
     {"a root on LVM",
-     LVM("2048,204800,8e,*\n",
-         "lvm pvcreate $A; lvm vgcreate cl $A; "
-         "lvm lvcreate -an -Zn -Wn -y -n root -L 64M cl; "
-         "lvm lvcreate -an -Zn -Wn -y -n swap -L 16M cl") "truncate -s 64M part; " ROOT("",
-                                                                                        "/dev/"
-                                                                                        "mapper"
-                                                                                        "/cl-"
-                                                                                        "root "
-                                                                                        "/ "
-                                                                                        "ext4 "
-                                                                                        "defaul"
-                                                                                        "ts 0 "
-                                                                                        "1\n/"
-                                                                                        "dev/"
-                                                                                        "cl/"
-                                                                                        "swap "
-                                                                                        "none "
-                                                                                        "swap "
-                                                                                        "sw 0 "
-                                                                                        "0\n") "dd "
-                                                                                               "if="
-                                                                                               "par"
-                                                                                               "t "
-                                                                                               "of="
-                                                                                               "$D "
-                                                                                               "bs="
-                                                                                               "1M "
-                                                                                               "see"
-                                                                                               "k="
-                                                                                               "2 "
-                                                                                               "con"
-                                                                                               "v="
-                                                                                               "not"
-                                                                                               "run"
-                                                                                               "c "
-                                                                                               "2>/"
-                                                                                               "dev"
-                                                                                               "/nu"
-                                                                                               "ll",
+     LVM("2048,204800,8e,*\n", "lvm pvcreate $A; lvm vgcreate cl $A; "
+                               "lvm lvcreate -an -Zn -Wn -y -n root -L 64M cl; "
+                               "lvm lvcreate -an -Zn -Wn -y -n swap -L 16M cl")
+         LV_SYSTEM("/dev/mapper/cl-root"),
      "", "LVM2_member ext4 -", "cl/root"},
     {"an LV in two pieces",
      LVM("2048,204800,8e,*\n",
@@ -512,43 +483,9 @@ static const struct {
     {"a physical volume of no group", LVM("2048,204800,8e,*\\n", "lvm pvcreate $A"), "",
      "LVM2_member", ""},
     {"a swap of LVM that stays behind",
-     LVM("2048,204800,8e,*\\n",
-         "lvm pvcreate $A; lvm vgcreate cl $A; "
-         "lvm lvcreate -an -Zn -Wn -y -n root -L 64M cl") "truncate -s 64M part; " ROOT("",
-                                                                                        "/dev/"
-                                                                                        "cl/"
-                                                                                        "root "
-                                                                                        "/ "
-                                                                                        "ext4 "
-                                                                                        "defaul"
-                                                                                        "ts 0 "
-                                                                                        "1\n/"
-                                                                                        "dev/"
-                                                                                        "cl/"
-                                                                                        "swap "
-                                                                                        "none "
-                                                                                        "swap "
-                                                                                        "sw 0 "
-                                                                                        "0\n") "dd "
-                                                                                               "if="
-                                                                                               "par"
-                                                                                               "t "
-                                                                                               "of="
-                                                                                               "$D "
-                                                                                               "bs="
-                                                                                               "1M "
-                                                                                               "see"
-                                                                                               "k="
-                                                                                               "2 "
-                                                                                               "con"
-                                                                                               "v="
-                                                                                               "not"
-                                                                                               "run"
-                                                                                               "c "
-                                                                                               "2>/"
-                                                                                               "dev"
-                                                                                               "/nu"
-                                                                                               "ll",
+     LVM("2048,204800,8e,*\\n", "lvm pvcreate $A; lvm vgcreate cl $A; "
+                                "lvm lvcreate -an -Zn -Wn -y -n root -L 64M cl")
+         LV_SYSTEM("/dev/cl/root"),
      "fstab.unknown", "LVM2_member ext4", "cl/root"},
     {"a damaged label",
      LVM("2048,204800,8e,*\n",
