@@ -2,20 +2,14 @@
 """Disks with faults, the worker's plans for them, and doing what is planned with the usual tools (debugfs, mtools)."""
 import base64, json, os, shutil, subprocess, sys, tempfile
 
+import tap
+from tap import check
+
 worker = sys.argv[1]
 folder = tempfile.mkdtemp(prefix="imprint-test-")
 os.chmod(folder, 0o755)
 disk, part = os.path.join(folder, "disk"), os.path.join(folder, "part")
-count = failed = 0
 MIB = 1 << 20
-
-
-def check(claim, text):
-    global count, failed
-    count += 1
-    failed += not claim
-    print(f"{'ok' if claim else 'not ok'} {count} - {text}", flush=True)
-    return claim
 
 
 def ask(verb, **request):
@@ -185,5 +179,5 @@ def diffs_are_true(name, plan):
 
 def finish():
     shutil.rmtree(folder)
-    print(f"1..{count}")
-    sys.exit(failed != 0)
+    tap.plan()
+    sys.exit(tap.status())

@@ -5,20 +5,14 @@
 test-mend-boot.py WORKER APPLIANCE-INIT MAKE-APPLIANCE FOLDER-FOR-A-KERNEL BUILD-DEBIAN-IMAGE"""
 import json, os, shutil, subprocess, sys, tempfile, time
 
+import tap
+from tap import check
+
 worker, init, make_appliance, kernels, build_image = sys.argv[1:6]
 folder = tempfile.mkdtemp(prefix="imprint-mend-boot-", dir="/var/tmp")
 os.chmod(folder, 0o755)
 os.environ["PATH"] += ":/sbin:/usr/sbin"
-count = failed = 0
 SILENT_S, START_S = 480, 900
-
-
-def check(claim, text):
-    global count, failed
-    count += 1
-    failed += not claim
-    print(f"{'ok' if claim else 'not ok'} {count} - {text}", flush=True)
-    return claim
 
 
 def path(name):
@@ -124,14 +118,12 @@ def test():
 try:
     for tool in ("qemu-system-x86_64", "qemu-img", "debugfs", "cpio", "zstd", "mmdebstrap", "depmod"):
         if not shutil.which(tool):
-            print(f"1..0 # SKIP {tool} is missing")
-            sys.exit(0)
+            tap.skip(f"{tool} is missing")
     made = subprocess.run([make_appliance, "--init", init, "--fetch", kernels, path("appliance")], capture_output=True, text=True)
     if made.returncode:
-        print(f"1..0 # SKIP no kernel: {made.stderr.splitlines()[-1:]}")
-        sys.exit(0)
+        tap.skip(f"no kernel: {made.stderr.splitlines()[-1:]}")
     test()
-    print(f"1..{count}")
+    tap.plan()
 finally:
     subprocess.run(["rm", "-rf", folder])
-sys.exit(failed > 0)
+sys.exit(tap.status())

@@ -5,20 +5,14 @@
 test-mend.py WORKER APPLIANCE-INIT MAKE-APPLIANCE FOLDER-FOR-A-KERNEL"""
 import base64, hashlib, json, os, shutil, signal, subprocess, sys, tempfile, time
 
+import tap
+from tap import check
+
 worker, init, make_appliance, kernels = sys.argv[1:5]
 folder = tempfile.mkdtemp(prefix="imprint-mend-")
 os.chmod(folder, 0o755)
 os.environ["PATH"] += ":/sbin:/usr/sbin"
 MIB = 1 << 20
-count = failed = 0
-
-
-def check(claim, text):
-    global count, failed
-    count += 1
-    failed += not claim
-    print(f"{'ok' if claim else 'not ok'} {count} - {text}", flush=True)
-    return claim
 
 
 def path(name):
@@ -504,12 +498,10 @@ def test_requests():
 try:
     for tool in ("qemu-system-x86_64", "qemu-img", "debugfs", "mkfs.xfs", "mkfs.btrfs", "mkfs.vfat", "lvcreate", "mcopy", "busybox", "cpio"):
         if not shutil.which(tool):
-            print(f"1..0 # SKIP {tool} is missing")
-            sys.exit(0)
+            tap.skip(f"{tool} is missing")
     made = subprocess.run([make_appliance, "--init", init, "--fetch", kernels, path("appliance")], capture_output=True, text=True)
     if made.returncode:
-        print(f"1..0 # SKIP no kernel: {made.stderr.splitlines()[-1:]}")
-        sys.exit(0)
+        tap.skip(f"no kernel: {made.stderr.splitlines()[-1:]}")
     guest_tree("tree")
     fill("small/etc/fstab", "old\n")
     fill("small/data/.keep", "")
@@ -521,7 +513,7 @@ try:
             check(gone(machines), f"{test.__name__}: no machine runs on")
             for machine in filter(runs, machines):
                 os.kill(machine, signal.SIGKILL)
-    print(f"1..{count}")
+    tap.plan()
 finally:
     subprocess.run(["rm", "-rf", folder])
-sys.exit(failed > 0)
+sys.exit(tap.status())

@@ -5,18 +5,12 @@
 test-worker.py WORKER MAKE-HOSTILE EVIL.SO"""
 import bz2, ctypes, gzip, hashlib, http.server, json, lzma, os, signal, socket, struct, subprocess, sys, tempfile, threading, time
 
+import tap
+from tap import check
+
 worker, make_hostile, evil = sys.argv[1:4]
 folder = tempfile.mkdtemp(prefix="imprint-test-")
 os.chmod(folder, 0o755)
-count = failed = 0
-
-
-def check(claim, text):
-    global count, failed
-    count += 1
-    failed += not claim
-    print(f"{'ok' if claim else 'not ok'} {count} - {text}", flush=True)
-    return claim
 
 
 def path(name):
@@ -520,12 +514,11 @@ def test_requests():
 try:
     for tool in ("qemu-img", "zstd"):
         if subprocess.run(["which", tool], capture_output=True).returncode:
-            print(f"1..0 # SKIP {tool} is missing")
-            sys.exit(0)
+            tap.skip(f"{tool} is missing")
     prepare()
     for test in (test_requests, test_formats, test_far, test_probe, test_fold, test_export, test_refused, test_hostile, test_bombs, test_url, test_killed, test_changed, test_report, test_evil):
         test()
-    print(f"1..{count}")
+    tap.plan()
 finally:
     subprocess.run(["rm", "-rf", folder])
-sys.exit(failed > 0)
+sys.exit(tap.status())
