@@ -278,6 +278,21 @@ static bool find_on_esp(struct boot *boot) {
     return false;
 }
 
+/* Entries that no known name leads to: systemd-boot behind a shim, or a GRUB that has its script in
+ * itself. */
+static bool entries_on_esp(struct boot *boot) {
+    const struct guest_inspection *found = boot->look->found;
+
+    for (size_t i = 0; found->uefi && i < found->part_count; i++) {
+        if (strcmp(found->parts[i].type, TYPE_ESP) != 0)
+            continue;
+        boot_systemd(boot, i);
+        if (menu_there(boot))
+            return true;
+    }
+    return false;
+}
+
 /* Their command lines are in the files. */
 static void open_packed(struct boot *boot) {
     for (size_t i = 0; i < boot->menu.count; i++) {
@@ -323,8 +338,8 @@ static void no_menu(const struct boot *boot) {
 
 static bool find_menu(struct boot *boot) {
     bool only_uefi = boot->look->found->uefi && !boot->look->found->bios;
-    bool found =
-        (only_uefi && find_on_esp(boot)) || find_config(boot) || (!only_uefi && find_on_esp(boot));
+    bool found = (only_uefi && find_on_esp(boot)) || find_config(boot) ||
+                 (!only_uefi && find_on_esp(boot)) || entries_on_esp(boot);
 
     if (found)
         open_packed(boot);

@@ -488,9 +488,9 @@ static enum truth test_file(struct grub *grub, char kind, const char *path) {
 }
 
 /* `[ … ]` with one question in it. */
-static enum truth test(struct grub *grub, char *const *items, size_t count) {
+static enum truth test_one(struct grub *grub, char *const *items, size_t count) {
     if (count > 0 && strcmp(items[0], "!") == 0) {
-        enum truth truth = test(grub, items + 1, count - 1);
+        enum truth truth = test_one(grub, items + 1, count - 1);
 
         return truth == EITHER ? EITHER : truth == TRUE ? FALSE : TRUE;
     }
@@ -509,6 +509,29 @@ static enum truth test(struct grub *grub, char *const *items, size_t count) {
     if (count == 3 && strcmp(items[1], "!=") == 0)
         return strcmp(items[0], items[2]) != 0;
     return EITHER;
+}
+
+/* Questions joined by -a, which binds closer, and -o. The first that joins them is the one that
+ * the rest hangs on, so a chain of either is answered from its left. */
+static enum truth test(struct grub *grub, char *const *items, size_t count) {
+    static const struct {
+        const char *word;
+        enum truth decides; /* what one side says alone */
+    } joints[] = {{"-o", TRUE}, {"-a", FALSE}};
+
+    for (size_t i = 0; i < 2; i++)
+        for (size_t at = 1; at + 1 < count; at++) {
+            enum truth left, right;
+
+            if (strcmp(items[at], joints[i].word) != 0)
+                continue;
+            left = test(grub, items, at);
+            if (left == joints[i].decides)
+                return left;
+            right = test(grub, items + at + 1, count - at - 1);
+            return right == joints[i].decides || left != EITHER ? right : EITHER;
+        }
+    return test_one(grub, items, count);
 }
 
 static enum truth condition(struct grub *grub, const struct words *words) {

@@ -335,6 +335,20 @@ static const struct {
      "look.ended", "", ""},
     {"a default that is not there", MENU("grub/grub.cfg", GOOD "set default=gone\n", ":"),
      "boot.default", "grub", "/boot/vmlinuz-6.1"},
+    {"a default that only a boot that failed before would take",
+     MENU("grub/grub.cfg",
+          GOOD "if [ -n \"${boot_counter}\" -a \"${boot_success}\" = \"0\" ]; then\n"
+               "  if [ \"${boot_counter}\" = \"0\" -o \"${boot_counter}\" = \"-1\" ]; then\n"
+               "    set default=gone\n  fi\nfi\n",
+          ":"),
+     "", "grub", "/boot/vmlinuz-6.1"},
+    {"a default that the last boot that failed leads to",
+     MENU("grub/grub.cfg",
+          GOOD "set boot_counter=-1\nif [ -n \"${boot_counter}\" -a ! -z \"${default}\" ]; then\n"
+               "  if [ \"${boot_counter}\" = \"0\" -o \"${boot_counter}\" = \"-1\" ]; then\n"
+               "    set default=gone\n  fi\nfi\n",
+          ":"),
+     "boot.default", "grub", "/boot/vmlinuz-6.1"},
     {"BLS entries", MENU("grub/grub.cfg", BLS_MENU, BLS("$kernelopts $tuned_params")), "", "grub",
      "/boot/vmlinuz-6.1"},
     {"BLS entries with another disk's root",
@@ -368,6 +382,13 @@ static const struct {
                 " console=ttyS0\\n' >e; mcopy -i $D@@1M e ::/loader/entries/arch-linux.conf; "
                 "printf 'default arch*\\n' >e; mcopy -i $D@@1M e ::/loader/loader.conf"),
      "", "systemd-boot", "/vmlinuz-linux-with-a-long-name"},
+    {"systemd-boot behind a shim",
+     ESP_SYSTEM("mmd -i $D@@1M ::/EFI/systemd ::/loader ::/loader/entries; echo longer >x; "
+                "mcopy -i $D@@1M x ::/EFI/systemd/systemd-bootx64.efi; mcopy -i $D@@1M k ::/linux; "
+                "mcopy -i $D@@1M i ::/initrd; printf 'options root=UUID=" UUID
+                " console=ttyS0\\nlinux /linux\\ninitrd /initrd\\n' >e; "
+                "mcopy -i $D@@1M e ::/loader/entries/opensuse-tumbleweed-6.1-default-1.conf"),
+     "", "systemd-boot", "/linux"},
     {"GRUB by way of the EFI system partition",
      ESP_SYSTEM("mmd -i $D@@1M ::/EFI/debian; printf 'search.fs_uuid " UUID
                 " root \\nset prefix=($root)/boot/grub\\nconfigfile $prefix/grub.cfg\\n' >e; "
