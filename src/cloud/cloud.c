@@ -67,7 +67,8 @@ struct cloud *cloud_open(const struct cloud_config *config, struct im_err *err) 
                                .context = cloud,
                                .threads = config->job_threads,
                                .worker = config->instance_name,
-                               .keep_s = config->job_keep_s};
+                               .keep_s = config->job_keep_s,
+                               .rest_ms = config->job_rest_ms};
     IM_AUTO(free_auto) char *uploads = im_printf("%s/uploads", config->state_dir);
     IM_AUTO(free_auto) char *exports = im_printf("%s/exports", config->state_dir);
     IM_AUTO(free_auto) char *boot_tests = im_printf("%s/boot-tests", config->state_dir);

@@ -159,6 +159,7 @@ void rig_open(struct rig *rig, const char *folder, const struct rig_options *opt
                                   .machine_uid = geteuid(),
                                   .machine_gid = getegid(),
                                   .job_threads = 4,
+                                  .job_rest_ms = 2,
                                   .max_vcpus = 64,
                                   .min_memory_mib = 64,
                                   .max_memory_mib = 65536,

@@ -320,19 +320,22 @@ static bool forward(struct job_run *run, const struct job_verb *verb, bool *ret_
     return true;
 }
 
-static void undo_step(struct job_run *run, const struct job_step *step) {
-    for (int try = 1; step->undo != NULL; try++) {
+/* False when the engine stops before it is undone. */
+static bool undo_step(struct job_run *run, const struct job_step *step) {
+    for (unsigned try = 0; step->undo != NULL; try++) {
         struct im_err err = {0};
         bool undone = step->undo(run, &err);
 
         forget_scratch(run);
         if (undone)
-            return;
+            break;
         im_warn("jobs", "%s: cannot undo step %s: %s", run->item->item_id, step->name, err.text);
-        if (try == UNDO_TRIES)
-            return; /* what is left is found by comparing pool and record */
-        im_sleep_ms(200 * try);
+        if (try + 1 == UNDO_TRIES)
+            break; /* what is left is found by comparing pool and record */
+        if (!queue_rest(run->jobs, try))
+            return false;
     }
+    return true;
 }
 
 static void backward(struct job_run *run, const struct job_verb *verb, const struct im_err *why) {
@@ -348,7 +351,8 @@ static void backward(struct job_run *run, const struct job_verb *verb, const str
     for (int64_t i = run->item->step < (int64_t) verb->step_count ? run->item->step
                                                                   : (int64_t) verb->step_count - 1;
          i >= 0; i--)
-        undo_step(run, &verb->steps[i]);
+        if (!undo_step(run, &verb->steps[i]))
+            return; /* the next start goes on with it */
     err = (struct im_err){0};
     if (!move_item(&end, false, &err))
         im_error("jobs", "%s: its end cannot be written now: %s", run->item->item_id, err.text);

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,6 +33,7 @@ enum {
 
 struct child {
     pid_t pid;    /* also its process group */
+    int ended;    /* readable when it has ended; -1: the kernel has no such thing */
     int out, log; /* its stdout and stderr; -1 once it closed them */
 };
 
@@ -84,7 +86,8 @@ static int request_fd(const char *request, struct im_err *err) {
     return im_steal_fd(&fd);
 }
 
-/* Between fork and exec in a program with threads: only calls that are safe in signal handlers. */
+/* Between vfork and exec, in the memory of a program with threads, whose calling thread stands
+ * still meanwhile: only calls that are safe in signal handlers, and nothing of ours changes. */
 static void __attribute__((noreturn))
 become(const struct worker_call *call, char *const argv[], char *const envp[], const int fds[],
        int count, pid_t parent) {
@@ -136,6 +139,8 @@ static bool start(const struct worker_call *call, struct child *ret_child, struc
     char *const argv[] = {(char *) call->program, (char *) call->verb, NULL};
     int fds[FDS_MAX + 3];
     pid_t parent = getpid(), pid;
+    sigset_t all, before;
+    int sys;
 
     if (call->fd_count > FDS_MAX)
         return im_fail(err, IM_INTERNAL, "worker: %zu descriptors are too many", call->fd_count);
@@ -147,13 +152,22 @@ static bool start(const struct worker_call *call, struct child *ret_child, struc
     for (size_t i = 0; i < call->fd_count; i++)
         fds[i + 3] = call->fds[i];
     environment(&envp);
-    pid = fork();
-    if (pid < 0)
-        return im_fail_sys(err, errno, "cannot start %s", call->program);
+    /* No handler of ours may run in the child, which has our memory until it execs: to copy the
+     * tables of a large one takes longer than most looks. */
+    sigfillset(&all);
+    (void) pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid = vfork();
     if (pid == 0)
         become(call, argv, envp.items, fds, (int) call->fd_count + 3, parent);
+    sys = errno;
+    (void) pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (pid < 0)
+        return im_fail_sys(err, sys, "cannot start %s", call->program);
     (void) setpgid(pid, pid); /* both sides do it: whoever comes first */
-    *ret_child = (struct child){.pid = pid, .out = im_steal_fd(&out), .log = im_steal_fd(&log)};
+    *ret_child = (struct child){.pid = pid,
+                                .ended = pidfd_open(pid, 0),
+                                .out = im_steal_fd(&out),
+                                .log = im_steal_fd(&log)};
     return true;
 }
 
@@ -260,12 +274,13 @@ static bool listen_to(struct talk *talk, struct child *child, struct im_err *err
     int64_t heard_ms = im_mono_ms();
 
     while (child->out >= 0) {
-        struct pollfd fds[2] = {{child->out, POLLIN, 0}, {child->log, POLLIN, 0}};
+        struct pollfd fds[] = {
+            {child->out, POLLIN, 0}, {child->log, POLLIN, 0}, {child->ended, POLLIN, 0}};
         bool last = ended(child->pid); /* before the look into the pipe: then nothing is missed */
 
         if (call->cancel != NULL && *call->cancel)
             return im_fail(err, IM_CANCELLED, "cancelled");
-        if (poll(fds, 2, last ? 0 : LOOK_MS) < 0 && errno != EINTR)
+        if (poll(fds, 3, last ? 0 : LOOK_MS) < 0 && errno != EINTR)
             return im_fail_sys(err, errno, "%s worker cannot be heard", call->verb);
         if (fds[0].revents != 0) {
             heard_ms = im_mono_ms();
@@ -285,19 +300,18 @@ static bool listen_to(struct talk *talk, struct child *child, struct im_err *err
 
 /* --- Ending ----------------------------------------------------------------------------------- */
 
-static bool gone(pid_t pid, int64_t within_ms, int *ret_status) {
+static bool gone(const struct child *child, int64_t within_ms, int *ret_status) {
     int64_t deadline = im_mono_ms() + within_ms;
-    int64_t pause_ms = 1;
 
     for (;;) {
-        pid_t got = waitpid(pid, ret_status, WNOHANG);
+        struct pollfd ended = {child->ended, POLLIN, 0};
+        pid_t got = waitpid(child->pid, ret_status, WNOHANG);
 
-        if (got == pid || (got < 0 && errno == ECHILD))
+        if (got == child->pid || (got < 0 && errno == ECHILD))
             return true;
         if (im_mono_ms() >= deadline)
             return false;
-        im_sleep_ms(pause_ms);
-        pause_ms = pause_ms < 20 ? pause_ms * 2 : 20;
+        (void) poll(&ended, 1, child->ended < 0 ? 20 : (int) (deadline - im_mono_ms()));
     }
 }
 
@@ -308,7 +322,7 @@ static int end(const struct child *child, bool listened, const struct im_err *er
     if (!listened && err->code == IM_CANCELLED)
         (void) kill(-child->pid, SIGTERM);
     if ((listened || err->code == IM_CANCELLED) &&
-        gone(child->pid, listened ? LEAVING_MS : TERM_MS, &status)) {
+        gone(child, listened ? LEAVING_MS : TERM_MS, &status)) {
         (void) kill(-child->pid, SIGKILL);
         return status;
     }
@@ -358,6 +372,7 @@ bool worker_run(const struct worker_call *call, char **ret_result, struct im_err
         fine = judge(&talk, status, ret_result, err);
     fd_auto(&child.out);
     fd_auto(&child.log);
+    fd_auto(&child.ended);
     im_str_done(&talk.out);
     im_str_done(&talk.log);
     free(talk.result);

@@ -57,6 +57,7 @@ struct cloud_config {
     int64_t recycle_s;       /* time in the recycle bin, default 7200 */
     int64_t stop_timeout_ms; /* soft stop, then power off */
     int64_t job_keep_s;
+    int64_t job_rest_ms;        /* see jobs_config.rest_ms; 0 = its default */
     int64_t monitor_interval_s; /* between two looks at the machines' counters; 0 = none */
     int64_t merge_rate; /* bytes a second that may be copied to shorten chains; 0 = they stay */
     int64_t chain_max;  /* frozen layers above one another; 0 = any number */

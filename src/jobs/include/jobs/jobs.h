@@ -64,7 +64,7 @@ struct jobs_config {
     const char *worker; /* name of this imprintd, kept in job.worker */
     int64_t keep_s;     /* finished jobs are removed after this time; 0 = keep */
     int64_t tick_ms;    /* old jobs are removed, forgotten ones found so often; 0 = every minute */
-    int64_t rest_ms;    /* first pause while the record is in trouble; doubles; 0 = 500 */
+    int64_t rest_ms;    /* first pause while record or undo is in trouble; doubles; 0 = 500 */
 };
 
 struct jobs *jobs_open(const struct jobs_config *config, struct im_err *err) IM_MUST_CHECK;
