@@ -13,7 +13,7 @@
 #define WORD_MAX 127u
 
 struct parser {
-    const char *at;
+    const char *text, *at;
     unsigned nodes;
 };
 
@@ -101,15 +101,17 @@ static bool parse_member(struct parser *parser, unsigned depth, struct lvm_node 
     if (*parser->at == '=') {
         parser->at++;
         skip(parser);
+        node->from = (size_t) (parser->at - parser->text);
         node->value = take_value(parser);
+        node->to = (size_t) (parser->at - parser->text);
         return node->value != NULL;
     }
     if (*parser->at != '{')
         return false;
-    parser->at++;
+    node->from = (size_t) (++parser->at - parser->text);
     if (depth == 0 || !parse_members(parser, depth - 1, &node->children) || *parser->at != '}')
         return false;
-    parser->at++;
+    node->to = (size_t) (parser->at++ - parser->text);
     return true;
 }
 
@@ -129,7 +131,7 @@ static bool parse_members(struct parser *parser, unsigned depth, struct lvm_node
 }
 
 struct lvm_node *lvm_parse(const char *text) {
-    struct parser parser = {.at = text};
+    struct parser parser = {.text = text, .at = text};
     IM_AUTO(lvm_free_auto) struct lvm_node *root = im_alloc(sizeof(*root));
 
     if (!parse_members(&parser, DEPTH_MAX, &root->children) || *parser.at != '\0')

@@ -13,6 +13,7 @@ struct lvm_node {
     char *name, *value;        /* value: of a key, as it is written, without the outer quotes */
     struct lvm_node *children; /* of a section, NULL for a key */
     struct lvm_node *next;
+    size_t from, to; /* where the value stands in the text, or what is between a section's braces */
 };
 /* NULL for text that is none, is nested too deep, or has too many nodes. */
 struct lvm_node *lvm_parse(const char *text);
