@@ -26,6 +26,15 @@ static void take_sources(struct cloud *cloud, const char *file, const struct yml
     im_str_done(&words);
 }
 
+/* Lists of later files go over earlier ones, as a whole. */
+static void take_module(const struct yml_node *list, const char *name, bool *listed) {
+    if (list == NULL)
+        return;
+    *listed = false;
+    for (const struct yml_node *node = list->first; node != NULL; node = node->next)
+        *listed |= node->word != NULL && strcmp(node->word, name) == 0;
+}
+
 /* Later files go over earlier ones. One that is not understood leaves it to the others. */
 static void take_file(const struct tree *tree, const char *path, struct cloud *cloud) {
     IM_AUTO(free_auto) char *text = tree_text(tree, path);
@@ -38,6 +47,8 @@ static void take_file(const struct tree *tree, const char *path, struct cloud *c
     if (network != NULL)
         cloud->writes_network = strcmp(yml_word(network, "config"), "disabled") != 0;
     take_sources(cloud, path, yml_get(root, "datasource_list"));
+    take_module(yml_get(root, "cloud_init_modules"), "growpart", &cloud->grows_partition);
+    take_module(yml_get(root, "cloud_init_modules"), "resizefs", &cloud->grows_filesystem);
 }
 
 static void take_files(const struct tree *tree, const char *config, const char *folder,
@@ -76,41 +87,55 @@ static void why_off(const struct tree *tree, const struct guest_os *os, const ch
 }
 
 /* Packages that are gone leave their configuration behind. */
-static bool has_program(const struct tree *tree, const struct guest_os *os) {
-    static const char *const programs[] = {"/usr/bin/cloud-init", "/bin/cloud-init",
-                                           "/usr/local/bin/cloud-init"};
+static bool has_program(const struct tree *tree, const struct guest_os *os, const char *name) {
+    static const char *const folders[] = {"/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin"};
 
-    for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++)
-        if (tree_has(tree, programs[i]))
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+        IM_AUTO(free_auto) char *path = im_printf("%s/%s", folders[i], name);
+
+        if (tree_has(tree, path))
             return true;
+    }
     return os->init[0] == '\0'; /* hardly a system: its configuration has to do */
 }
-
-void cloud_take(const struct tree *tree, const struct guest_os *os, const char *cmdline,
-                struct cloud *ret_cloud) {
-    struct cloud cloud = {.writes_network = true};
-
-    cloud.present = tree_has(tree, CONFIG);
-    if (cloud.present)
-        take_files(tree, CONFIG, FOLDER, &cloud);
-    else if ((cloud.present = tree_has(tree, "/usr/local" CONFIG)))
-        take_files(tree, "/usr/local" CONFIG, "/usr/local" FOLDER, &cloud);
-    cloud.present = cloud.present && has_program(tree, os);
-    if (cloud.present)
-        why_off(tree, os, cmdline, &cloud);
-    cloud.runs = cloud.present && cloud.off[0] == '\0';
-    cloud.writes_network =
-        cloud.writes_network && cloud.runs && strstr(cmdline, "network-config=disabled") == NULL;
-    *ret_cloud = cloud;
-}
-
-/* --- What will not work ----------------------------------------------------------------------- */
 
 /* Machines here are given a disk as NoCloud wants it. */
 static bool asks_us(const struct cloud *cloud, const char *cmdline) {
     return cloud->sources[0] == '\0' || strcasestr(cloud->sources, "nocloud") != NULL ||
            strstr(cmdline, "ds=") != NULL;
 }
+
+/* That disk asks for growth, whatever the configuration says of its own; and what it has for a root
+ * on LVM needs the same. Without a list of modules it is not known which there are. */
+static void take_growth(const struct tree *tree, const struct guest_os *os, const char *cmdline,
+                        struct cloud *cloud) {
+    bool ours = cloud->runs && asks_us(cloud, cmdline);
+
+    cloud->grows_partition &= ours && has_program(tree, os, "growpart");
+    cloud->grows_filesystem &= ours;
+}
+
+void cloud_take(const struct tree *tree, const struct guest_os *os, const char *cmdline,
+                struct cloud *ret_cloud) {
+    struct cloud cloud = {
+        .writes_network = true, .grows_partition = true, .grows_filesystem = true};
+
+    cloud.present = tree_has(tree, CONFIG);
+    if (cloud.present)
+        take_files(tree, CONFIG, FOLDER, &cloud);
+    else if ((cloud.present = tree_has(tree, "/usr/local" CONFIG)))
+        take_files(tree, "/usr/local" CONFIG, "/usr/local" FOLDER, &cloud);
+    cloud.present = cloud.present && has_program(tree, os, "cloud-init");
+    if (cloud.present)
+        why_off(tree, os, cmdline, &cloud);
+    cloud.runs = cloud.present && cloud.off[0] == '\0';
+    take_growth(tree, os, cmdline, &cloud);
+    cloud.writes_network =
+        cloud.writes_network && cloud.runs && strstr(cmdline, "network-config=disabled") == NULL;
+    *ret_cloud = cloud;
+}
+
+/* --- What will not work ----------------------------------------------------------------------- */
 
 static void check_cloud(struct look *look, const struct cloud *cloud) {
     if (!cloud->present)

@@ -7,9 +7,10 @@
 
 struct cloud {
     bool present, runs;
-    bool writes_network; /* before anything else sets up a network */
-    char off[160];       /* why it does not run; "" where it does, or is not there */
-    char sources[256];   /* that it is limited to, with blanks between; "" = it looks itself */
+    bool writes_network;                    /* before anything else sets up a network */
+    bool grows_partition, grows_filesystem; /* of the root, as far as it can */
+    char off[160];     /* why it does not run; "" where it does, or is not there */
+    char sources[256]; /* that it is limited to, with blanks between; "" = it looks itself */
     char sources_file[160];
     char user[40];
 };

@@ -237,6 +237,7 @@ static bool recognise(const struct span *span, struct guest_part *part) {
         if (kind->take != NULL)
             kind->take(head, part, &facts);
         snprintf(part->filesystem, sizeof(part->filesystem), "%s", facts.type);
+        part->filesystem_bytes = facts.size;
         tell(span, part, &facts);
         return facts.size <= span->len;
     }

@@ -50,6 +50,7 @@ void look_found(struct look *look, enum guest_found kind, const char *format, ..
 /* What is not found from now on may be there all the same: nothing more is told. */
 void look_end(struct look *look, const char *why);
 const char *finding_code(enum guest_found kind);
+bool look_has(const struct look *look, enum guest_found kind);
 /* A whole look; `then` (may be NULL) sees it before its file systems are closed. */
 bool look_run(const struct guest_source *source, void (*then)(struct look *look, void *arg),
               void *arg, struct guest_inspection **ret_inspection,

@@ -30,6 +30,13 @@ const char *guest_severity_name(enum guest_severity severity) {
 
 const char *finding_code(enum guest_found kind) { return kinds[kind].code; }
 
+bool look_has(const struct look *look, enum guest_found kind) {
+    for (size_t i = 0; i < look->found->finding_count; i++)
+        if (look->found->findings[i].code == kinds[kind].code)
+            return true;
+    return false;
+}
+
 void look_found(struct look *look, enum guest_found kind, const char *format, ...) {
     struct guest_inspection *found = look->found;
     char text[TEXT_MAX];

@@ -23,6 +23,9 @@ struct planning {
     struct boot *boot;       /* repair-boot.h; NULL: not asked for yet */
     char *menu_told;         /* what was done about kernel and initramfs; NULL: nothing yet */
     bool drivers_added;      /* to the initramfs */
+    bool table_written, lvm_written; /* both halves of the GPT; a physical volume's size */
+    const struct volume *grown; /* the root's file system, which takes all of its place; NULL */
+    struct guest_piece more;    /* that place gets this behind it; size 0 = it does not */
     struct draft *drafts;
     size_t draft_count, draft_capacity;
     const char *code; /* of the finding at hand */
@@ -49,6 +52,7 @@ void plan_append(struct planning *planning, const char *path, void *data, size_t
 void plan_folder(struct planning *planning, const char *path, uint32_t mode, uint32_t uid,
                  uint32_t gid, const char *label);
 void plan_trim(struct planning *planning, const char *path);
+void plan_grow(struct planning *planning, const char *path);
 /* `what`: in words. */
 void plan_raw(struct planning *planning, uint64_t offset, const void *data, size_t len,
               const char *what);
@@ -63,11 +67,26 @@ typedef void repair_function(struct planning *planning);
 repair_function repair_fstab_names, repair_fstab_unknown, repair_fstab_root;
 repair_function repair_machine_id, repair_ssh_keys, repair_net_rules;
 repair_function repair_gpt_backup, repair_gpt_primary, repair_active;
+repair_function repair_partition_room, repair_lvm_room, repair_filesystem_room;
 repair_function repair_journal;
 repair_function repair_boot_files, repair_boot_search, repair_boot_root, repair_boot_root_name;
 repair_function repair_boot_entry, repair_boot_volume, repair_boot_resume, repair_boot_console,
     repair_boot_terminal;
 repair_function repair_esp_fallback, repair_drivers;
+
+/* --- repair-table.c --------------------------------------------------------------------------- */
+
+/* The partition gets this size; false where the table cannot be written, which may have been told.
+ */
+bool table_grow(struct planning *planning, const struct guest_part *part, uint64_t len);
+
+/* --- repair-lvm.c ----------------------------------------------------------------------------- */
+
+/* The physical volume on the part takes `part_len` bytes of it, and the logical volume that is
+ * `volume` the extents that are new. `*ret_more` is its new piece; size 0 = it stays as it is, and
+ * `*ret_why` says why. False: nothing is changed, and `*ret_why` says why. */
+bool lvm_grow(struct planning *planning, size_t part, uint64_t part_len,
+              const struct guest_part *volume, struct guest_piece *ret_more, const char **ret_why);
 
 /* --- repair-identity.c ------------------------------------------------------------------------ */
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Partition tables put right: a GPT from the half of it that is whole, and the active mark. */
+/* Partition tables put right: a GPT from the half of it that is whole, a partition that shall be
+ * larger, and the active mark. */
 #include <stdio.h>
 #include <zlib.h>
 
 #include "gpt.h"
 #include "repair-private.h"
 
-enum { MBR_PARTITION = 446, MBR_EACH = 16, MBR_ACTIVE = 0x80, MBR_PROTECTIVE = 0xee };
+enum { MBR_ACTIVE = 0x80, MBR_PROTECTIVE = 0xee };
 
 /* --- GPT -------------------------------------------------------------------------------------- */
 
@@ -50,13 +51,13 @@ static bool measure(struct planning *planning, struct halves *halves) {
     const struct gpt *gpt = &halves->gpt;
 
     halves->bytes = (uint64_t) gpt->count * gpt->each;
-    halves->entry_sectors = ceil_div(halves->bytes, gpt->sector);
+    halves->entry_sectors = gpt_entry_sectors(gpt);
     halves->last = planning->look->source->size_bytes / gpt->sector - 1;
-    if (halves->last < 2 * halves->entry_sectors + 4) {
+    halves->last_usable = gpt_last_usable(planning->look, gpt);
+    if (halves->last_usable == 0) {
         plan_cannot(planning, "the disk is too small for a partition table");
         return false;
     }
-    halves->last_usable = halves->last - halves->entry_sectors - 1;
     halves->first_usable = gpt->first_usable;
     if (halves->first_usable < 2 + halves->entry_sectors)
         halves->first_usable = 2 + halves->entry_sectors;
@@ -93,39 +94,35 @@ static void write_half(struct planning *planning, const struct halves *halves, b
 static void write_protective(struct planning *planning, const struct halves *halves) {
     struct span disk = span_of(planning->look, 0, planning->look->source->size_bytes);
     uint8_t first[SECTOR], count[4];
-    uint8_t *entry = first + MBR_PARTITION;
+    uint8_t *entry = first + MBR_ENTRIES;
 
     if (!span_read(&disk, 0, first, sizeof(first)) || first[510] != 0x55 || first[511] != 0xaa ||
         entry[4] != MBR_PROTECTIVE || le32(entry + 8) != 1)
         return;
     put_le32(count, halves->last > UINT32_MAX ? UINT32_MAX : (uint32_t) halves->last);
     if (memcmp(count, entry + 12, 4) != 0)
-        plan_raw(planning, MBR_PARTITION + 12, count, sizeof(count),
+        plan_raw(planning, MBR_ENTRIES + 12, count, sizeof(count),
                  "the size of the disk in its first sector");
 }
 
-static void write_both(struct planning *planning, struct halves *halves, const char *done) {
+static bool write_both(struct planning *planning, struct halves *halves) {
     if (!measure(planning, halves))
-        return;
+        return false;
     write_half(planning, halves, true);
     write_half(planning, halves, false);
     write_protective(planning, halves);
-    plan_done(planning, "%s", done);
+    planning->table_written = true;
+    return true;
 }
 
 void repair_gpt_backup(struct planning *planning) {
     struct halves halves = {0};
     unsigned sector = gpt_sector(planning->look);
 
-    for (size_t i = 0; i < planning->plan->edit_count; i++)
-        if (planning->plan->edits[i].kind == GUEST_EDIT_RAW) { /* both are written already */
-            plan_done(planning, "the backup of the partition table is written to the end of the "
-                                "disk");
-            return;
-        }
-    if (sector != 0 && gpt_load(planning->look, 1, sector, &halves.gpt))
-        write_both(planning, &halves,
-                   "the backup of the partition table is written to the end of the disk");
+    if (planning->table_written ||
+        (sector != 0 && gpt_load(planning->look, 1, sector, &halves.gpt) &&
+         write_both(planning, &halves)))
+        plan_done(planning, "the backup of the partition table is written to the end of the disk");
     free(halves.gpt.entries);
 }
 
@@ -136,9 +133,78 @@ void repair_gpt_primary(struct planning *planning) {
 
     sector = sector != 0 ? sector : SECTOR;
     last = planning->look->source->size_bytes / sector - 1;
-    if (gpt_load(planning->look, last, sector, &halves.gpt))
-        write_both(planning, &halves, "the partition table is restored from its backup");
+    if (gpt_load(planning->look, last, sector, &halves.gpt) && write_both(planning, &halves))
+        plan_done(planning, "the partition table is restored from its backup");
     free(halves.gpt.entries);
+}
+
+static bool grow_gpt(struct planning *planning, const struct guest_part *part, uint64_t len) {
+    struct halves halves = {0};
+    struct gpt *gpt = &halves.gpt;
+    unsigned sector = gpt_sector(planning->look);
+    bool fine = sector != 0 && gpt_load_any(planning->look, sector, gpt);
+
+    if (fine) {
+        size_t bytes = (size_t) gpt->count * gpt->each;
+
+        put_le64(gpt->entries + (size_t) (part->number - 1) * gpt->each + 40,
+                 (part->offset + len) / sector - 1);
+        put_le32(gpt->header + 88, (uint32_t) crc32(0, gpt->entries, (uInt) bytes));
+        fine = write_both(planning, &halves);
+    }
+    free(gpt->entries);
+    return fine;
+}
+
+/* --- MBR -------------------------------------------------------------------------------------- */
+
+/* All but its kind and mark. In cylinders and heads it ends where those no longer count. */
+static void write_entry(struct planning *planning, uint64_t at, uint64_t first, uint64_t count,
+                        unsigned number) {
+    uint8_t bytes[11] = {0xfe, 0xff, 0xff};
+    char what[80];
+
+    put_le32(bytes + 3, (uint32_t) first);
+    put_le32(bytes + 7, (uint32_t) count);
+    snprintf(what, sizeof(what), "the size of partition %u in the partition table", number);
+    plan_raw(planning, at + 5, bytes, sizeof(bytes), what);
+}
+
+static uint64_t entry_at(uint64_t sector, unsigned index) {
+    return sector * SECTOR + MBR_ENTRIES + (uint64_t) index * MBR_EACH;
+}
+
+/* Its own entry, that which names it, and the extended partition around all of them. */
+static bool grow_logical(struct planning *planning, const struct guest_part *part, uint64_t end) {
+    uint64_t first = part->offset / SECTOR, at, before;
+    struct mbr mbr;
+    unsigned i = 0;
+
+    if (!mbr_read(planning->look, &mbr))
+        return false;
+    while (i < 4 && !mbr.entries[i].extended)
+        i++;
+    if (i == 4 || !mbr_logical(planning->look, mbr.entries[i].first, first, &at, &before))
+        return false;
+    write_entry(planning, entry_at(at, 0), first - at, end - first, part->number);
+    if (before != at)
+        write_entry(planning, entry_at(before, 1), at - mbr.entries[i].first, end - at,
+                    part->number);
+    if (mbr.entries[i].first + mbr.entries[i].count < end)
+        write_entry(planning, entry_at(0, i), mbr.entries[i].first, end - mbr.entries[i].first,
+                    i + 1);
+    return true;
+}
+
+bool table_grow(struct planning *planning, const struct guest_part *part, uint64_t len) {
+    uint64_t first = part->offset / SECTOR;
+
+    if (planning->look->found->table == GUEST_TABLE_GPT)
+        return grow_gpt(planning, part, len);
+    if (part->number > 4)
+        return grow_logical(planning, part, (part->offset + len) / SECTOR);
+    write_entry(planning, entry_at(0, part->number - 1), first, len / SECTOR, part->number);
+    return true;
 }
 
 /* --- The active partition --------------------------------------------------------------------- */
@@ -173,7 +239,7 @@ void repair_active(struct planning *planning) {
         plan_cannot(planning, "it is not clear which partition is the one to start from");
         return;
     }
-    plan_raw(planning, MBR_PARTITION + (uint64_t) (part->number - 1) * MBR_EACH, &active, 1,
+    plan_raw(planning, MBR_ENTRIES + (uint64_t) (part->number - 1) * MBR_EACH, &active, 1,
              "the mark of the active partition");
     plan_done(planning, "partition %u is marked active", part->number);
 }

@@ -17,10 +17,13 @@ static const struct {
     enum guest_found kind;
     repair_function *plan;
 } repairs[] = {
+    {GUEST_FOUND_BOOT_ACTIVE, repair_active},
     {GUEST_FOUND_GPT_PRIMARY, repair_gpt_primary},
+    {GUEST_FOUND_PART_ROOM, repair_partition_room},
     {GUEST_FOUND_GPT_BACKUP, repair_gpt_backup},
     {GUEST_FOUND_GPT_MISPLACED, repair_gpt_backup},
-    {GUEST_FOUND_BOOT_ACTIVE, repair_active},
+    {GUEST_FOUND_LVM_ROOM, repair_lvm_room},
+    {GUEST_FOUND_FS_ROOM, repair_filesystem_room},
     {GUEST_FOUND_FS_DIRTY, repair_journal},
     {GUEST_FOUND_BOOT_KERNEL, repair_boot_files},
     {GUEST_FOUND_BOOT_KERNEL_DAMAGED, repair_boot_files},
@@ -55,8 +58,8 @@ bool guest_repairable(const char *code) {
 }
 
 const char *guest_edit_name(enum guest_edit_kind kind) {
-    static const char *const names[] = {"write", "remove",    "empty",  "copy",
-                                        "raw",   "directory", "append", "fstrim"};
+    static const char *const names[] = {"write",     "remove", "empty",  "copy", "raw",
+                                        "directory", "append", "fstrim", "grow"};
 
     return names[kind];
 }
@@ -134,6 +137,11 @@ void plan_folder(struct planning *planning, const char *path, uint32_t mode, uin
 void plan_trim(struct planning *planning, const char *path) {
     add_edit(planning, GUEST_EDIT_TRIM, path);
     add_step(planning, "give back unused blocks of", path, "");
+}
+
+void plan_grow(struct planning *planning, const char *path) {
+    add_edit(planning, GUEST_EDIT_GROW, path);
+    add_step(planning, "grow the file system of", path, "");
 }
 
 void plan_raw(struct planning *planning, uint64_t offset, const void *data, size_t len,
@@ -299,15 +307,20 @@ static void drafts_done(struct planning *planning) {
 
 /* --- Mounts ----------------------------------------------------------------------------------- */
 
-static void take_pieces(struct guest_mount *mount, const struct span *span) {
-    mount->piece_count = span->pieces != NULL ? span->piece_count : 1;
-    mount->pieces = im_alloc(mount->piece_count * sizeof(*mount->pieces));
+/* `more` is put behind it; its size 0 = nothing is. */
+static void take_pieces(struct guest_mount *mount, const struct span *span,
+                        const struct guest_piece *more) {
+    size_t count = span->pieces != NULL ? span->piece_count : 1;
+
+    mount->piece_count = count + (more->bytes > 0);
+    mount->pieces = im_alloc((count + 1) * sizeof(*mount->pieces));
+    mount->pieces[count] = *more;
     if (span->pieces == NULL) {
         mount->pieces[0] =
             (struct guest_piece){.bytes = span->len, .areas = 1, .area = {span->offset}};
         return;
     }
-    for (size_t i = 0; i < mount->piece_count; i++) {
+    for (size_t i = 0; i < count; i++) {
         const struct piece *from = &span->pieces[i];
         struct guest_piece *to = &mount->pieces[i];
 
@@ -331,6 +344,7 @@ static size_t depth_of(const struct mount *mount) {
 static void take_mounts(struct planning *planning) {
     const struct tree *tree = &planning->mounts;
     struct guest_plan *plan = planning->plan;
+    static const struct guest_piece nothing;
 
     plan->mounts = im_alloc((tree->count + 1) * sizeof(*plan->mounts));
     for (size_t depth = 0; plan->mount_count < tree->count; depth++)
@@ -344,7 +358,8 @@ static void take_mounts(struct planning *planning) {
             snprintf(to->filesystem, sizeof(to->filesystem), "%s",
                      volume_part(from->volume)->filesystem);
             memcpy(to->options, from->options, sizeof(to->options));
-            take_pieces(to, &from->volume->span);
+            take_pieces(to, &from->volume->span,
+                        from->volume == planning->grown ? &planning->more : &nothing);
             plan->mount_count++;
         }
 }
@@ -369,13 +384,6 @@ void repair_journal(struct planning *planning) {
 }
 
 /* --- All of them ------------------------------------------------------------------------------ */
-
-static bool has_finding(const struct guest_inspection *found, const char *code) {
-    for (size_t i = 0; i < found->finding_count; i++)
-        if (strcmp(found->findings[i].code, code) == 0)
-            return true;
-    return false;
-}
 
 struct asked {
     const struct guest_wish *wish;
@@ -409,7 +417,7 @@ static void make(struct look *look, void *arg) {
         planning.tree = &planning.mounts;
     for (size_t i = 0; i < REPAIRS; i++) {
         planning.code = finding_code(repairs[i].kind);
-        if (has_finding(look->found, planning.code) &&
+        if (look_has(look, repairs[i].kind) &&
             (asked->wish->all || im_strings_has(&asked->wish->only, planning.code)))
             plan_one(&planning, i);
     }

@@ -4,6 +4,7 @@
 
 #include "boot-config.h"
 #include "cloud-config.h"
+#include "room.h"
 #include "windows.h"
 
 /* Free room is little below both: a part of the whole, and what logs and packages soon take. */
@@ -164,6 +165,7 @@ static void look_at_system(struct look *look, struct tree *tree) {
     snprintf(os->user, sizeof(os->user), "%s", cloud.present ? cloud.user : "");
     agents_check(look, tree, &cloud);
     network_check(look, tree, &cloud);
+    room_check(look, tree, fstab, &cloud);
 }
 
 bool system_tree(struct look *look, struct tree *ret_tree) {

@@ -141,6 +141,49 @@ static void read_chain(struct look *look, uint64_t base, uint32_t signature) {
     look_found(look, GUEST_FOUND_MBR_CHAIN, "there are more than %u logical partitions", CHAIN_MAX);
 }
 
+static bool read_sector(struct look *look, uint64_t number, uint8_t sector[SECTOR]) {
+    struct span disk = span_of(look, 0, look->source->size_bytes);
+
+    return number <= disk.len / SECTOR && span_read(&disk, number * SECTOR, sector, SECTOR);
+}
+
+bool mbr_read(struct look *look, struct mbr *mbr) {
+    uint8_t sector[SECTOR];
+
+    *mbr = (struct mbr){0};
+    if (!read_sector(look, 0, sector))
+        return false;
+    for (unsigned i = 0; sector[510] == 0x55 && sector[511] == 0xaa && i < 4; i++) {
+        const uint8_t *entry = sector + MBR_ENTRIES + MBR_EACH * i;
+
+        if (entry[4] != 0)
+            mbr->entries[i] = (struct mbr_entry){entry[4], is_extended(entry[4]), le32(entry + 8),
+                                                 le32(entry + 12)};
+    }
+    return true;
+}
+
+bool mbr_logical(struct look *look, uint64_t base, uint64_t first, uint64_t *ret_sector,
+                 uint64_t *ret_before) {
+    uint64_t at = base, before = base;
+    uint8_t sector[SECTOR];
+
+    for (size_t i = 0; i < CHAIN_MAX && read_sector(look, at, sector); i++) {
+        const uint8_t *entry = sector + MBR_ENTRIES, *next = entry + MBR_EACH;
+
+        if (entry[4] != 0 && at + le32(entry + 8) == first) {
+            *ret_sector = at;
+            *ret_before = before;
+            return true;
+        }
+        if (!is_extended(next[4]) || le32(next + 8) == 0)
+            return false;
+        before = at;
+        at = base + le32(next + 8);
+    }
+    return false;
+}
+
 static void read_mbr(struct look *look, const uint8_t *first) {
     uint32_t signature = le32(first + 440);
 
@@ -192,6 +235,22 @@ bool gpt_load(struct look *look, uint64_t at, unsigned sector, struct gpt *gpt) 
     free(gpt->entries);
     gpt->entries = NULL;
     return false;
+}
+
+bool gpt_load_any(struct look *look, unsigned sector, struct gpt *gpt) {
+    return gpt_load(look, 1, sector, gpt) ||
+           gpt_load(look, look->source->size_bytes / sector - 1, sector, gpt);
+}
+
+uint64_t gpt_entry_sectors(const struct gpt *gpt) {
+    return ceil_div((uint64_t) gpt->count * gpt->each, gpt->sector);
+}
+
+uint64_t gpt_last_usable(const struct look *look, const struct gpt *gpt) {
+    uint64_t last = look->source->size_bytes / gpt->sector - 1;
+    uint64_t entries = gpt_entry_sectors(gpt);
+
+    return last < 2 * entries + 4 ? 0 : last - entries - 1;
 }
 
 /* 36 characters of UTF-16; what is not ASCII is not compared with anything. */

@@ -9,7 +9,7 @@
 #include "harness/test.h"
 #include "test-disk.h"
 
-enum { ROUNDS = 1500, FEWER = 15 };
+enum { ROUNDS = 1500, FEWER = 15, SOME = 250 };
 
 static const char system_script[] =
     "PATH=$PATH:/sbin; mkdir -p r/etc/ssh r/etc/udev/rules.d r/var/log/apt r/root r/home/ann "
@@ -53,6 +53,21 @@ static const char gpt_script[] =
     "PATH=$PATH:/sbin; truncate -s 32M $D; sgdisk -n 1::+4M -n 2:: $D; "
     "truncate -s 40M $D";
 
+/* A root in the last of two logical partitions, and one on LVM, on disks that have grown. */
+#define SMALL_ROOT                                                                                 \
+    "PATH=$PATH:/sbin; rm -rf r; mkdir -p r/etc; printf 'ID=debian\\n' >r/etc/os-release; "        \
+    "rm -f part; truncate -s 16M part; mkfs.ext4 -qF -d r part; "
+static const char logical_script[] = SMALL_ROOT
+    "truncate -s 32M $D; printf 'label: dos\\n2048,2048,83,*\\n,,5\\n,4096,82\\n,32768,83\\n'"
+    " | sfdisk -q $D; dd if=part of=$D bs=512 seek=12288 conv=notrunc,sparse 2>/dev/null; "
+    "truncate -s 160M $D";
+static const char lvm_script[] = LVM_TOOLS SMALL_ROOT
+    "truncate -s 32M $D; printf 'label: dos\\n2048,,8e,*\\n' | sfdisk -q $D; "
+    "A=$(losetup -f --show -o 1M $D); exec 8<$A; losetup -d $A; lvm_on $A pvcreate -q $A; "
+    "lvm_on $A vgcreate -q grown$$ $A; lvm_on $A lvcreate -an -Zn -Wn -y -n root -l 4 grown$$; "
+    "lvm_on $A lvcreate -an -Zn -Wn -y -n more -l 1 grown$$; sync; "
+    "dd if=part of=$D bs=1M seek=2 conv=notrunc,sparse 2>/dev/null; truncate -s 160M $D";
+
 static bool plain(const char *path) {
     return path != NULL && path[0] == '/' && strstr(path, "/../") == NULL &&
            !im_ends_with(path, "/..") && im_utf8_valid(path, strlen(path));
@@ -62,6 +77,18 @@ static bool sound(const struct disk *disk, const struct guest_edit *edit) {
     if (edit->kind == GUEST_EDIT_RAW)
         return edit->offset <= disk->len && edit->len <= disk->len - edit->offset;
     return plain(edit->path) && (edit->kind != GUEST_EDIT_COPY || plain(edit->other));
+}
+
+/* What is mounted lies on the disk. */
+static bool lies_on(const struct disk *disk, const struct guest_mount *mount) {
+    for (size_t i = 0; i < mount->piece_count; i++)
+        for (unsigned k = 0; k < mount->pieces[i].areas; k++) {
+            uint64_t len = mount->pieces[i].bytes / mount->pieces[i].areas;
+
+            if (mount->pieces[i].area[k] > disk->len || len > disk->len - mount->pieces[i].area[k])
+                return false;
+        }
+    return true;
 }
 
 /* How many edits there are; SIZE_MAX when one of them is not sound. */
@@ -85,6 +112,9 @@ static size_t plan(struct disk *disk) {
         return SIZE_MAX;
     for (size_t i = 0; i < made->edit_count; i++)
         if (!sound(disk, &made->edits[i]))
+            return SIZE_MAX;
+    for (size_t i = 0; i < made->mount_count; i++)
+        if (!lies_on(disk, &made->mounts[i]))
             return SIZE_MAX;
     return made->edit_count;
 }
@@ -175,6 +205,40 @@ static void test_tables(void) {
     drop_disk(&disk);
 }
 
+/* Of the texts that LVM has left, the last one, which counts. */
+static uint64_t last_text(const struct disk *disk) {
+    static const char word[] = "physical_volumes {";
+    uint64_t at = 0;
+
+    for (uint64_t i = MIB; i < 2 * MIB; i++)
+        if (memcmp(disk->bytes + i, word, sizeof(word) - 1) == 0)
+            at = i;
+    return at;
+}
+
+static void test_grown(void) {
+    static const uint64_t chain[] = {0, 4096 * 512, 10240 * 512};
+    uint64_t physical[] = {0, MIB + 512, MIB + 4096, 0, 0};
+    struct disk disk = make_disk(logical_script);
+
+    if (disk.bytes != NULL) {
+        spoil(&disk, chain, 3, 512, SOME,
+              "a chain of logical partitions behind which there is room");
+        drop_disk(&disk);
+    }
+    if (!can_loop()) {
+        test_note("no loop devices here: logical volumes are left out");
+        return;
+    }
+    disk = make_disk(lvm_script);
+    if (disk.bytes != NULL) {
+        physical[3] = last_text(&disk);
+        physical[4] = physical[3] + 512;
+        spoil(&disk, physical, 5, 512, SOME, "LVM that could grow");
+        drop_disk(&disk);
+    }
+}
+
 static void shows(const char *before, const char *after, const char *diff) {
     IM_AUTO(free_auto) char *made = guest_diff("/f", before, after);
 
@@ -194,6 +258,7 @@ static void test_diffs(void) {
 int main(void) {
     test_diffs();
     test_tables();
+    test_grown();
     test_boots();
     test_systems();
     return test_end();

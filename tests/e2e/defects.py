@@ -246,10 +246,12 @@ MBR_GRUB = "printf 'GRUB ' | dd of=$D bs=1 seek=384 conv=notrunc; printf '\\001'
            "printf '\\353\\143' | dd of=$D conv=notrunc; printf core | dd of=$D bs=512 seek=1 conv=notrunc; "
 
 
-def lvm(disk, lacking=None):
+def lvm(disk, lacking=None, cloud=True):
     """The root in two pieces of an LVM, made without a device mapper: what is in it is put where LVM's words say."""
     id, folder = folder_of(disk, "/dev/mapper/GROUP-root / ext4 defaults 0 1\n/dev/GROUP/swap none swap sw 0 0\n")
     group = "defects%d" % os.getpid()
+    if not cloud:
+        os.unlink(os.path.join(folder, "etc/cloud/cloud.cfg"))
     if lacking:
         initrd = os.path.join(folder, "boot/initrd.img-" + disks.KERNEL)
         with open(initrd, "rb") as file:
@@ -273,6 +275,12 @@ def lvm(disk, lacking=None):
 LVM_ON = "{0}=$(losetup -f --show -o {1} --sizelimit 100M $D); trap 'losetup -d ${0}' EXIT; export LVM_SUPPRESS_FD_WARNINGS=1; " \
          "lvm() {{ n=$1; shift; $n --nolocking --config 'global{{activation=0}} devices{{use_devicesfile=0 scan_lvs=0}}' " \
          "\"$@\"; }}; "
+
+
+def lvm_room(disk):
+    """The second partition is gone, and the first one has its room."""
+    lvm(disk, cloud=False)
+    disk.sh("sfdisk -q --delete $D 2; echo , + | sfdisk -q -N 1 $D")
 
 
 def spread_volume(disk):
@@ -398,6 +406,8 @@ DEFECTS = [
     Defect("gpt-backup-entries", "gpt.backup", put(-33 * SECTOR, b"\1" * SECTOR)),
     Defect("gpt-cut", "gpt.backup", lambda disk: disk.resize(-64 * SECTOR)),
     Defect("gpt-grown", "gpt.misplaced", grow),
+    Defect("room-behind", "partition.room", both(grow, debugfs("rm /usr/bin/growpart")), also="gpt.misplaced"),
+    Defect("room-behind-mbr", "partition.room", both(grow, debugfs("rm /etc/cloud/cloud.cfg")), "mbr", "os.no_cloud_init"),
     Defect("part-beyond", "partition.beyond", lambda disk: disk.gpt_entry(2, disk.size() // SECTOR - 40,
                                                                           disk.size() // SECTOR + 100, OTHER_TYPE)),
     Defect("part-beyond-mbr", "partition.beyond",
@@ -459,6 +469,8 @@ DEFECTS = [
     Defect("fs-in-use", "filesystem.dirty", debugfs("feature needs_recovery")),
     Defect("fs-damaged", "filesystem.damaged", debugfs("set_super_value state 3")),
     Defect("fs-full", "filesystem.full", fill),
+    Defect("fs-room", "filesystem.room", both(grow, debugfs("rm /etc/cloud/cloud.cfg"), sh("echo , + | sfdisk -q -N 1 $D")), "mbr",
+           "os.no_cloud_init"),
     Defect("luks", "filesystem.encrypted", luks, also="root.none"),
     Defect("hibernated", "filesystem.hibernated", hibernated, also="root.none"),
     Defect("xfs-log", "filesystem.devices", lambda disk: xfs(disk, "-l logdev=log,size=64m"), "xfs"),
@@ -473,6 +485,7 @@ DEFECTS = [
     Defect("lvm-area", "lvm.damaged", put((1 << 20) + 4096, bytes(512)), "lvm", "root.none"),
     Defect("lvm-spread", "lvm.missing", spread_volume, "lvm"),
     Defect("lvm-mirror", "lvm.segment", in_lvm_text(b'type = "striped"\n', b'type = "raid1"  \n'), "lvm"),
+    Defect("lvm-room", "lvm.room", lvm_room, "lvm", "os.no_cloud_init"),
     Defect("lvm-gone", "fstab.unknown", lambda disk: lvm_root_edit(disk, b"/swap none", b"/gone none"), "lvm"),
     # What the system says of itself
     Defect("fstab-data", "fstab.unknown", add("/etc/fstab", "UUID=%s /srv ext4 defaults 0 2\n" % GONE)),

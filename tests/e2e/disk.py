@@ -148,7 +148,7 @@ def tiny_root(folder, id, fstab):
         "etc/cloud/cloud.cfg": "system_info:\n  default_user:\n    name: debian\n", "etc/default/grub": "GRUB_TIMEOUT=0\n",
         "boot/grub/grub.cfg": GRUB_CFG % id, "usr/lib/systemd/systemd": "",
         "usr/lib/systemd/system/cloud-init.service": "", "usr/lib/systemd/system/systemd-networkd.service": "",
-        "usr/bin/cloud-init": "", "usr/sbin/qemu-ga": "", "usr/lib/udev/rules.d/60-qemu-guest-agent.rules": "",
+        "usr/bin/cloud-init": "", "usr/bin/growpart": "", "usr/sbin/qemu-ga": "", "usr/lib/udev/rules.d/60-qemu-guest-agent.rules": "",
         "etc/cloud/cloud.cfg.d/90_imprint.cfg": "datasource_list: [ NoCloud, None ]\nnetwork: { config: disabled }\n",
         "etc/systemd/network/80-dhcp.network": "[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n",
     }

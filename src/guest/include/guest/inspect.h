@@ -45,6 +45,7 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
     X(PART_BEYOND, "partition.beyond", ERROR,                                                      \
       "the disk was cut short: copy it again, whole, or make the volume larger")                   \
     X(PART_OVERLAP, "partition.overlap", ERROR, "write the partition table anew")                  \
+    X(PART_ROOM, "partition.room", INFO, "grow it (growpart), and what lies on it")                \
     X(PART_EMPTY, "partition.none", ERROR, "make partitions, or write a whole disk image")         \
     X(BOOT_NONE, "boot.none", ERROR,                                                               \
       "install a boot loader (grub-install), or copy the first sectors of the disk as well")       \
@@ -104,6 +105,8 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
       "in Windows, powercfg /h off, and shut it down again before the backup")                     \
     X(FS_DAMAGED, "filesystem.damaged", WARNING, "check it with fsck")                             \
     X(FS_FULL, "filesystem.full", WARNING, "free some space, or grow it")                          \
+    X(FS_ROOM, "filesystem.room", INFO,                                                            \
+      "grow it: resize2fs, xfs_growfs, btrfs filesystem resize max")                               \
     X(FS_DEVICES, "filesystem.devices", ERROR,                                                     \
       "move everything onto this disk and back it up again, or attach the others as well")         \
     X(FS_ENCRYPTED, "filesystem.encrypted", INFO, "")                                              \
@@ -112,6 +115,7 @@ const char *guest_severity_name(enum guest_severity severity); /* "info", "warni
       "restore it from /etc/lvm/backup: pvcreate --restorefile for the label, vgcfgrestore")       \
     X(LVM_MISSING, "lvm.missing", ERROR,                                                           \
       "move everything onto this disk (pvmove, vgreduce) and back it up again")                    \
+    X(LVM_ROOM, "lvm.room", INFO, "pvresize, lvextend --resizefs -l +100%FREE")                    \
     X(LVM_SEGMENT, "lvm.segment", INFO, "")                                                        \
     X(ROOT_NONE, "root.none", INFO, "")                                                            \
     X(WINDOWS_REGISTRY, "windows.registry", WARNING,                                               \
@@ -167,6 +171,7 @@ struct guest_part {
     char name[80];        /* "/dev/vda1" as a guest would say, "vg/lv" */
     char type[24];        /* what the table calls it: "linux", "esp", "0x83" …; "" = unknown */
     char filesystem[24];  /* "ext4", "xfs", "LVM2_member" …; "" = none that we know */
+    uint64_t filesystem_bytes; /* by its superblock; 0 = it does not say */
     char label[64], uuid[40];
     char partuuid[40], partlabel[40];
     bool active;

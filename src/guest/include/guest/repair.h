@@ -7,8 +7,8 @@
 #include "base/mem.h"
 #include "guest/inspect.h"
 
-/* One change. Paths are the machine's own; RAW is of the disk's bytes, before anything is mounted.
- */
+/* One change. Paths are the machine's own; RAW is of the disk's bytes, before anything is mounted:
+ * what is mounted may be larger then than it was when the plan was made. */
 enum guest_edit_kind {
     GUEST_EDIT_WRITE,  /* the whole file, made anew with mode and owners */
     GUEST_EDIT_REMOVE, /* no such file is fine; `recursive`: a folder with what is in it */
@@ -18,6 +18,7 @@ enum guest_edit_kind {
     GUEST_EDIT_FOLDER, /* one that is there stays as it is */
     GUEST_EDIT_APPEND, /* behind the file, which is filled up with zeros to a multiple of four */
     GUEST_EDIT_TRIM,   /* the file system gives back its unused blocks */
+    GUEST_EDIT_GROW,   /* it takes all of the place that it has */
     GUEST_EDIT_KINDS
 };
 const char *guest_edit_name(enum guest_edit_kind kind); /* "write", "remove" … */
