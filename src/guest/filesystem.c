@@ -106,6 +106,62 @@ static void take_swap(const uint8_t *head, struct guest_part *part, struct facts
     uuid_text(part->uuid, head + 1024 + 12, false);
 }
 
+/* --- The words of those that are named and not read ------------------------------------------- */
+
+static void take_f2fs(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    const uint8_t *super = head + 1024, *name = super + 124;
+    size_t len = 0;
+
+    facts->size = limited(le64(super + 36), 4096);
+    uuid_text(part->uuid, super + 108, false);
+    for (; le16(name) != 0 && len + 4 < sizeof(part->label); name += 2)
+        len += utf8_put(part->label + len, le16(name));
+    part->label[len] = '\0';
+}
+
+static void take_jfs(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    const uint8_t *super = head + 32768;
+
+    facts->size = limited(le64(super + 8), le32(super + 24)); /* in the disk's sectors */
+    uuid_text(part->uuid, super + 136, false);
+    text_take(part->label, sizeof(part->label), super + 152, 16);
+}
+
+static void take_reiserfs(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    const uint8_t *super = head + 65536;
+
+    facts->size = limited(le32(super), le16(super + 44));
+    uuid_text(part->uuid, super + 84, false);
+    text_take(part->label, sizeof(part->label), super + 100, 16);
+}
+
+static void take_nilfs(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    const uint8_t *super = head + 1024;
+
+    facts->size = le64(super + 32);
+    uuid_text(part->uuid, super + 152, false);
+    text_take(part->label, sizeof(part->label), super + 168, 80);
+}
+
+static void take_bcachefs(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    const uint8_t *super = head + 4096;
+
+    (void) facts;
+    uuid_text(part->uuid, super + 56, false);
+    text_take(part->label, sizeof(part->label), super + 72, 32);
+}
+
+static void take_bcache(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    (void) facts;
+    uuid_text(part->uuid, head + 4096 + 40, false);
+}
+
+static void take_exfat(const uint8_t *head, struct guest_part *part, struct facts *facts) {
+    facts->size = limited(le64(head + 72), 1ull << (head[108] & 15));
+    snprintf(part->uuid, sizeof(part->uuid), "%02X%02X-%02X%02X", head[103], head[102], head[101],
+             head[100]);
+}
+
 static void take_luks(const uint8_t *head, struct guest_part *part, struct facts *facts) {
     (void) facts;
     text_take(part->uuid, sizeof(part->uuid), head + 168, 36);
@@ -123,7 +179,17 @@ static const struct kind kinds[] = {
     {"btrfs", "_BHRfS_M", 65536 + 64, 8, take_btrfs},
     {"swap", "SWAPSPACE2", 4086, 10, take_swap},
     {"ext", "\x53\xef", 1024 + 56, 2, take_ext},
-    {"f2fs", "\x10\x20\xf5\xf2", 1024, 4, NULL},
+    {"f2fs", "\x10\x20\xf5\xf2", 1024, 4, take_f2fs},
+    {"jfs", "JFS1", 32768, 4, take_jfs},
+    {"reiserfs", "ReIsEr", 65536 + 52, 6, take_reiserfs},
+    {"nilfs2", "\x34\x34", 1024 + 6, 2, take_nilfs},
+    {"bcachefs", "\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef", 4096 + 24, 16,
+     take_bcachefs},
+    {"bcache", "\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81", 4096 + 24, 16,
+     take_bcache},
+    {"exfat", "EXFAT   ", 3, 8, take_exfat},
+    /* The first word of the first label's list of a pool's properties. */
+    {"zfs_member", "\0\0\0\x07version\0", 16384 + 20, 12, NULL},
     {"ufs", "\x19\x01\x54\x19", 65536 + 1372, 4, take_ufs_2},
     {"ufs", "\x19\x01\x54\x19", 8192 + 1372, 4, take_ufs_2},
     {"ufs", "\x54\x19\x01\x00", 8192 + 1372, 4, take_ufs_1},
@@ -131,6 +197,16 @@ static const struct kind kinds[] = {
     {"vfat", "FAT32   ", 82, 8, take_fat},
     {"vfat", "FAT1", 54, 4, take_fat},
 };
+
+bool filesystem_unread(const char *type) {
+    static const char *const types[] = {"f2fs",   "jfs",      "reiserfs",   "nilfs2",
+                                        "bcache", "bcachefs", "zfs_member", "exfat"};
+
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+        if (strcmp(types[i], type) == 0)
+            return true;
+    return false;
+}
 
 /* --- Looking ---------------------------------------------------------------------------------- */
 
@@ -153,6 +229,10 @@ static void tell(const struct span *span, const struct guest_part *part,
         look_found(span->look, GUEST_FOUND_FS_UNREADABLE,
                    "%s is a member of a RAID of Linux (md): what is in it cannot be looked at",
                    part->name);
+    if (filesystem_unread(part->filesystem))
+        look_found(span->look, GUEST_FOUND_FS_UNREADABLE,
+                   "%s holds %s, which is not read: what is in it is not judged", part->name,
+                   part->filesystem);
     if (strcmp(part->filesystem, "crypto_LUKS") == 0 || strcmp(part->filesystem, "BitLocker") == 0)
         look_found(span->look, GUEST_FOUND_FS_ENCRYPTED,
                    "%s is encrypted: what is in it cannot be looked at", part->name);

@@ -203,22 +203,25 @@ bool fstab_vital(const char *path) {
     return strcmp(path, "/") == 0 || strcmp(path, "/boot") == 0 || strcmp(path, "/usr") == 0;
 }
 
-/* What is in them is not known at all. */
+/* What is in them is not known at all: file systems of any name may be. */
 static bool has_sealed(const struct look *look) {
-    for (size_t i = 0; i < look->found->part_count; i++) {
-        const char *filesystem = look->found->parts[i].filesystem;
+    static const char *const types[] = {"crypto_LUKS", "linux_raid_member", "bcache", "zfs_member"};
 
-        if (strcmp(filesystem, "crypto_LUKS") == 0 || strcmp(filesystem, "linux_raid_member") == 0)
-            return true;
-    }
+    for (size_t i = 0; i < look->found->part_count; i++)
+        for (size_t j = 0; j < sizeof(types) / sizeof(types[0]); j++)
+            if (strcmp(look->found->parts[i].filesystem, types[j]) == 0)
+                return true;
     return false;
 }
 
 bool look_hides_something(const struct look *look) {
-    for (size_t i = 0; i < look->found->part_count; i++)
-        if (strcmp(look->found->parts[i].type, "lv") == 0 &&
-            look->found->parts[i].filesystem[0] == '\0')
+    for (size_t i = 0; i < look->found->part_count; i++) {
+        const struct guest_part *part = &look->found->parts[i];
+
+        if (filesystem_unread(part->filesystem) ||
+            (strcmp(part->type, "lv") == 0 && part->filesystem[0] == '\0'))
             return true;
+    }
     return has_sealed(look);
 }
 

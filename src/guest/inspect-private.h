@@ -98,6 +98,8 @@ enum fat_answer fat_loader(const struct span *span);
 /* Recognises what is on the span, fills the part's fields, tells of what is wrong with it, and
  * opens it where its files can be read. `part` is its index. */
 void filesystem_look(const struct span *span, size_t part);
+/* One that may hold a system, and of which the superblock alone is read. */
+bool filesystem_unread(const char *type);
 
 /* --- system.c --------------------------------------------------------------------------------- */
 
