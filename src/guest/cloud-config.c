@@ -6,9 +6,6 @@
 
 #include "yml.h"
 
-#define CONFIG "/etc/cloud/cloud.cfg"
-#define FOLDER "/etc/cloud/cloud.cfg.d"
-
 /* --- Its files -------------------------------------------------------------------------------- */
 
 static void take_sources(struct cloud *cloud, const char *file, const struct yml_node *list) {
@@ -39,13 +36,11 @@ static void take_module(const struct yml_node *list, const char *name, bool *lis
 static void take_file(const struct tree *tree, const char *path, struct cloud *cloud) {
     IM_AUTO(free_auto) char *text = tree_text(tree, path);
     IM_AUTO(yml_free_auto) struct yml *yaml = text != NULL ? yml_read(text) : NULL;
-    const struct yml_node *root = yml_root(yaml), *network = yml_get(root, "network");
+    const struct yml_node *root = yml_root(yaml);
     const char *user = yml_word(yml_get(yml_get(root, "system_info"), "default_user"), "name");
 
     if (user[0] != '\0')
         text_take(cloud->user, sizeof(cloud->user), user, strlen(user));
-    if (network != NULL)
-        cloud->writes_network = strcmp(yml_word(network, "config"), "disabled") != 0;
     take_sources(cloud, path, yml_get(root, "datasource_list"));
     take_module(yml_get(root, "cloud_init_modules"), "growpart", &cloud->grows_partition);
     take_module(yml_get(root, "cloud_init_modules"), "resizefs", &cloud->grows_filesystem);
@@ -117,21 +112,18 @@ static void take_growth(const struct tree *tree, const struct guest_os *os, cons
 
 void cloud_take(const struct tree *tree, const struct guest_os *os, const char *cmdline,
                 struct cloud *ret_cloud) {
-    struct cloud cloud = {
-        .writes_network = true, .grows_partition = true, .grows_filesystem = true};
+    struct cloud cloud = {.grows_partition = true, .grows_filesystem = true};
 
-    cloud.present = tree_has(tree, CONFIG);
+    cloud.present = tree_has(tree, CLOUD_CONFIG);
     if (cloud.present)
-        take_files(tree, CONFIG, FOLDER, &cloud);
-    else if ((cloud.present = tree_has(tree, "/usr/local" CONFIG)))
-        take_files(tree, "/usr/local" CONFIG, "/usr/local" FOLDER, &cloud);
+        take_files(tree, CLOUD_CONFIG, CLOUD_FOLDER, &cloud);
+    else if ((cloud.present = tree_has(tree, CLOUD_CONFIG_BSD)))
+        take_files(tree, CLOUD_CONFIG_BSD, CLOUD_FOLDER_BSD, &cloud);
     cloud.present = cloud.present && has_program(tree, os, "cloud-init");
     if (cloud.present)
         why_off(tree, os, cmdline, &cloud);
     cloud.runs = cloud.present && cloud.off[0] == '\0';
     take_growth(tree, os, cmdline, &cloud);
-    cloud.writes_network =
-        cloud.writes_network && cloud.runs && strstr(cmdline, "network-config=disabled") == NULL;
     *ret_cloud = cloud;
 }
 

@@ -5,9 +5,13 @@
 
 #include "system.h"
 
+#define CLOUD_CONFIG "/etc/cloud/cloud.cfg"
+#define CLOUD_FOLDER "/etc/cloud/cloud.cfg.d"
+#define CLOUD_CONFIG_BSD "/usr/local" CLOUD_CONFIG
+#define CLOUD_FOLDER_BSD "/usr/local" CLOUD_FOLDER
+
 struct cloud {
     bool present, runs;
-    bool writes_network;                    /* before anything else sets up a network */
     bool grows_partition, grows_filesystem; /* of the root, as far as it can */
     char off[160];     /* why it does not run; "" where it does, or is not there */
     char sources[256]; /* that it is limited to, with blanks between; "" = it looks itself */

@@ -12,7 +12,7 @@ struct stanzas {
     struct net_card *card;       /* of the stanza at hand; NULL = it is of no matter */
     struct im_strings autos;     /* names and patterns that are brought up */
     struct im_strings autos_for; /* for each, the stanza that it means */
-    unsigned sources;
+    unsigned sources, line;
     size_t first; /* the first of our cards */
     const char *file;
     const char *text;
@@ -42,7 +42,7 @@ static void source(struct stanzas *stanzas, const char *what, bool folder, unsig
         stanzas->net->unclear = true;
         return;
     }
-    tree_names(stanzas->net->tree, path[0] != '\0' ? path : "/", "", "", &names);
+    net_names(stanzas->net, path[0] != '\0' ? path : "/", "", "", &names);
     for (size_t i = 0; i < names.count; i++) {
         IM_AUTO(free_auto) char *file = im_printf("%s/%s", path, names.items[i]);
 
@@ -54,7 +54,7 @@ static void source(struct stanzas *stanzas, const char *what, bool folder, unsig
 /* --- Stanzas ---------------------------------------------------------------------------------- */
 
 /* "eth0", "/en*", "/en*=lan": which cards, and by which stanza. */
-static void bring_up(struct stanzas *stanzas, char *words) {
+static void bring_up(struct stanzas *stanzas, char *words, bool at_start) {
     char *save = NULL;
 
     for (char *word = strtok_r(words, " \t", &save);
@@ -63,8 +63,8 @@ static void bring_up(struct stanzas *stanzas, char *words) {
 
         if (equals != NULL)
             *equals = '\0';
-        if (word[0] == '/' && strchr(word + 1, '/') != NULL)
-            stanzas->net->unclear = true; /* by MAC address, or by number */
+        if (word[0] == '/' && (!at_start || strchr(word + 1, '/') != NULL))
+            stanzas->net->unclear = true; /* by MAC address, by number, or as udev names them */
         im_strings_add(&stanzas->autos, word[0] == '/' ? word + 1 : word);
         im_strings_add(&stanzas->autos_for, equals != NULL ? equals + 1 : "");
     }
@@ -79,9 +79,11 @@ static void begin_iface(struct stanzas *stanzas, const char *words) {
     if (net_is_made_up(name) || strcmp(method, "loopback") == 0 || strcmp(family, "inet6") == 0 ||
         strchr(name, ':') != NULL || strchr(name, '.') != NULL)
         return;
-    stanzas->card = net_add(stanzas->net, stanzas->file);
+    stanzas->card = net_add(stanzas->net, NET_IFUPDOWN, stanzas->file);
     if (stanzas->card == NULL)
         return;
+    stanzas->card->line = stanzas->line;
+    text_take(stanzas->card->id, sizeof(stanzas->card->id), name, strlen(name));
     text_take(stanzas->card->name, sizeof(stanzas->card->name), name, strlen(name));
     stanzas->card->dhcp = strcmp(method, "dhcp") == 0;
     stanzas->card->written = net_is_written(stanzas->file, stanzas->text);
@@ -109,7 +111,7 @@ static void take_line(struct stanzas *stanzas, char *line, unsigned depth) {
     if (line[0] == '#' || line[0] == '\0')
         return;
     if (strcmp(line, "auto") == 0 || im_starts_with(line, "allow-"))
-        bring_up(stanzas, value);
+        bring_up(stanzas, value, line[0] == 'a' && line[1] == 'u');
     else if (strcmp(line, "iface") == 0)
         begin_iface(stanzas, value);
     else if (strcmp(line, "source") == 0)
@@ -130,6 +132,14 @@ static void join_lines(char *text) {
     }
 }
 
+static unsigned line_at(const char *text, size_t offset) {
+    unsigned line = 1;
+
+    for (size_t i = 0; i < offset; i++)
+        line += text[i] == '\n';
+    return line;
+}
+
 static void read_file(struct stanzas *stanzas, const char *path, unsigned depth) {
     IM_AUTO(free_auto) char *text = NULL;
     IM_AUTO(free_auto) char *whole = NULL;
@@ -140,7 +150,7 @@ static void read_file(struct stanzas *stanzas, const char *path, unsigned depth)
         stanzas->net->unclear = true;
         return;
     }
-    text = tree_text(stanzas->net->tree, path);
+    text = net_text(stanzas->net, path);
     if (text == NULL)
         return;
     whole = im_strdup(text);
@@ -148,8 +158,10 @@ static void read_file(struct stanzas *stanzas, const char *path, unsigned depth)
     stanzas->file = path;
     stanzas->text = whole;
     stanzas->card = NULL;
-    for (at = text; (line = text_line(&at)) != NULL;)
+    for (at = text; (line = text_line(&at)) != NULL;) {
+        stanzas->line = line_at(whole, (size_t) (line - text));
         take_line(stanzas, line, depth);
+    }
     stanzas->file = file;
     stanzas->text = before;
     stanzas->card = NULL;
@@ -182,7 +194,7 @@ void net_ifupdown(struct net *net) {
         return;
     if (!tree_has(net->tree, "/etc/network/interfaces"))
         return;
-    net->known = true;
+    net->known = net->has[NET_IFUPDOWN] = true;
     read_file(&stanzas, "/etc/network/interfaces", 0);
     kept = stanzas.first;
     for (size_t i = stanzas.first; i < net->count; i++)

@@ -67,10 +67,10 @@ static void take_profile(void *arg, const char *section, const char *key, const 
 }
 
 static void read_profile(struct net *net, const char *path) {
-    IM_AUTO(free_auto) char *text = tree_text(net->tree, path);
+    IM_AUTO(free_auto) char *text = net_text(net, path);
     struct profile profile = {.starts = true};
 
-    profile.card = text != NULL ? net_add(net, path) : NULL;
+    profile.card = text != NULL ? net_add(net, NET_MANAGER, path) : NULL;
     if (profile.card == NULL)
         return;
     profile.card->written = net_is_written(path, text);
@@ -94,7 +94,7 @@ static void take_default(void *arg, const char *section, const char *key, const 
 }
 
 static void read_defaults(struct net *net, const char *path, struct defaults *defaults) {
-    IM_AUTO(free_auto) char *text = tree_text(net->tree, path);
+    IM_AUTO(free_auto) char *text = net_text(net, path);
 
     if (text != NULL)
         each_key(text, take_default, defaults);
@@ -111,13 +111,13 @@ void net_manager(struct net *net) {
 
     if (!unit_starts(net->tree, "NetworkManager"))
         return;
-    net->known = true;
+    net->known = net->has[NET_MANAGER] = true;
     net->manager = true;
-    net_files(net, profiles, "", &paths);
+    net_paths(net, profiles, "", &paths);
     for (size_t i = 0; i < paths.count; i++)
         read_profile(net, paths.items[i]);
     read_defaults(net, "/etc/NetworkManager/NetworkManager.conf", &defaults);
-    net_files(net, settings, ".conf", &conf);
+    net_paths(net, settings, ".conf", &conf);
     for (size_t i = 0; i < conf.count; i++)
         read_defaults(net, conf.items[i], &defaults);
     if (defaults.unmanaged)
@@ -190,9 +190,10 @@ static void take_unit(void *arg, const char *section, const char *key, const cha
 }
 
 static void read_unit(struct net *net, const char *path, bool link) {
-    IM_AUTO(free_auto) char *text = tree_text(net->tree, path);
+    IM_AUTO(free_auto) char *text = net_text(net, path);
     IM_AUTO(free_auto) char *whole = im_strdup(text);
-    struct unit unit = {.card = text != NULL ? net_add(net, path) : NULL};
+    struct unit unit = {.card = text != NULL ? net_add(net, link ? NET_LINK : NET_NETWORKD, path)
+                                             : NULL};
 
     if (unit.card == NULL)
         return;
@@ -214,14 +215,14 @@ void net_networkd(struct net *net) {
     IM_AUTO(im_strings_done) struct im_strings networks = {0};
     IM_AUTO(im_strings_done) struct im_strings links = {0};
 
-    net_files(net, folders, ".link", &links);
+    net_paths(net, folders, ".link", &links);
     for (size_t i = 0; i < links.count; i++)
         if (im_starts_with(links.items[i], "/etc/"))
             read_unit(net, links.items[i], true);
     if (!unit_starts(net->tree, "systemd-networkd"))
         return;
-    net->known = true;
-    net_files(net, folders, ".network", &networks);
+    net->known = net->has[NET_NETWORKD] = true;
+    net_paths(net, folders, ".network", &networks);
     for (size_t i = 0; i < networks.count; i++)
         read_unit(net, networks.items[i], false);
 }

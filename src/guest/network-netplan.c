@@ -5,17 +5,21 @@
 #include "network.h"
 
 /* A device that an earlier file has described goes on there. */
-static struct net_card *card_of(struct net *net, const char *file, const char *id) {
+static struct net_card *card_of(struct net *net, enum net_system system, const char *file,
+                                const struct yml_node *device) {
+    const char *id = device->key;
     struct net_card *card;
 
     for (size_t i = 0; i < net->count; i++)
-        if (strcmp(net->cards[i].id, id) == 0) {
+        if (net->cards[i].system == system && strcmp(net->cards[i].id, id) == 0) {
+            net->cards[i].line = device->line;
             text_take(net->cards[i].file, sizeof(net->cards[i].file), file, strlen(file));
             return &net->cards[i];
         }
-    card = net_add(net, file);
+    card = net_add(net, system, file);
     if (card == NULL)
         return NULL;
+    card->line = device->line;
     text_take(card->id, sizeof(card->id), id, strlen(id));
     memcpy(card->name, card->id, sizeof(card->id));
     return card;
@@ -40,9 +44,9 @@ static void take_addresses(struct net_card *card, const struct yml_node *list) {
             net_take_address(card, node->first->key); /* with options behind it */
 }
 
-static void take_ethernet(struct net *net, const char *file, const struct yml_node *device,
-                          bool written) {
-    struct net_card *card = card_of(net, file, device->key);
+static void take_ethernet(struct net *net, enum net_system system, const char *file,
+                          const struct yml_node *device, bool written) {
+    struct net_card *card = card_of(net, system, file, device);
 
     if (card == NULL)
         return;
@@ -57,14 +61,15 @@ static void take_ethernet(struct net *net, const char *file, const struct yml_no
 }
 
 /* Devices on top of the cards: whether they get along without a card of that name is theirs. */
-static void take_upper(struct net *net, const char *file, const struct yml_node *device,
-                       bool written) {
-    struct net_card *card = net_add(net, file);
+static void take_upper(struct net *net, enum net_system system, const char *file,
+                       const struct yml_node *device, bool written) {
+    struct net_card *card = net_add(net, system, file);
 
     net->unclear |= yml_true(device, "dhcp4");
     if (card == NULL)
         return;
     card->written = written;
+    card->line = device->line;
     text_take(card->name, sizeof(card->name), device->key, strlen(device->key));
     take_addresses(card, yml_get(device, "addresses"));
     if (card->address[0] == '\0')
@@ -77,29 +82,26 @@ static const struct yml_node *devices(const struct yml_node *network, const char
     return map != NULL && map->kind == YML_MAP ? map->first : NULL;
 }
 
-static void take_words(struct net *net, const char *file, const struct yml_node *network,
-                       bool written) {
+void net_netplan_words(struct net *net, enum net_system system, const char *file,
+                       const struct yml_node *network, bool written) {
     static const char *const uppers[] = {"bridges", "bonds", "vlans"};
 
     for (const struct yml_node *at = devices(network, "ethernets"); at != NULL; at = at->next)
-        take_ethernet(net, file, at, written);
+        take_ethernet(net, system, file, at, written);
     for (size_t i = 0; i < sizeof(uppers) / sizeof(uppers[0]); i++)
         for (const struct yml_node *at = devices(network, uppers[i]); at != NULL; at = at->next)
-            take_upper(net, file, at, written);
-}
-
-void net_netplan_words(struct net *net, const char *file, const struct yml_node *network) {
-    take_words(net, file, network, false);
+            take_upper(net, system, file, at, written);
 }
 
 static void read_file(struct net *net, const char *path) {
-    IM_AUTO(free_auto) char *text = tree_text(net->tree, path);
+    IM_AUTO(free_auto) char *text = net_text(net, path);
     IM_AUTO(yml_free_auto) struct yml *yaml = text != NULL ? yml_read(text) : NULL;
 
     if (yaml == NULL)
         net->unclear = true;
     else
-        take_words(net, path, yml_get(yml_root(yaml), "network"), net_is_written(path, text));
+        net_netplan_words(net, NET_NETPLAN, path, yml_get(yml_root(yaml), "network"),
+                          net_is_written(path, text));
 }
 
 /* --- Folders ---------------------------------------------------------------------------------- */
@@ -111,11 +113,11 @@ static int by_base(const void *a, const void *b) {
 }
 
 /* A file in a later folder hides one of the same name in an earlier one. */
-static void collect(struct net *net, const char *folder, const char *end,
+static void collect(const struct net *net, const char *folder, const char *end,
                     struct im_strings *paths) {
     IM_AUTO(im_strings_done) struct im_strings names = {0};
 
-    tree_names(net->tree, folder, "", end, &names);
+    net_names(net, folder, "", end, &names);
     for (size_t i = 0; i < names.count && paths->count < NET_FILES_MAX; i++) {
         char *path = im_printf("%s/%s", folder, names.items[i]);
         bool hides = false;
@@ -131,7 +133,7 @@ static void collect(struct net *net, const char *folder, const char *end,
     }
 }
 
-void net_files(struct net *net, const char *const *folders, const char *end,
+void net_paths(const struct net *net, const char *const *folders, const char *end,
                struct im_strings *paths) {
     for (; *folders != NULL; folders++)
         collect(net, *folders, end, paths);
@@ -139,11 +141,16 @@ void net_files(struct net *net, const char *const *folders, const char *end,
         qsort(paths->items, paths->count, sizeof(char *), by_base);
 }
 
+void netplan_paths(const struct net *net, struct im_strings *paths) {
+    static const char *const folders[] = {"/usr/lib/netplan", "/lib/netplan", "/etc/netplan", NULL};
+
+    net_paths(net, folders, ".yaml", paths);
+}
+
 void net_netplan(struct net *net) {
     static const char *const programs[] = {"/usr/sbin/netplan", "/lib/netplan/generate",
                                            "/usr/lib/netplan/generate",
                                            "/usr/libexec/netplan/generate"};
-    static const char *const folders[] = {"/usr/lib/netplan", "/lib/netplan", "/etc/netplan", NULL};
     IM_AUTO(im_strings_done) struct im_strings paths = {0};
     bool there = false;
 
@@ -151,8 +158,8 @@ void net_netplan(struct net *net) {
         there = tree_has(net->tree, programs[i]);
     if (!there)
         return;
-    net->known = true;
-    net_files(net, folders, ".yaml", &paths);
+    net->known = net->has[NET_NETPLAN] = true;
+    netplan_paths(net, &paths);
     for (size_t i = 0; i < paths.count; i++)
         read_file(net, paths.items[i]);
 }

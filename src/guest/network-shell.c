@@ -56,10 +56,11 @@ static bool left_behind(const char *name) {
     return im_starts_with(name, "ifcfg.") || strchr(name, ':') != NULL;
 }
 
-/* SUSE's are for the card that their name ends with. */
+/* SUSE's are for the card that their name ends with, and Red Hat's scripts take it for one that is
+ * not said. */
 static void read_ifcfg(struct net *net, const char *folder, const char *name, bool suse) {
     IM_AUTO(free_auto) char *path = im_printf("%s/%s", folder, name);
-    IM_AUTO(free_auto) char *text = tree_text(net->tree, path);
+    IM_AUTO(free_auto) char *text = net_text(net, path);
     IM_AUTO(free_auto) char *whole = im_strdup(text);
     const char *own = name + strlen("ifcfg-");
     struct ifcfg ifcfg = {0};
@@ -68,12 +69,12 @@ static void read_ifcfg(struct net *net, const char *folder, const char *name, bo
     if (text == NULL || left_behind(name))
         return;
     take_words(text, &ifcfg);
-    if (suse)
+    if (suse || (ifcfg.device[0] == '\0' && ifcfg.mac[0] == '\0' && !net->manager))
         snprintf(ifcfg.device, sizeof(ifcfg.device), "%s", own);
     if (ifcfg.part || net_is_made_up(ifcfg.device) || net_is_made_up(own) || !starts(ifcfg.start) ||
         (!suse && ifcfg.type[0] != '\0' && strcasecmp(ifcfg.type, "Ethernet") != 0))
         return;
-    card = net_add(net, path);
+    card = net_add(net, suse ? NET_WICKED : NET_IFCFG, path);
     if (card == NULL)
         return;
     memcpy(card->name, ifcfg.device, sizeof(ifcfg.device));
@@ -88,7 +89,7 @@ static void read_ifcfg(struct net *net, const char *folder, const char *name, bo
 static void read_folder(struct net *net, const char *folder, bool suse) {
     IM_AUTO(im_strings_done) struct im_strings names = {0};
 
-    tree_names(net->tree, folder, "ifcfg-", "", &names);
+    net_names(net, folder, "ifcfg-", "", &names);
     for (size_t i = 0; i < names.count && i < NET_FILES_MAX; i++)
         read_ifcfg(net, folder, names.items[i], suse);
 }
@@ -100,11 +101,11 @@ void net_sysconfig(struct net *net) {
                    tree_has(net->tree, "/etc/init.d/network");
 
     if (tree_has(net->tree, red_hat) && (scripts || net->manager)) {
-        net->known = true;
+        net->known = net->has[NET_IFCFG] = true;
         read_folder(net, red_hat, false);
     }
     if (!net->manager && tree_has(net->tree, "/usr/sbin/wicked")) {
-        net->known = true;
+        net->known = net->has[NET_WICKED] = true;
         read_folder(net, suse, true);
     }
 }
@@ -113,7 +114,7 @@ void net_sysconfig(struct net *net) {
 
 static void read_profile(struct net *net, const char *name) {
     IM_AUTO(free_auto) char *path = im_printf("/etc/netctl/%s", name);
-    IM_AUTO(free_auto) char *text = tree_text(net->tree, path);
+    IM_AUTO(free_auto) char *text = net_text(net, path);
     char ip[16] = "", address[64] = "", connection[24] = "", device[64] = "", mac[32] = "";
     struct net_card *card;
     char *at = text, *line;
@@ -127,7 +128,7 @@ static void read_profile(struct net *net, const char *name) {
     }
     if (strcmp(connection, "ethernet") != 0)
         return;
-    card = net_add(net, path);
+    card = net_add(net, NET_NETCTL, path);
     if (card == NULL)
         return;
     memcpy(card->name, device, sizeof(device));
@@ -145,8 +146,8 @@ void net_netctl(struct net *net) {
 
     if (!unit_begins(net->tree, "netctl", unit, sizeof(unit)))
         return;
-    net->known = true;
-    tree_names(net->tree, "/etc/netctl", "", "", &names);
+    net->known = net->has[NET_NETCTL] = true;
+    net_names(net, "/etc/netctl", "", "", &names);
     for (size_t i = 0; i < names.count && i < NET_FILES_MAX; i++)
         read_profile(net, names.items[i]);
 }
@@ -163,7 +164,7 @@ static void take_rc_line(struct net *net, const char *file, const char *line) {
     if (!im_starts_with(key, "ifconfig_") || strchr(name, '_') != NULL || net_is_made_up(name) ||
         !text_value(line, key, value, sizeof(value)))
         return;
-    card = net_add(net, file);
+    card = net_add(net, NET_RC_CONF, file);
     if (card == NULL)
         return;
     if (strcmp(name, "DEFAULT") != 0)
@@ -182,9 +183,9 @@ void net_rc_conf(struct net *net) {
 
     if (strcmp(net->look->found->os.init, "rc") != 0)
         return;
-    net->known = true;
+    net->known = net->has[NET_RC_CONF] = true;
     for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        IM_AUTO(free_auto) char *text = tree_text(net->tree, files[i]);
+        IM_AUTO(free_auto) char *text = net_text(net, files[i]);
         char *at = text, *line;
 
         while (at != NULL && (line = text_line(&at)) != NULL)

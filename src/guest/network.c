@@ -6,16 +6,31 @@
 #include <ctype.h>
 #include <stdio.h>
 
+/* --- Files ------------------------------------------------------------------------------------ */
+
+char *net_text(const struct net *net, const char *path) {
+    return net->files != NULL ? net->files->text(net->files->arg, path)
+                              : tree_text(net->tree, path);
+}
+
+void net_names(const struct net *net, const char *folder, const char *begin, const char *end,
+               struct im_strings *names) {
+    if (net->files != NULL)
+        net->files->names(net->files->arg, folder, begin, end, names);
+    else
+        tree_names(net->tree, folder, begin, end, names);
+}
+
 /* --- Cards ------------------------------------------------------------------------------------ */
 
-struct net_card *net_add(struct net *net, const char *file) {
+struct net_card *net_add(struct net *net, enum net_system system, const char *file) {
     struct net_card *card = &net->cards[net->count];
 
     if (net->count == NET_CARDS_MAX) {
         net->unclear = true;
         return NULL;
     }
-    *card = (struct net_card){0};
+    *card = (struct net_card){.system = system};
     text_take(card->file, sizeof(card->file), file, strlen(file));
     net->count++;
     return card;
@@ -214,8 +229,8 @@ static void look_at_helpers(struct net *net) {
 
 /* --- Judgement -------------------------------------------------------------------------------- */
 
-static bool is_ours(const struct net *net, const struct net_card *card) {
-    return !(card->written && net->cloud->writes_network);
+bool net_counts(const struct net *net, const struct net_card *card) {
+    return !(card->written && net->cloud_writes);
 }
 
 static void judge_card(const struct net *net, const struct net_card *card) {
@@ -248,7 +263,7 @@ static void judge_none(const struct net *net) {
         const struct net_card *card = &net->cards[i];
 
         any = true;
-        if (card->dhcp && card->wants[0] == '\0')
+        if (net_counts(net, card) && card->dhcp && card->wants[0] == '\0')
             look_found(net->look, GUEST_FOUND_NET_NAME,
                        "%s sets up the network card %s, which is called %s%s%s in a machine here",
                        card->file, card->name, net->ours[0], net->ours[1] != NULL ? " or " : "",
@@ -259,28 +274,34 @@ static void judge_none(const struct net *net) {
                    "nothing sets up a network: the machine will not ask for an address");
 }
 
-static void judge(const struct net *net) {
-    bool served = net->covered || net->unclear || net->cloud->writes_network;
+bool net_served(const struct net *net) {
+    bool served = net->covered || net->unclear || (net->cloud_writes && net->instructed[0] == '\0');
 
-    for (size_t i = 0; i < net->count; i++) {
-        if (!is_ours(net, &net->cards[i]))
-            continue;
-        judge_card(net, &net->cards[i]);
-        served |= serves(net, &net->cards[i]);
-    }
-    if (!served)
+    for (size_t i = 0; i < net->count && !served; i++)
+        served = net_counts(net, &net->cards[i]) && serves(net, &net->cards[i]);
+    return served;
+}
+
+static void judge(const struct net *net) {
+    for (size_t i = 0; i < net->count; i++)
+        if (net_counts(net, &net->cards[i]))
+            judge_card(net, &net->cards[i]);
+    if (!net_served(net))
         judge_none(net);
 }
 
-void network_check(struct look *look, const struct tree *tree, const struct cloud *cloud) {
-    IM_AUTO(free_auto) struct net *net = im_alloc(sizeof(*net));
+struct net *network_take(struct look *look, const struct tree *tree, const struct cloud *cloud,
+                         const struct net_files *files) {
+    struct net *net = im_alloc(sizeof(*net));
 
     net->look = look;
     net->tree = tree;
     net->cloud = cloud;
+    net->files = files;
     take_ours(net);
     look_at_rules(net);
     look_at_helpers(net);
+    net_cloud(net);
     net_ifupdown(net);
     net_netplan(net);
     net_manager(net);
@@ -288,5 +309,11 @@ void network_check(struct look *look, const struct tree *tree, const struct clou
     net_sysconfig(net);
     net_netctl(net);
     net_rc_conf(net);
+    return net;
+}
+
+void network_check(struct look *look, const struct tree *tree, const struct cloud *cloud) {
+    IM_AUTO(free_auto) struct net *net = network_take(look, tree, cloud, NULL);
+
     judge(net);
 }

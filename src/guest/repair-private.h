@@ -43,6 +43,11 @@ void draft_hide(struct planning *planning, const char *path);
 void draft_own(struct planning *planning, const char *path, uint32_t uid, uint32_t gid,
                const char *label);
 
+/* A file, and names in a folder, as they will be then: as tree_text and tree_names have them. */
+char *plan_text(struct planning *planning, const char *path);
+void plan_names(struct planning *planning, const char *folder, const char *begin, const char *end,
+                struct im_strings *names);
+
 void plan_remove(struct planning *planning, const char *path, bool recursive);
 void plan_empty(struct planning *planning, const char *path, bool recursive);
 void plan_copy(struct planning *planning, const char *from, const char *path);
@@ -73,6 +78,8 @@ repair_function repair_boot_files, repair_boot_search, repair_boot_root, repair_
 repair_function repair_boot_entry, repair_boot_volume, repair_boot_resume, repair_boot_console,
     repair_boot_terminal;
 repair_function repair_esp_fallback, repair_drivers;
+repair_function repair_network_mac, repair_network_address, repair_network_name,
+    repair_network_none;
 
 /* --- repair-table.c --------------------------------------------------------------------------- */
 

@@ -47,6 +47,10 @@ static const struct {
     {GUEST_FOUND_ID_MACHINE, repair_machine_id},
     {GUEST_FOUND_ID_SSH, repair_ssh_keys},
     {GUEST_FOUND_ID_NET, repair_net_rules},
+    {GUEST_FOUND_NET_MAC, repair_network_mac},
+    {GUEST_FOUND_NET_ADDRESS, repair_network_address},
+    {GUEST_FOUND_NET_NAME, repair_network_name},
+    {GUEST_FOUND_NET_NONE, repair_network_none},
 };
 enum { REPAIRS = sizeof(repairs) / sizeof(repairs[0]) };
 
@@ -260,6 +264,48 @@ void draft_own(struct planning *planning, const char *path, uint32_t uid, uint32
     im_replace(&draft->label, label);
 }
 
+static bool within(const char *path, const char *folder, const char *begin, const char *end) {
+    const char *slash = strrchr(path, '/');
+
+    return (size_t) (slash - path) == strlen(folder) &&
+           strncmp(path, folder, strlen(folder)) == 0 && im_starts_with(slash + 1, begin) &&
+           im_ends_with(slash + 1, end);
+}
+
+char *plan_text(struct planning *planning, const char *path) {
+    const struct draft *draft = draft_of(planning, path);
+
+    if (planned(planning, GUEST_EDIT_REMOVE, path))
+        return NULL;
+    return draft != NULL ? im_strdup(draft->text) : tree_text(planning->tree, path);
+}
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+void plan_names(struct planning *planning, const char *folder, const char *begin, const char *end,
+                struct im_strings *names) {
+    IM_AUTO(im_strings_done) struct im_strings there = {0};
+    size_t before = names->count;
+
+    tree_names(planning->tree, folder, begin, end, &there);
+    for (size_t i = 0; i < planning->draft_count; i++) {
+        const char *path = planning->drafts[i].path, *name = strrchr(path, '/') + 1;
+
+        if (within(path, folder, begin, end) && !im_strings_has(&there, name))
+            im_strings_add(&there, name);
+    }
+    for (size_t i = 0; i < there.count; i++) {
+        IM_AUTO(free_auto) char *path = im_printf("%s/%s", folder, there.items[i]);
+
+        if (!planned(planning, GUEST_EDIT_REMOVE, path))
+            im_strings_add(names, there.items[i]);
+    }
+    if (names->count > before)
+        qsort(names->items + before, names->count - before, sizeof(char *), by_text);
+}
+
 static struct guest_change change_of(const struct planning *planning, const struct draft *draft) {
     const char *hash = planning->hash != NULL ? planning->hash : "";
     IM_AUTO(free_auto) char *before = NULL;
@@ -281,7 +327,8 @@ static void drafts_take(struct planning *planning) {
         struct draft *draft = &planning->drafts[i];
         struct guest_edit *edit;
 
-        if (im_str_equal(draft->before, draft->text) && draft->before != NULL)
+        if ((im_str_equal(draft->before, draft->text) && draft->before != NULL) ||
+            planned(planning, GUEST_EDIT_REMOVE, draft->path))
             continue;
         edit = add_edit(planning, GUEST_EDIT_WRITE, draft->path);
         edit->mode = draft->mode;
@@ -401,10 +448,22 @@ static bool of_table(enum guest_found kind) {
     return kind == GUEST_FOUND_BOOT_ACTIVE || im_starts_with(finding_code(kind), "gpt.");
 }
 
-static void plan_one(struct planning *planning, size_t i) {
-    if (foreign(planning->look) && !of_table(repairs[i].kind))
-        plan_cannot(planning, "%.80s is no Linux: its files are to be changed while it runs",
-                    planning->look->found->os.name);
+/* What is found is the owner's wish more often than not: done only when its code is named. */
+static bool may_be_meant(enum guest_found kind) { return kind == GUEST_FOUND_NET_ADDRESS; }
+
+/* `named`: by its own code, not only as one of all. */
+static void plan_one(struct planning *planning, size_t i, bool named) {
+    const char *name = planning->look->found->os.name;
+
+    if (foreign(planning->look) && im_starts_with(planning->code, "network."))
+        plan_cannot(planning,
+                    "%.80s is no Linux: let its /etc/rc.conf say ifconfig_DEFAULT=\"DHCP\", and "
+                    "nothing of single cards, while it runs",
+                    name);
+    else if (foreign(planning->look) && !of_table(repairs[i].kind))
+        plan_cannot(planning, "%.80s is no Linux: its files are to be changed while it runs", name);
+    else if (may_be_meant(repairs[i].kind) && !named)
+        plan_cannot(planning, "it may be meant so; --only %s changes it", planning->code);
     else
         repairs[i].plan(planning);
 }
@@ -412,14 +471,15 @@ static void plan_one(struct planning *planning, size_t i) {
 static void make(struct look *look, void *arg) {
     struct asked *asked = arg;
     struct planning planning = {.look = look, .plan = asked->plan, .hash = asked->wish->login.hash};
+    bool named;
 
     if (!foreign(look) && system_tree(look, &planning.mounts))
         planning.tree = &planning.mounts;
     for (size_t i = 0; i < REPAIRS; i++) {
         planning.code = finding_code(repairs[i].kind);
-        if (look_has(look, repairs[i].kind) &&
-            (asked->wish->all || im_strings_has(&asked->wish->only, planning.code)))
-            plan_one(&planning, i);
+        named = im_strings_has(&asked->wish->only, planning.code);
+        if (look_has(look, repairs[i].kind) && (asked->wish->all || named))
+            plan_one(&planning, i, named);
     }
     for (size_t i = 0; guest_seal_items[i].word != NULL; i++) {
         planning.code = guest_seal_items[i].word;

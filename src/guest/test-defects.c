@@ -21,6 +21,8 @@
     { "/etc/cloud/cloud.cfg", NULL }
 #define CLOUD_NO_NETWORK                                                                           \
     { "/etc/cloud/cloud.cfg.d/99-network.cfg", "network: {config: disabled}\n" }
+#define CLOUD_NETWORK(text)                                                                        \
+    { "/etc/cloud/cloud.cfg.d/60-network.cfg", text }
 #define NETPLAN "/etc/netplan/90-default.yaml"
 #define ETHERNETS(text) "network:\n  version: 2\n  ethernets:\n" text
 #define INTERFACES "/etc/network/interfaces"
@@ -151,6 +153,49 @@ const struct defect defects[] = {
     FINE("Ubuntu", "netplan is not installed",
          PUT({"/usr/sbin/netplan", NULL}, {"/lib/netplan/generate", NULL},
              {"/etc/netplan/01.yaml", ETHERNETS("    ens3: {addresses: [10.0.0.5/24]}\n")})),
+
+    /* cloud-init's own configuration of networks */
+    FINDS("Ubuntu", "cloud-init told of one MAC address",
+          PUT(CLOUD_NETWORK("network:\n  version: 1\n  config:\n    - type: physical\n"
+                            "      name: enp1s0\n      mac_address: '52:54:00:12:34:56'\n"
+                            "      subnets:\n        - type: dhcp4\n")),
+          "network.mac", "60-network.cfg is only for"),
+    FINDS("Ubuntu", "cloud-init told of an address",
+          PUT(CLOUD_NETWORK("network:\n  version: 1\n  config:\n  - type: physical\n"
+                            "    name: enp1s0\n    subnets:\n    - type: static\n"
+                            "      address: 10.0.0.5/24\n      gateway: 10.0.0.1\n"
+                            "# the end\n")),
+          "network.address", "60-network.cfg gives enp1s0"),
+    FINDS("Ubuntu", "cloud-init told of one name",
+          PUT(CLOUD_NETWORK("network: {version: 1, config: [{type: physical, name: ens3, "
+                            "subnets: [{type: dhcp}]}]}\n")),
+          "network.name", "ens3"),
+    FINDS("Ubuntu", "what its installer leaves, of another name",
+          PUT({"/etc/cloud/cloud.cfg.d/90-installer-network.cfg",
+               "# This is the network config written by 'subiquity'\n" ETHERNETS(
+                   "    ens18:\n      dhcp4: true\n")}),
+          "network.name", "ens18"),
+    FINDS("Ubuntu", "cloud-init told by netplan's words of one MAC address",
+          PUT(CLOUD_NETWORK(ETHERNETS("    lan:\n      match:\n        macaddress: "
+                                      "52:54:00:12:34:56\n      set-name: lan\n"
+                                      "      dhcp4: true\n"))),
+          "network.mac", NULL),
+    FINDS("Ubuntu", "cloud-init told of no network",
+          PUT(CLOUD_NETWORK("network: {version: 1, config: []}\n")), "network.none", NULL),
+    FINE("Ubuntu", "cloud-init told of the name that cards have here",
+         PUT(CLOUD_NETWORK("network:\n  version: 1\n  config:\n    - type: physical\n"
+                           "      name: enp1s0\n      subnets: [{type: dhcp, control: auto}]\n"
+                           "    - {type: nameserver, address: [10.0.0.1]}\n"))),
+    FINE("Ubuntu", "cloud-init told of any card",
+         PUT(CLOUD_NETWORK(ETHERNETS("    all: {match: {name: 'e*'}, dhcp4: true}\n")))),
+    FINE("Ubuntu", "cloud-init told of a bridge",
+         PUT(CLOUD_NETWORK("network:\n  version: 1\n  config:\n    - {type: physical, name: ens3}\n"
+                           "    - type: bridge\n      name: br0\n      bridge_interfaces: [ens3]\n"
+                           "      subnets: [{type: dhcp}]\n"))),
+    FINE("Ubuntu", "the same that a later file turns off",
+         PUT(CLOUD_NETWORK("network: {version: 1, config: [{type: physical, name: ens3, "
+                           "subnets: [{type: dhcp}]}]}\n"),
+             CLOUD_NO_NETWORK, {"/etc/netplan/01.yaml", ETHERNETS("    enp1s0: {dhcp4: true}\n")})),
 
     /* ifupdown */
     FINDS("Debian, installed", "ifupdown for one name",

@@ -128,6 +128,7 @@ static const struct entry debian_installed[] = {
     FSTAB("# / was on /dev/vda1 during installation\n" BY_UUID
           "/dev/sr0        /media/cdrom0   udf,iso9660 user,noauto     0       0\n"),
     {"/sbin/ifup", "x"},
+    {"/lib/udev/ifupdown-hotplug", "#!/bin/sh -e\n"},
     {"/etc/network/interfaces",
      "source /etc/network/interfaces.d/*\n\n# The loopback network interface\nauto lo\n"
      "iface lo inet loopback\n\n# The primary network interface\nallow-hotplug enp1s0\n"

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "test-disk.h"
+
 #define ROOT_UUID "11111111-2222-3333-4444-555555555555"
 #define LINK "-> " /* a text that begins so is a link's target */
 
@@ -27,6 +29,11 @@ struct defect {
     const char *words;           /* that a finding's text has; NULL = any */
     bool all;                    /* codes has those of severity info as well */
 };
+
+/* A disk with the entries of all these lists, each of which ends with an empty one; later ones go
+ * over earlier ones. */
+struct disk make_system(const struct entry *const *parts, size_t count);
+const struct family *family_named(const char *name); /* NULL = none */
 
 extern const struct family families[];
 extern const size_t family_count;

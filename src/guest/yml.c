@@ -16,10 +16,11 @@ struct yml {
     struct yml_node *open[DEPTH_MAX];
     size_t depth;
     char *key; /* of the next node in a map; NULL = a key comes next */
+    unsigned key_line, line, column;
 };
 
-static struct yml_node *add_node(struct yml *yaml, enum yml_kind kind, const char *word) {
-    struct yml_node *node, *within = yaml->depth > 0 ? yaml->open[yaml->depth - 1] : NULL;
+struct yml_node *yml_new(struct yml *yaml, enum yml_kind kind, const char *word) {
+    struct yml_node *node;
 
     if (yaml->count == NODES_MAX)
         return NULL;
@@ -28,6 +29,17 @@ static struct yml_node *add_node(struct yml *yaml, enum yml_kind kind, const cha
     yaml->all[yaml->count++] = node;
     node->kind = kind;
     node->word = im_strdup(word);
+    return node;
+}
+
+static struct yml_node *add_node(struct yml *yaml, enum yml_kind kind, const char *word) {
+    struct yml_node *within = yaml->depth > 0 ? yaml->open[yaml->depth - 1] : NULL;
+    struct yml_node *node = yml_new(yaml, kind, word);
+
+    if (node == NULL)
+        return NULL;
+    node->column = yaml->column;
+    node->line = within != NULL && within->kind == YML_MAP ? yaml->key_line : yaml->line;
     if (within == NULL) {
         yaml->root = node;
         return node;
@@ -49,15 +61,22 @@ static bool within_map(const struct yml *yaml) {
 static bool take_word(struct yml *yaml, const yaml_event_t *event) {
     IM_AUTO(free_auto)
     char *word = im_strndup((const char *) event->data.scalar.value, event->data.scalar.length);
+    struct yml_node *node;
 
     if (within_map(yaml) && yaml->key == NULL) {
         yaml->key = im_steal(&word);
+        yaml->key_line = yaml->line;
         return true;
     }
-    return add_node(yaml, YML_WORD, word) != NULL;
+    node = add_node(yaml, YML_WORD, word);
+    if (node == NULL)
+        return false;
+    node->end_line = (unsigned) event->end_mark.line + 1;
+    node->quoted = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
+    return true;
 }
 
-static bool open_node(struct yml *yaml, enum yml_kind kind) {
+static bool open_node(struct yml *yaml, enum yml_kind kind, bool flow) {
     struct yml_node *node;
 
     if (yaml->depth == DEPTH_MAX || (within_map(yaml) && yaml->key == NULL))
@@ -65,6 +84,7 @@ static bool open_node(struct yml *yaml, enum yml_kind kind) {
     node = add_node(yaml, kind, NULL);
     if (node == NULL)
         return false;
+    node->flow = flow;
     yaml->open[yaml->depth++] = node;
     return true;
 }
@@ -72,19 +92,23 @@ static bool open_node(struct yml *yaml, enum yml_kind kind) {
 /* False: enough, or refused, which `fine` tells apart. */
 static bool take_event(struct yml *yaml, const yaml_event_t *event, bool *fine) {
     *fine = true;
+    yaml->line = (unsigned) event->start_mark.line + 1;
+    yaml->column = (unsigned) event->start_mark.column;
     switch (event->type) {
     case YAML_SCALAR_EVENT:
         *fine = take_word(yaml, event);
         break;
     case YAML_SEQUENCE_START_EVENT:
-        *fine = open_node(yaml, YML_LIST);
+        *fine =
+            open_node(yaml, YML_LIST, event->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE);
         break;
     case YAML_MAPPING_START_EVENT:
-        *fine = open_node(yaml, YML_MAP);
+        *fine =
+            open_node(yaml, YML_MAP, event->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE);
         break;
     case YAML_SEQUENCE_END_EVENT:
     case YAML_MAPPING_END_EVENT:
-        yaml->depth--;
+        yaml->open[--yaml->depth]->end_line = (unsigned) event->end_mark.line + 1;
         break;
     case YAML_ALIAS_EVENT:
         *fine = false;

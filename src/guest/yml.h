@@ -12,6 +12,10 @@ struct yml_node {
     char *key;  /* within a map; NULL elsewhere */
     char *word; /* NULL unless a word */
     struct yml_node *first, *last, *next;
+    /* As it is written: lines from 1, of its key where it has one; columns from 0. */
+    unsigned line, end_line, column;
+    bool quoted; /* a word in quotes, or in a block of its own */
+    bool flow;   /* { } or [ ] */
 };
 struct yml;
 
@@ -25,5 +29,19 @@ const struct yml_node *yml_root(const struct yml *yaml);
 const struct yml_node *yml_get(const struct yml_node *map, const char *key);
 const char *yml_word(const struct yml_node *map, const char *key); /* "" = none */
 bool yml_true(const struct yml_node *map, const char *key);
+
+/* --- yml-write.c: changes, within the tree alone ---------------------------------------------- */
+
+/* The node that these keys lead to; `keys` ends with NULL. NULL = there is none. */
+struct yml_node *yml_at(struct yml *yaml, const char *const *keys);
+/* Takes out what has this key; false if nothing had. */
+bool yml_drop(struct yml_node *map, const char *key);
+/* A word, or with NULL an empty map, at the end of the map and instead of what had the key. */
+struct yml_node *yml_put(struct yml *yaml, struct yml_node *map, const char *key, const char *word);
+/* The key and its node as lines of a file, in the columns in which they were. Owned. */
+char *yml_write(const struct yml_node *node, unsigned column);
+
+/* For yml-write.c: a node of this tree's, which no other has yet. */
+struct yml_node *yml_new(struct yml *yaml, enum yml_kind kind, const char *word);
 
 #endif

@@ -22,8 +22,10 @@ NETWORK = "/etc/systemd/network/80-dhcp.network"
 
 # name: of the disk; code: what must be found; plant(disk); base: a key of BASES; also: what cannot but be found with it;
 # boots: the firmware under which it starts once it is repaired, where the base is a system; hopeless: findings of the kind
-# have a repair, but of this one the plan has "told" that there is none, or the attempt "fails".
-Defect = collections.namedtuple("Defect", "name code plant base also boots hopeless", defaults=("debian", "", "bios", ""))
+# have a repair, but of this one the plan has "told" that there is none, or the attempt "fails"; asked: it is repaired only when
+# its code is named.
+Defect = collections.namedtuple("Defect", "name code plant base also boots hopeless asked",
+                                defaults=("debian", "", "bios", "", False))
 
 
 # --- Ways to spoil -------------------------------------------------------------------------------------------------------
@@ -143,6 +145,28 @@ def fill(disk):
     reserved = int(re.search(r"Reserved block count: *(\d+)", disk.debugfs("stats -h")).group(1))
     disk.write("/var/filler", "", new=True)
     disk.debugfs("fallocate /var/filler 0 %d" % (free - reserved - 200))
+
+
+def cloud_network(name, mac=None):
+    """What cloud-init shall set up on every machine of the disk; nothing else does."""
+    def apply(disk):
+        disk.debugfs("rm " + NETWORK)
+        disk.write("/etc/cloud/cloud.cfg.d/99-network.cfg",
+                   "network:\n  version: 1\n  config:\n    - type: physical\n      name: %s\n%s      subnets:\n        - type: dhcp\n"
+                   % (name, "      mac_address: '%s'\n" % mac if mac else ""), new=True)
+    return apply
+
+
+def ifupdown(text):
+    """A disk as with ifupdown alone."""
+    def apply(disk):
+        folders = [path for path in ("/etc/network", "/usr/lib/udev")
+                   if os.path.basename(path) not in disk.debugfs("ls -p " + os.path.dirname(path))]
+        disk.debugfs("rm " + NETWORK, *["mkdir " + path for path in folders])
+        disk.write("/usr/sbin/ifup", "x", new=True)
+        disk.write("/usr/lib/udev/ifupdown-hotplug", "x", new=True)
+        disk.write("/etc/network/interfaces", "auto lo\niface lo inet loopback\n\n" + text, new=True)
+    return apply
 
 
 def agent_off(disk):
@@ -512,9 +536,17 @@ DEFECTS = [
     Defect("hostname", "identity.hostname", both(debugfs("rm /etc/cloud/cloud.cfg"), named("web")), also="os.no_cloud_init"),
     Defect("net-mac", "network.mac", edit(NETWORK, r"^Name=", "MACAddress=52:54:00:12:34:56\nName=")),
     Defect("net-mac-given", "network.mac", add(NETWORK, "\n[Link]\nMACAddress=52:54:00:12:34:56\n")),
-    Defect("net-address", "network.address", edit(NETWORK, "^DHCP=yes", "Address=192.168.7.5/24\nGateway=192.168.7.1")),
+    Defect("net-address", "network.address", edit(NETWORK, "^DHCP=yes", "Address=192.168.7.5/24\nGateway=192.168.7.1"), asked=True),
     Defect("net-name", "network.name", edit(NETWORK, "^Name=.*", "Name=ens3")),
+    Defect("net-mac-only", "network.mac", edit(NETWORK, r"^Name=.*", "MACAddress=52:54:00:12:34:56")),
+    Defect("net-link", "network.mac", new("/etc/systemd/network/10-lan.link",
+                                          "[Match]\nMACAddress=52:54:00:12:34:56\n[Link]\nName=lan0\n")),
     Defect("net-none", "network.none", debugfs("rm " + NETWORK)),
+    Defect("net-cloud-name", "network.name", cloud_network("ens18")),
+    Defect("net-cloud-mac", "network.mac", cloud_network("eth0", mac="52:54:00:12:34:56")),
+    Defect("net-interfaces", "network.name", ifupdown("auto ens3\niface ens3 inet dhcp\n")),
+    Defect("net-interfaces-mac", "network.mac",
+           ifupdown("auto /en*=lan\niface lan inet dhcp\n  hwaddress ether 52:54:00:12:34:56\n")),
     Defect("cloud-init-off", "os.cloud_init_off", new("/etc/cloud/cloud-init.disabled", "")),
     Defect("cloud-init-masked", "os.cloud_init_off", debugfs("symlink /etc/systemd/system/cloud-init.service /dev/null")),
     Defect("cloud-init-source", "os.cloud_init_source", edit("/etc/cloud/cloud.cfg.d/90_imprint.cfg", "^datasource_list: .*",

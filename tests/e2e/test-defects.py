@@ -136,8 +136,16 @@ class Case:
         layer = os.path.join(world.pool, "layers", name + ".qcow2")
         return subprocess.run(["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", self.disk.path, layer]).returncode == 0
 
+    def only(self):
+        """Words that ask for what is not repaired by itself."""
+        return ["--only", self.defect.code] if self.defect.asked else []
+
     def plan(self):
-        plan = world.json("image", "repair", self.image, "--dry-run")
+        if self.defect.asked:
+            plan = world.json("image", "repair", self.image, "--dry-run")
+            self.check([r["done"] for r in plan["repairs"] if r["code"] == self.defect.code] == [0],
+                       "it is not repaired unless it is named", plan)
+        plan = world.json("image", "repair", self.image, "--dry-run", *self.only())
         told = [repair for repair in plan["repairs"] if repair["code"] == self.defect.code]
         self.check(told and told[0]["text"], "a dry run says what would be done", plan)
         self.check(self.as_planted() and codes(self.look()) == codes(self.found), "and changes nothing")
@@ -146,7 +154,7 @@ class Case:
         return any(repair["done"] for repair in told)
 
     def repair(self, boots):
-        done = world.imprint("image", "repair", self.image, "--wait", seconds=900)
+        done = world.imprint("image", "repair", self.image, "--wait", *self.only(), seconds=900)
         after = self.look()
         left = codes(after) - codes(self.found, repairable=0)
         if not self.check(done.status == 0 and not left and self.defect.code not in codes(after),
