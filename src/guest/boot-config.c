@@ -326,7 +326,8 @@ static bool all_seen(const struct look *look) {
 static void no_menu(const struct boot *boot) {
     struct look *look = boot->look;
 
-    if (boot->tree == NULL || strcmp(look->found->os.platform, "linux") != 0 || !all_seen(look) ||
+    if (boot->tree == NULL || boot->tree->deployed || /* GRUB may have its script in itself */
+        strcmp(look->found->os.platform, "linux") != 0 || !all_seen(look) ||
         !(look->grub || (look->found->uefi && !look->found->bios)))
         return;
     for (size_t i = 0; i < look->found->finding_count; i++)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How many packages rpm has installed, by its SQLite file: the entries of its table of names are
- * counted page by page. Only what such a count needs is read. */
+/* How many packages rpm has installed: by its SQLite file, where the entries of its table of names
+ * are counted page by page, or by the table at the beginning of its own format, ndb. Only what such
+ * a count needs is read. */
 #include "system.h"
 
 enum {
@@ -144,8 +145,45 @@ static unsigned count_file(const struct tree *tree, const char *path) {
     return count < PACKAGES_MAX ? count : 0;
 }
 
-unsigned rpm_count(const struct tree *tree) {
-    unsigned count = count_file(tree, "/var/lib/rpm/rpmdb.sqlite");
+/* --- ndb, as SUSE's systems have it ----------------------------------------------------------- */
 
-    return count != 0 ? count : count_file(tree, "/usr/lib/sysimage/rpm/rpmdb.sqlite");
+enum { NDB_PAGE = 4096, NDB_SLOT = 16, NDB_PAGES_MAX = 1024 };
+
+/* Slots of 16 bytes fill the first pages, but for two in whose place the header is: a magic, the
+ * package's number or 0, and where it lies. */
+static unsigned count_slots(const struct tree *tree, const char *path) {
+    uint8_t page[NDB_PAGE];
+    unsigned count = 0;
+    uint32_t pages = 1;
+    struct file file;
+    size_t got = 0;
+
+    if (!tree_find(tree, path, &file) || file.facts.kind != NODE_FILE)
+        return 0;
+    for (uint32_t i = 0; i < pages && i < NDB_PAGES_MAX; i++) {
+        if (!file_read(&file, (uint64_t) i * NDB_PAGE, page, sizeof(page), &got) ||
+            got != sizeof(page) || (i == 0 && memcmp(page, "RpmP", 4) != 0))
+            return 0;
+        if (i == 0)
+            pages = le32(page + 12);
+        for (size_t at = i == 0 ? 2 * NDB_SLOT : 0; at < NDB_PAGE; at += NDB_SLOT)
+            count += memcmp(page + at, "Slot", 4) == 0 && le32(page + at + 4) != 0;
+    }
+    return count;
+}
+
+unsigned rpm_count(const struct tree *tree) {
+    static const char *const folders[] = {"/var/lib/rpm", "/usr/lib/sysimage/rpm",
+                                          "/usr/share/rpm"}; /* of ostree */
+    unsigned count = 0;
+
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]) && count == 0; i++) {
+        IM_AUTO(free_auto) char *sqlite = im_printf("%s/rpmdb.sqlite", folders[i]);
+        IM_AUTO(free_auto) char *ndb = im_printf("%s/Packages.db", folders[i]);
+
+        count = count_file(tree, sqlite);
+        if (count == 0)
+            count = count_slots(tree, ndb);
+    }
+    return count;
 }

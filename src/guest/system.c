@@ -62,6 +62,7 @@ static void take_processor(const struct tree *tree, struct guest_os *os) {
 
 /* A file system that holds a system, and which root of it, where it has several. */
 struct search {
+    const struct look *look;
     const struct volume *volume;
     struct tree tree; /* count 0 = nothing was found yet */
     struct guest_os os;
@@ -95,7 +96,9 @@ static bool try_root(void *arg, const char *options) {
     struct tree tree = {0};
     struct guest_os os = {0};
 
-    if (!tree_mount(&tree, "/", search->volume, options) || !take_release(&tree, &os))
+    if (!tree_mount(&tree, "/", search->volume, options) ||
+        !(take_release(&tree, &os) ||
+          (deployed_mount(search->look, &tree) && take_release(&tree, &os))))
         return true;
     search->sure = search->volume->ops->choose == NULL || names_itself(&tree);
     if (search->sure || search->tree.count == 0) {
@@ -108,7 +111,7 @@ static bool try_root(void *arg, const char *options) {
 /* The first one; of a file system with several roots the one that says so itself, or else the one
  * that is mounted where no options choose. */
 static bool find_root(struct look *look, struct guest_os *os, struct tree *ret_tree) {
-    struct search search = {0};
+    struct search search = {.look = look};
 
     for (size_t i = 0; i < look->volume_count && search.tree.count == 0; i++) {
         search.volume = look->volumes[i];
@@ -163,6 +166,8 @@ static void look_at_system(struct look *look, struct tree *tree) {
         boot_look(look, tree);
     cloud_take(tree, os, look->found->boot.cmdline, &cloud);
     snprintf(os->user, sizeof(os->user), "%s", cloud.present ? cloud.user : "");
+    if (!cloud.present)
+        deployed_user(tree, os);
     agents_check(look, tree, &cloud);
     network_check(look, tree, &cloud);
     room_check(look, tree, fstab, &cloud);
@@ -172,7 +177,7 @@ bool system_tree(struct look *look, struct tree *ret_tree) {
     IM_AUTO(fstab_free_auto) struct fstab *fstab = NULL;
     struct guest_os os;
 
-    if (!find_root(look, &os, ret_tree))
+    if (!find_root(look, &os, ret_tree) || ret_tree->deployed)
         return false;
     fstab = fstab_read(ret_tree);
     fstab_mount(look, fstab, ret_tree);

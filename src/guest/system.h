@@ -7,8 +7,17 @@
 
 /* --- system.c --------------------------------------------------------------------------------- */
 
-/* The files of the system on the disk as it mounts them; false when there is none. */
+/* The files of the system on the disk as it mounts them; false when there is none, and of one that
+ * comes as a whole image: what is changed in it is not a file here and there. */
 bool system_tree(struct look *look, struct tree *ret_tree);
+
+/* --- deployed.c ------------------------------------------------------------------------------- */
+
+/* The root in `tree` holds no system itself: makes it the one that is within it as an image, or has
+ * its /usr elsewhere. False if there is none; the tree stays as it was then. */
+bool deployed_mount(const struct look *look, struct tree *tree);
+/* Whom ignition makes, where it does. */
+void deployed_user(const struct tree *tree, struct guest_os *os);
 
 /* --- freebsd.c -------------------------------------------------------------------------------- */
 
@@ -77,7 +86,7 @@ void facts_take(const struct tree *tree, struct guest_os *os);
 
 /* --- rpm.c ------------------------------------------------------------------------------------ */
 
-/* Packages in rpm's database where that is SQLite; 0 = none, or not known. */
+/* Packages in rpm's database where that is SQLite or ndb; 0 = none, or not known. */
 unsigned rpm_count(const struct tree *tree);
 
 /* --- identity.c ------------------------------------------------------------------------------- */

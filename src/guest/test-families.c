@@ -268,6 +268,32 @@ static const struct entry coreos[] = {
     {0},
 };
 
+/* The same as it lies on its disk: two deployments, the second of which the entries name by a link,
+ * and the folder that is /var in both. No fstab: units mount what there is. */
+#define DEPLOY "/ostree/deploy/coreos/deploy/"
+static const struct entry coreos_disk[] = {
+    BOOTS("ostree=/ostree/boot.1/coreos/c0ffee/0"),
+    {"/boot/loader/entries/ostree-1.conf", "options ostree=/ostree/boot.1/coreos/decade/0\n"},
+    {"/boot/loader/entries/ostree-2.conf",
+     "title CoreOS\noptions $ignition_firstboot ostree=/ostree/boot.1/coreos/c0ffee/0\n"},
+    {"/ostree/boot.1/coreos/c0ffee/0", LINK "../../../deploy/coreos/deploy/b.0"},
+    {"/ostree/boot.1/coreos/decade/0", LINK "../../../deploy/coreos/deploy/a.0"},
+    {DEPLOY "a.0/usr/lib/os-release", "ID=fedora\nVERSION_ID=38\n"},
+    {DEPLOY "b.0/usr/lib/os-release", "ID=fedora\nVERSION_ID=39\nVARIANT_ID=coreos\n"},
+    {DEPLOY "b.0/etc/os-release", LINK "../usr/lib/os-release"},
+    {DEPLOY "b.0/sbin", LINK "usr/sbin"},
+    {DEPLOY "b.0/usr/sbin/init", LINK "../lib/systemd/systemd"},
+    {DEPLOY "b.0/usr/lib/systemd/systemd", "x"},
+    {DEPLOY "b.0/usr/bin/ignition", "x"},
+    {DEPLOY "b.0/usr/sbin/NetworkManager", "x"},
+    {DEPLOY "b.0" UNITS "multi-user.target.wants/NetworkManager.service",
+     LINK "/usr/lib/systemd/system/NetworkManager.service"},
+    {DEPLOY "b.0/var/", ""},
+    {"/ostree/deploy/coreos/var/lib/dpkg/status",
+     "Package: shared\nStatus: install ok installed\n\n"},
+    {0},
+};
+
 /* Amazon's own agent in place of NetworkManager; the card is called as the kernel calls it. */
 static const struct entry amazon[] = {
     {"/usr/lib/os-release",
@@ -313,6 +339,15 @@ static const struct entry suse[] = {
      "BOOTPROTO='dhcp'\nMTU=''\nREMOTE_IPADDR=''\nSTARTMODE='auto'\nETHTOOL_OPTIONS=''\n"
      "USERCONTROL='no'\n"},
     {"/etc/sysconfig/network/ifcfg.template", "STARTMODE=''\nBOOTPROTO=''\nIPADDR=''\n"},
+    /* rpm's own format: a header in place of two slots, then two packages and a slot that was
+     * emptied, and one on the second page */
+    {"/make-more",
+     "mkdir -p usr/lib/sysimage/rpm; python3 - <<'END'\nimport struct\n"
+     "slots = [(1, 3), (0, 0), (2, 4)] + [(0, 0)] * 300\nslots[290] = (7, 9)\n"
+     "data = b'RpmP' + struct.pack('<7I', 0, 4, 2, 8, 0, 0, 0)\n"
+     "for number, at in slots:\n    data += b'Slot' + struct.pack('<3I', number, at, 1)\n"
+     "open('usr/lib/sysimage/rpm/Packages.db', 'wb').write(data[:8192].ljust(8192, b'\\0') + "
+     "b'BlkS' * 2000)\nEND\n"},
     {0},
 };
 
@@ -391,8 +426,9 @@ const struct family families[] = {
     {"Rocky 9", rocky9, "rocky9", "systemd", 700, false},
     {"Fedora", fedora, "fedora39", "systemd", 700, false},
     {"Fedora CoreOS", coreos, "fedora-coreos-stable", "systemd", 0, false},
+    {"Fedora CoreOS, deployed", coreos_disk, "fedora-coreos-stable", "systemd", 1, false},
     {"Amazon Linux", amazon, "", "systemd", 0, false},
-    {"openSUSE", suse, "opensuse15.5", "systemd", 0, false},
+    {"openSUSE", suse, "opensuse15.5", "systemd", 3, false},
     {"Arch", arch, "archlinux", "systemd", 2, false},
     {"Arch, netctl", arch_netctl, "archlinux", "systemd", 2, false},
     {"Alpine", alpine, "alpinelinux3.19", "openrc", 2, false},

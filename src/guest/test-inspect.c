@@ -228,6 +228,36 @@ static void test_systems(void) {
     }
 }
 
+/* Flatcar's way: the root is all but empty, the system another partition that nothing names, and
+ * GRUB has its menu in itself. */
+static void test_usr_elsewhere(void) {
+    struct disk disk = make_disk(
+        "truncate -s 64M $D; printf 'label: dos\n2048,61440,83\n63488,,83,*\n' | sfdisk -q "
+        "$D; " GRUB_AT("001") CORE(
+            "1") "rm -rf r; mkdir -p r/lib r/bin; cp /bin/true r/bin/ls; cp /bin/true "
+                 "r/bin/ignition; "
+                 "printf 'ID=flatcar\nPRETTY_NAME=\"Flatcar 1\"\nVERSION_ID=1\n' "
+                 ">r/lib/os-release; "
+                 "truncate -s 30M part; mkfs.ext4 -qF -d r part; "
+                 "dd if=part of=$D bs=1M seek=1 conv=notrunc,sparse 2>/dev/null; rm -r part r; "
+                 "mkdir -p r/usr r/etc r/bin; ln -s ../usr/lib/os-release r/etc/os-release; "
+                 "truncate -s 33M part; mkfs.ext4 -qF -d r part; "
+                 "dd if=part of=$D bs=1M seek=31 conv=notrunc,sparse 2>/dev/null; rm -r part r");
+    IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
+    IM_AUTO(free_auto) char *codes = NULL;
+
+    if (disk.bytes == NULL)
+        return;
+    found = look(&disk);
+    codes = codes_of(found);
+    check(strcmp(found->os.name, "Flatcar 1") == 0 && strcmp(found->os.root, "/dev/vda2") == 0,
+          "/usr on a partition of its own: %s on %s", found->os.name, found->os.root);
+    check(strcmp(found->os.user, "core") == 0, "/usr elsewhere: login as [%s]", found->os.user);
+    check(strstr(codes, "boot.") == NULL, "/usr elsewhere: nothing is wrong with its menu [%s]",
+          codes);
+    drop_disk(&disk);
+}
+
 /* --- Boot configuration ----------------------------------------------------------------------- */
 
 #define UUID "11111111-2222-3333-4444-555555555555"
@@ -697,6 +727,7 @@ int main(int argc, char **argv) {
     }
     test_cases();
     test_systems();
+    test_usr_elsewhere();
     test_boots();
     test_lvm();
     test_hostile_gpt();

@@ -20,6 +20,7 @@ struct mount {
 struct tree {
     struct mount mounts[MOUNTS_MAX];
     size_t count;
+    bool deployed; /* a system that comes as a whole image: deployed.c put this together */
 };
 struct file {
     const struct volume *volume;
