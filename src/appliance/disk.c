@@ -351,10 +351,15 @@ static bool grow_xfs(int fd, const struct statfs *fs) {
     return growth.newblocks <= geometry.datablocks || ioctl(fd, XFS_GROW_DATA, &growth) == 0;
 }
 
+/* Its only device need not be the first that it has had. */
 static bool grow_btrfs(int fd, const struct statfs *fs) {
-    struct btrfs_ioctl_vol_args args = {.name = "max"};
+    struct btrfs_ioctl_fs_info_args info = {0};
+    struct btrfs_ioctl_vol_args args = {0};
 
     (void) fs;
+    if (ioctl(fd, BTRFS_IOC_FS_INFO, &info) < 0)
+        return false;
+    snprintf(args.name, sizeof(args.name), "%llu:max", (unsigned long long) info.max_id);
     return ioctl(fd, BTRFS_IOC_RESIZE, &args) >= 0;
 }
 

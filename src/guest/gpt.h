@@ -18,7 +18,7 @@ unsigned gpt_sector(struct look *look);
 /* With its entries; false if anything about it is wrong. `at` is a sector. */
 bool gpt_load(struct look *look, uint64_t at, unsigned sector, struct gpt *gpt);
 /* The half that counts: the first one that is whole, from the beginning of the disk. */
-bool gpt_load_any(struct look *look, unsigned sector, struct gpt *gpt);
+bool gpt_load_any(struct look *look, struct gpt *gpt);
 /* Sectors that the entries take. */
 uint64_t gpt_entry_sectors(const struct gpt *gpt);
 /* The last sector that partitions may have when the backup is at the end of the disk; 0 = there is

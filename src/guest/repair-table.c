@@ -141,14 +141,13 @@ void repair_gpt_primary(struct planning *planning) {
 static bool grow_gpt(struct planning *planning, const struct guest_part *part, uint64_t len) {
     struct halves halves = {0};
     struct gpt *gpt = &halves.gpt;
-    unsigned sector = gpt_sector(planning->look);
-    bool fine = sector != 0 && gpt_load_any(planning->look, sector, gpt);
+    bool fine = gpt_load_any(planning->look, gpt);
 
     if (fine) {
         size_t bytes = (size_t) gpt->count * gpt->each;
 
         put_le64(gpt->entries + (size_t) (part->number - 1) * gpt->each + 40,
-                 (part->offset + len) / sector - 1);
+                 (part->offset + len) / gpt->sector - 1);
         put_le32(gpt->header + 88, (uint32_t) crc32(0, gpt->entries, (uInt) bytes));
         fine = write_both(planning, &halves);
     }

@@ -17,12 +17,11 @@ static uint64_t less(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* Where partitions of the table have to end; 0 = nothing is to be changed in it. */
 static uint64_t end_of_gpt(struct look *look) {
-    unsigned sector = gpt_sector(look);
     struct gpt gpt = {0};
     uint64_t end = 0;
 
-    if (sector != 0 && gpt_load_any(look, sector, &gpt) && gpt_last_usable(look, &gpt) > 0)
-        end = (gpt_last_usable(look, &gpt) + 1) * sector;
+    if (gpt_load_any(look, &gpt) && gpt_last_usable(look, &gpt) > 0)
+        end = (gpt_last_usable(look, &gpt) + 1) * gpt.sector;
     free(gpt.entries);
     return end;
 }

@@ -237,7 +237,11 @@ bool gpt_load(struct look *look, uint64_t at, unsigned sector, struct gpt *gpt) 
     return false;
 }
 
-bool gpt_load_any(struct look *look, unsigned sector, struct gpt *gpt) {
+bool gpt_load_any(struct look *look, struct gpt *gpt) {
+    unsigned sector = gpt_sector(look);
+
+    if (sector == 0)
+        sector = SECTOR; /* its beginning may be lost */
     return gpt_load(look, 1, sector, gpt) ||
            gpt_load(look, look->source->size_bytes / sector - 1, sector, gpt);
 }

@@ -5,7 +5,7 @@ sfdisk and sgdisk, LVM's metadata by LVM, file systems by their own tools.
 
 test-grow.py WORKER [APPLIANCE-INIT MAKE-APPLIANCE FOLDER-FOR-A-KERNEL]
 With the latter the worker's verb mend does all of it. Without, only what is written to the disk itself is done, by hand."""
-import json, os, shutil, subprocess, sys
+import json, os, shutil, struct, subprocess, sys
 
 from plan_disks import *
 
@@ -189,6 +189,10 @@ def test_logical():
     table = json.loads(run("sfdisk", "-J", disk))["partitiontable"]["partitions"]
     check(len(table) == 4 and table[-1]["start"] == start and table[-1]["start"] + table[-1]["size"] == 300 * 2048 and
           table[1]["start"] + table[1]["size"] == 300 * 2048, f"sfdisk sees both: {table[-1]}")
+    with open(disk, "rb") as f:
+        f.seek(table[1]["start"] * 512 + 462 + 8)
+        link, count = struct.unpack("<II", f.read(8))
+    check(table[1]["start"] + link + count == 300 * 2048, "and so does the entry that names it")
     check(run("sfdisk", "--verify", disk) is not False, "and nothing wrong")
 
 
@@ -197,11 +201,12 @@ def test_gpt():
     lay("400M", "sgdisk -n 1::+40M -t 1:ef00 -n 2::+320M $D", 41, "700M")
     grows("xfs behind a GPT", ["partition.room"], only="partition.room", size=650)
     check("No problems found" in (run("sgdisk", "-v", disk) or ""), "sgdisk finds nothing wrong")
-    lay("400M", "sgdisk -n 1::+40M -t 1:ef00 -n 2::+320M $D", 41, "700M")
-    sh("dd if=/dev/zero of=$D bs=512 seek=1 count=1 conv=notrunc 2>/dev/null; truncate -s 400M $D; truncate -s 400M $D")
-    answer = ask("plan", only="all")["result"]
-    check("gpt.primary" in codes(answer["report"]) and rooms(answer["report"]) == [],
-          "what is lost at the beginning comes back first: there was no room behind the partition then")
+    tree("xfs", "320M")
+    lay("700M", "sgdisk -n 1::+40M -t 1:ef00 -n 2::+320M $D", 41, "700M")
+    sh("dd if=/dev/zero of=$D bs=512 seek=1 count=1 conv=notrunc 2>/dev/null")
+    plan = grows("xfs, and the table's beginning is lost", ["partition.room"], size=650)
+    check("gpt.primary" in [r["code"] for r in plan["repairs"]] and "No problems found" in (run("sgdisk", "-v", disk) or ""),
+          "both are repaired")
 
 
 def test_btrfs():
@@ -214,6 +219,7 @@ def test_inside():
     tree("ext4", "63M")
     lay("300M", sfdisk("2048,,83,*"), 1, "300M")
     grows("a file system smaller than its partition", ["filesystem.room"], size=299)
+    tree("ext4", "63M")
     lay("200M", sfdisk("2048,,83,*"), 1, "500M")
     grows("a partition smaller than the disk as well", ["filesystem.room", "partition.room"], size=499)
 
@@ -256,13 +262,13 @@ def test_edges():
 
 # --- LVM -------------------------------------------------------------------------------------------------------------
 
-def is_ours(plan, places, size, count):
+def is_ours(plan, places, size, count, seqno):
     """LVM finds the volume where the plan has it, and goes on writing."""
-    said = asked(places, f"lvm vgck {GROUP} 2>&1; lvm lvs --noheadings --units m --nosuffix -o lv_size,seg_count {GROUP}/root;"
+    said = asked(places, f"lvm vgck {GROUP} 2>&1; lvm lvs --noheadings --units m --nosuffix -o lv_size,seg_count,vg_seqno {GROUP}/root;"
                  f"lvm lvrename {GROUP} root top; lvm vgck {GROUP} 2>&1; lvm pvs 2>&1")
     lines = [line.split() for line in said.splitlines() if "Activation disabled" not in line and "NOT backed up" not in line]
     place = sum(piece["bytes"] for piece in plan["mounts"][0]["pieces"]) if plan else 0
-    check(lines and lines[0] == [f"{size:.2f}", str(count)] and place == size * MIB,
+    check(lines and lines[0] == [f"{size:.2f}", str(count), str(seqno)] and place == size * MIB,
           f"LVM has the same volume of {place >> 20} MiB: {lines[:1]}")
     check(any(line[0] == "Renamed" for line in lines) and not any(line[0] == "WARNING:" for line in lines),
           f"and goes on from there: {lines[1:]}")
@@ -279,7 +285,7 @@ def test_lvm():
     sh("truncate -s 500M $D")
     plan = grows("ext4 on LVM", ["partition.room"], size=400)
     check("No problems found" in (run("sgdisk", "-v", disk) or ""), "sgdisk finds nothing wrong")
-    is_ours(plan, [(11 * MIB, 488 * MIB)], 160 + 248, 2)
+    is_ours(plan, [(11 * MIB, 488 * MIB)], 160 + 248, 2, 4)
 
 
 def test_lvm_xfs():
@@ -292,7 +298,7 @@ def test_lvm_xfs():
     sh("dd if=$P of=$D bs=1M seek=42 conv=notrunc,sparse 2>/dev/null")
     whole = [(1 * MIB, 40 * MIB), (41 * MIB, 859 * MIB)]
     plan = grows("xfs on LVM", ["lvm.room"], only="lvm.room", size=800)
-    is_ours(plan, whole, 320 + 520, 2)
+    is_ours(plan, whole, 320 + 520, 2, 5)
 
 
 def test_lvm_adjoining():
@@ -302,7 +308,7 @@ def test_lvm_adjoining():
     asked([(0, 64 * MIB)], f"lvm pvcreate -q $A; lvm vgcreate -q {GROUP} $A; lvm lvcreate -an -Zn -Wn -y -n root -l 15 {GROUP}")
     sh("dd if=$P of=$D bs=1M seek=1 conv=notrunc,sparse 2>/dev/null")
     plan = grows("LVM on the whole disk", ["lvm.room"], size=390)
-    is_ours(plan, [(0, 400 * MIB)], 396, 1)
+    is_ours(plan, [(0, 400 * MIB)], 396, 1, 3)
 
 
 # --- All -------------------------------------------------------------------------------------------------------------
