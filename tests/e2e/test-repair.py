@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -83,6 +84,17 @@ def file_of(content, name):
     text = subprocess.run(["debugfs", "-R", "cat " + name, path], capture_output=True).stdout.decode()
     os.unlink(path)
     return text
+
+
+def root_size(content):
+    """Of the file system behind the first MiB, if it is whole."""
+    path = os.path.join(world.folder, "look.raw")
+    with open(path, "wb") as file:
+        file.write(content[MIB:])
+    clean = subprocess.run(["e2fsck", "-fn", path], capture_output=True).returncode == 0
+    os.unlink(path)
+    blocks, log = struct.unpack("<I16xI", content[MIB + 1024 + 4:MIB + 1024 + 28])
+    return blocks * (1024 << log) if clean else 0
 
 
 FSTAB = "UUID=%s / ext4 errors=remount-ro 0 1\nUUID=%s /data ext4 defaults 0 2\n" % (OTHER, OTHER)
@@ -192,16 +204,17 @@ def sealed():
 
 
 def journal():
-    """A file system that was mounted when it was copied: what its journal holds counts."""
+    """A file system that was mounted when it was copied: what its journal holds counts. Its disk has become larger, too."""
     path = disk("dirty.raw", FSTAB)
     sh("dd if=%s of=part bs=1M skip=1 count=60 2>&1; debugfs -w -R 'feature needs_recovery' part; "
-       "dd if=part of=%s bs=1M seek=1 conv=notrunc 2>&1" % (path, path))
+       "dd if=part of=%s bs=1M seek=1 conv=notrunc 2>&1; truncate -s 200M %s" % (path, path, path))
     dirty = world.do("image", "import", path, "--name", "dirty", "--force")
-    check("filesystem.dirty" in codes(dirty), "a dirty journal is found", codes(dirty))
+    check({"filesystem.dirty", "partition.room"} <= codes(dirty), "a dirty journal and room are found", codes(dirty))
     done = world.imprint("image", "repair", dirty, "--wait")
     check(done.status == 0 and "journal" in done.out and "+UUID=%s / ext4" % UUID in done.out,
           "it is replayed, and the rest repaired", done)
-    check(not codes(dirty) & {"fstab.root", "filesystem.dirty"}, "both are gone", codes(dirty))
+    check(not codes(dirty) & {"fstab.root", "filesystem.dirty", "partition.room", "filesystem.room"}, "all are gone", codes(dirty))
+    check(root_size(bytes_of(dirty)) == 199 * MIB, "and the root has all of its disk", done.out)
     world.do("image", "delete", dirty, "--now")
 
 
