@@ -87,6 +87,8 @@ static bool unpack(struct btrfs *fs, unsigned packing, const uint8_t *packed, ui
     fs->unpacked = 0;
     if (packing == PLAIN || packing > ZSTD || plain_len > BTRFS_PACKED_MAX)
         return false;
+    if (!look_unpacks(fs->span->look, plain_len, false))
+        return false;
     if (fs->plain == NULL)
         fs->plain = im_alloc(BTRFS_PACKED_MAX);
     if (!unpackers[packing](fs, packed, len, fs->plain, plain_len, &got))

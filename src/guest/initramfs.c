@@ -6,10 +6,8 @@
 
 #include "unpack/unpack.h"
 
-enum { CHUNK = 128 << 10, HEAD = 110, NAME_BYTES = 4096 };
+enum { CHUNK = 48 << 10, HEAD = 110, NAME_BYTES = 4096 };
 #define MEMORY_MAX (48u << 20) /* of a decompressor */
-#define PLAIN_MAX (256u << 20) /* of what is unpacked */
-#define SLOW_MAX (64u << 20)   /* the same for xz, lzma and bzip2 */
 #define KEPT (8u << 20)        /* what is left to the rest of the look */
 
 /* --- cpio ------------------------------------------------------------------------------------- */
@@ -150,7 +148,8 @@ struct reading {
 static bool affordable(const struct reading *reading, size_t len) {
     const struct look *look = reading->file->volume->span.look;
 
-    return look->reads_left > 20000 && look->found->read_bytes + len + KEPT < GUEST_LOOK_BYTES;
+    return look->reads_left > 20000 && look->file_left > len + KEPT &&
+           look->found->read_bytes + len + KEPT < GUEST_LOOK_BYTES;
 }
 
 static bool read_chunk(struct reading *reading, size_t *ret_got) {
@@ -200,7 +199,8 @@ static enum initramfs_answer feed_all(struct cpio *cpio, const uint8_t *bytes, s
 }
 
 /* What can be had of the input so far. */
-static enum initramfs_answer drain(struct reading *reading, struct unpacker *unpacker) {
+static enum initramfs_answer drain(struct reading *reading, struct unpacker *unpacker, bool slow) {
+    struct look *look = reading->file->volume->span.look;
     struct im_err err = {0};
     size_t got;
 
@@ -211,6 +211,8 @@ static enum initramfs_answer drain(struct reading *reading, struct unpacker *unp
             return err.code == IM_BAD_IMAGE && strstr(err.text, "memory") == NULL
                        ? INITRAMFS_DAMAGED
                        : INITRAMFS_UNKNOWN;
+        if (!look_unpacks(look, got, slow))
+            return INITRAMFS_UNKNOWN;
         answer = feed_all(&reading->cpio, reading->plain, got);
         if (answer != INITRAMFS_END)
             return answer;
@@ -220,8 +222,9 @@ static enum initramfs_answer drain(struct reading *reading, struct unpacker *unp
 
 static enum initramfs_answer take_packed(struct reading *reading, enum packing packing) {
     bool slow = packing == PACKING_XZ || packing == PACKING_LZMA || packing == PACKING_BZIP2;
+    uint64_t left = look_unpack_left(reading->file->volume->span.look, slow);
     struct unpacker_limits limits = {
-        .max_bytes = slow ? SLOW_MAX : PLAIN_MAX, .memory_bytes = MEMORY_MAX, .one_member = true};
+        .max_bytes = left, .memory_bytes = MEMORY_MAX, .one_member = true};
     struct im_err ignored = {0};
     IM_AUTO(unpacker_free_auto)
     struct unpacker *unpacker = unpacker_new(packing, &limits, &ignored);
@@ -231,11 +234,11 @@ static enum initramfs_answer take_packed(struct reading *reading, enum packing p
     do {
         enum initramfs_answer answer;
 
-        if (unpacker == NULL || !read_chunk(reading, &got))
+        if (left == 0 || unpacker == NULL || !read_chunk(reading, &got))
             return INITRAMFS_UNKNOWN;
         reading->at += got;
         unpacker_feed(unpacker, reading->chunk, got, reading->at == reading->end);
-        answer = drain(reading, unpacker);
+        answer = drain(reading, unpacker, slow);
         if (answer != INITRAMFS_END)
             return answer;
     } while (!unpacker_ended(unpacker, &rest) && reading->at < reading->end);

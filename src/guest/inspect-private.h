@@ -18,11 +18,11 @@ struct volume; /* files.h */
 struct look {
     const struct guest_source *source;
     struct guest_inspection *found;
-    uint64_t reads_left;
-    bool grub;                           /* a BIOS starts GRUB, and all of that is there */
-    bool ended;                          /* look_end() was called */
-    struct im_err trouble;               /* the host could not read */
-    struct volume *volumes[VOLUMES_MAX]; /* owned: all file systems that can be read */
+    uint64_t reads_left, file_left, unpack_left; /* see look_reads_file, look_unpacks */
+    bool grub;                                   /* a BIOS starts GRUB, and all of that is there */
+    bool ended;                                  /* look_end() was called */
+    struct im_err trouble;                       /* the host could not read */
+    struct volume *volumes[VOLUMES_MAX];         /* owned: all file systems that can be read */
     size_t volume_count;
 };
 
@@ -43,6 +43,13 @@ struct span {
 /* False beyond the span or the disk, when too much was read already, and when the host cannot read:
  * then look->trouble says so. */
 bool span_read(const struct span *span, uint64_t at, void *bytes, size_t len);
+/* Bytes of files are paid for as well, those in holes too: they cost no reading, but time, and
+ * there may be as many as a file system has numbers for. Ends the look when it is too much. */
+bool look_reads_file(struct look *look, size_t len);
+/* The same for what is unpacked, which is much from little; `slow`: by a packer that takes longer.
+ * False when it is too much; the look goes on without it. */
+bool look_unpacks(struct look *look, uint64_t len, bool slow);
+uint64_t look_unpack_left(const struct look *look, bool slow);
 struct span span_of(struct look *look, uint64_t offset, uint64_t len);
 
 void look_found(struct look *look, enum guest_found kind, const char *format, ...)

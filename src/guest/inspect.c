@@ -9,6 +9,10 @@
 #include "lvm.h"
 
 #define READS_MAX 200000u /* even small ones take time */
+#define FILE_BYTES (2ull * GUEST_LOOK_BYTES)
+#define FILE_CALL 512u              /* what even an empty read of a file costs */
+#define UNPACK_BYTES (256ull << 20) /* in all, whatever it is and however often */
+#define UNPACK_SLOW 4u
 #define TEXT_MAX 400
 
 /* --- Findings --------------------------------------------------------------------------------- */
@@ -86,6 +90,27 @@ static bool disk_read(struct look *look, uint64_t at, void *bytes, size_t len) {
     look->reads_left--;
     look->found->read_bytes += len;
     return look->trouble.code == IM_OK && source->read(source->arg, at, bytes, len, &look->trouble);
+}
+
+bool look_reads_file(struct look *look, size_t len) {
+    if (len + FILE_CALL > look->file_left) {
+        look_end(look,
+                 "not everything on the disk was looked at: its files ask for too much reading");
+        return false;
+    }
+    look->file_left -= len + FILE_CALL;
+    return true;
+}
+
+uint64_t look_unpack_left(const struct look *look, bool slow) {
+    return slow ? look->unpack_left / UNPACK_SLOW : look->unpack_left;
+}
+
+bool look_unpacks(struct look *look, uint64_t len, bool slow) {
+    if (len > look_unpack_left(look, slow))
+        return false;
+    look->unpack_left -= slow ? len * UNPACK_SLOW : len;
+    return true;
 }
 
 struct span span_of(struct look *look, uint64_t offset, uint64_t len) {
@@ -183,7 +208,11 @@ bool look_run(const struct guest_source *source, void (*then)(struct look *look,
               void *arg, struct guest_inspection **ret_inspection, struct im_err *err) {
     IM_AUTO(guest_inspection_free_auto)
     struct guest_inspection *found = im_alloc(sizeof(*found));
-    struct look look = {.source = source, .found = found, .reads_left = READS_MAX};
+    struct look look = {.source = source,
+                        .found = found,
+                        .reads_left = READS_MAX,
+                        .file_left = FILE_BYTES,
+                        .unpack_left = UNPACK_BYTES};
 
     found->size_bytes = source->size_bytes;
     look_at(&look);

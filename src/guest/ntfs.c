@@ -324,6 +324,8 @@ static bool load_unit(const struct ntfs *fs, struct ntfs_stream *stream, uint64_
         memset(stream->unpacked, 0, stream->unit);
         if (!read_plain(fs, stream, at, stream->unpacked, len))
             return false;
+    } else if (!look_unpacks(fs->span->look, stream->unit, false)) {
+        return false;
     } else {
         packed = im_alloc(len);
         if (!read_plain(fs, stream, at, packed, len) ||

@@ -95,6 +95,14 @@ static const struct {
      ""},
     {"an initramfs that was cut short before them",
      BEFORE ARCHIVE("gzip") "truncate -s 60000 r/boot/initrd; " AFTER, "boot.initrd_damaged"},
+    /* Holes are no reading, but to pass over terabytes of them would take an hour. */
+    {"an initramfs that ends in a hole of terabytes",
+     BEFORE WITHOUT ARCHIVE("gzip") "truncate -s 8T r/boot/initrd; " AFTER, ""},
+    /* Each could be unpacked by itself. */
+    {"archives that are too much together",
+     BEFORE WITHOUT "head -c 150M /dev/zero >i/filler; " ARCHIVE(
+         "gzip -1") "cat r/boot/initrd r/boot/initrd >both; mv both r/boot/initrd; " AFTER,
+     ""},
     {"bytes in the place of an archive's head",
      BEFORE ARCHIVE("(head -c 112; tr 0 Q) | gzip") AFTER, "boot.initrd_damaged"},
 };

@@ -224,7 +224,8 @@ void tree_names(const struct tree *tree, const char *path, const char *begin, co
 }
 
 bool file_read(const struct file *file, uint64_t offset, void *bytes, size_t len, size_t *ret_got) {
-    return file->volume->ops->read(file->volume->state, &file->node, offset, bytes, len, ret_got);
+    return look_reads_file(file->volume->span.look, len) &&
+           file->volume->ops->read(file->volume->state, &file->node, offset, bytes, len, ret_got);
 }
 
 bool tree_read(const struct tree *tree, const char *path, size_t most, char **ret_text,
