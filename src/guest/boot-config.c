@@ -44,7 +44,7 @@ void boot_menu_done(struct boot_menu *menu) {
 /* --- Places ----------------------------------------------------------------------------------- */
 
 static void add_place(struct boot *boot, const struct volume *volume, struct node root) {
-    struct place *place = &boot->places[boot->place_count];
+    struct place *place;
 
     for (size_t i = 0; i < boot->place_count; i++)
         if (boot->places[i].tree.mounts[0].volume == volume &&
@@ -53,10 +53,11 @@ static void add_place(struct boot *boot, const struct volume *volume, struct nod
             return;
     if (boot->place_count == PLACES_MAX)
         return;
+    im_grow(&boot->places, boot->place_count, &boot->place_capacity);
+    place = &boot->places[boot->place_count++];
     place->part = volume->part;
     place->tree = tree_of(volume);
     place->tree.mounts[0].root = root;
-    boot->place_count++;
 }
 
 /* Those that the machine mounts first, its root before all. A file system with subvolumes has
@@ -369,6 +370,7 @@ void boot_free(struct boot *boot) {
     boot_menu_done(&boot->menu);
     for (size_t i = 0; i < boot->text_count; i++)
         free(boot->texts[i].path);
+    free(boot->places);
     free(boot);
 }
 

@@ -55,8 +55,8 @@ struct boot_config_file {
 struct boot {
     struct look *look;
     const struct tree *tree; /* of the system; NULL = none was found */
-    struct place places[PLACES_MAX];
-    size_t place_count;
+    struct place *places;    /* all of them before anything points to one */
+    size_t place_count, place_capacity;
     struct boot_config_file texts[TEXTS_MAX];
     size_t text_count;
     struct boot_menu menu;

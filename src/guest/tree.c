@@ -155,17 +155,18 @@ static bool step(struct walk *walk, bool follows_last) {
 
 static bool walk_to(const struct tree *tree, const char *path, bool follows_last,
                     struct file *ret_file) {
-    IM_AUTO(free_auto) struct walk *walk = im_alloc(sizeof(*walk));
+    struct walk walk; /* a look makes hundreds of walks: its 12 KiB are filled as far as needed */
     size_t len;
 
-    walk->tree = tree;
-    if (strlen(path) >= sizeof(walk->rest) || !stand_at_root(walk))
+    walk.tree = tree;
+    walk.links = walk.steps = 0;
+    if (strlen(path) >= sizeof(walk.rest) || !stand_at_root(&walk))
         return false;
-    memcpy(walk->rest, path, strlen(path) + 1);
-    while (first_name(walk, &len), len > 0)
-        if (!step(walk, follows_last))
+    memcpy(walk.rest, path, strlen(path) + 1);
+    while (first_name(&walk, &len), len > 0)
+        if (!step(&walk, follows_last))
             return false;
-    *ret_file = *here(walk);
+    *ret_file = *here(&walk);
     return true;
 }
 

@@ -290,7 +290,7 @@ static bool visit_piece(const uint8_t *bytes, size_t len, entry_visit *visit, vo
 }
 
 static bool folder_each(struct ufs *fs, const struct node *folder, entry_visit *visit, void *arg) {
-    IM_AUTO(free_auto) uint8_t *bytes = im_alloc(FOLDER_PIECE);
+    uint8_t bytes[FOLDER_PIECE];
     size_t got = FOLDER_PIECE;
     struct inode inode;
 
