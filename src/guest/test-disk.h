@@ -11,7 +11,7 @@ struct disk {
     uint8_t *bytes;
     uint64_t len;
 };
-/* As a guest_source reads; beyond the disk, the sanitizer tells. */
+/* As a guest_source reads; beyond the disk it fails, and so does the look. */
 bool read_disk(void *arg, uint64_t offset, void *bytes, size_t len, struct im_err *err);
 /* What `script` makes of the file "$D"; bytes is NULL where it failed, which was told. The mapping
  * is private. */
