@@ -262,12 +262,34 @@ static void check_subvolume(struct judge *judge, const struct guest_part *part) 
                "the kernel's rootflags=%s names a subvolume that is not on %s", flags, part->name);
 }
 
+/* Some initramfs find it by themselves: by the type of its partition or what is written into them
+ * (NixOS: init=), by a deployment of ostree's, a live medium, or a bare label as CirrOS' do. */
+static bool needs_no_root(const struct judge *judge) {
+    static const char *const names[] = {"ostree", "init", "boot", "mount.usr", "LABEL", "UUID"};
+    const struct boot *boot = judge->boot;
+    char value[256];
+
+    if (boot->tree == NULL || boot->tree->deployed || judge->entry->packed ||
+        strcmp(boot->look->found->os.platform, "linux") != 0 ||
+        strcmp(boot->menu.loader, "systemd-boot") == 0 ||
+        (!boot->look->found->bios && /* what starts it must be known to have been UEFI */
+         strcmp(volume_part(boot->tree->mounts[0].volume)->type, "linux-root") == 0))
+        return true;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (cmdline_value(judge->entry->cmdline, names[i], value, sizeof(value)))
+            return true;
+    return false;
+}
+
 static void check_root(struct judge *judge) {
     const struct guest_part *part;
     char device[256];
 
-    if (!cmdline_value(judge->entry->cmdline, "root", device, sizeof(device)))
+    if (!cmdline_value(judge->entry->cmdline, "root", device, sizeof(device))) {
+        if (!needs_no_root(judge))
+            defect(judge, GUEST_FOUND_BOOT_ROOT, "the kernel is told no root=");
         return;
+    }
     part = part_named(judge->boot->look, device);
     if (device_by_number(device))
         defect(judge, GUEST_FOUND_BOOT_ROOT_NAME,

@@ -6,6 +6,10 @@
 
 #define CODE_BYTES 440u
 #define GRUB_CORE_AT 0x5cu /* where GRUB's boot sector keeps the place of its next part */
+#define GRUB_LIST_AT                                                                               \
+    500u /* where that part keeps the place of all others, and how many they are                   \
+          */
+#define GRUB_LIST_MAX 1024u /* sectors of a core that makes sense */
 
 static bool says(const uint8_t *sector, const char *text) {
     size_t len = strlen(text);
@@ -95,6 +99,21 @@ static void check_uefi(struct look *look) {
 
 /* --- BIOS ------------------------------------------------------------------------------------- */
 
+/* What the core's first sector loads is packed: hardly a sector of it is empty. */
+static bool rest_filled(const struct span *disk, const uint8_t *core) {
+    uint64_t at = le64(core + GRUB_LIST_AT);
+    unsigned count = le16(core + GRUB_LIST_AT + 8), filled = 0;
+    uint8_t sector[SECTOR];
+
+    if (count == 0 || count > GRUB_LIST_MAX)
+        return true; /* not as GRUB lays it out: that it is there must do */
+    for (unsigned i = 0; i < count; i++)
+        filled += at < disk->len / SECTOR && at + i < disk->len / SECTOR &&
+                  span_read(disk, (at + i) * SECTOR, sector, sizeof(sector)) &&
+                  !im_all_zero(sector, sizeof(sector));
+    return filled > count / 2;
+}
+
 /* GRUB's first sector only loads the rest, which lies between the partitions or in one of its own;
  * disks that were copied from their first partition on lack it. */
 static bool grub_whole(struct look *look, const uint8_t *first) {
@@ -103,7 +122,7 @@ static bool grub_whole(struct look *look, const uint8_t *first) {
 
     return le64(first + GRUB_CORE_AT) < disk.len / SECTOR &&
            span_read(&disk, le64(first + GRUB_CORE_AT) * SECTOR, core, sizeof(core)) &&
-           !im_all_zero(core, sizeof(core));
+           !im_all_zero(core, sizeof(core)) && rest_filled(&disk, core);
 }
 
 static void check_bios(struct look *look, const uint8_t *first) {

@@ -298,11 +298,9 @@ static void check_device(struct look *look, const struct tree *tree,
 /* --- Types ------------------------------------------------------------------------------------ */
 
 bool fstab_types_agree(const char *wanted, const char *has) {
-    static const char *const same[][2] = {{"msdos", "vfat"},
-                                          {"ntfs3", "ntfs"},
-                                          {"ntfs-3g", "ntfs"},
-                                          {"fuseblk", "ntfs"},
-                                          {"none", "swap"}};
+    static const char *const same[][2] = {{"msdos", "vfat"},   {"msdosfs", "vfat"}, /* BSD's */
+                                          {"ntfs3", "ntfs"},   {"ntfs-3g", "ntfs"},
+                                          {"fuseblk", "ntfs"}, {"none", "swap"}};
 
     if (has[0] == '\0')
         return false;

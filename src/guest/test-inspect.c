@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "guest-private.h"
 #include "harness/test.h"
+#include "system.h"
 #include "test-disk.h"
 
 #define SECTOR 512u
@@ -42,6 +43,16 @@ static const struct {
     {"MBR with GRUB", MBR_LINUX GRUB_AT("001") CORE("1"), "", "-", GUEST_TABLE_MBR, true, false},
     {"GRUB without its core", MBR_LINUX GRUB_AT("001"), "boot.core", "-", GUEST_TABLE_MBR, false,
      false},
+    {"GRUB with a core of which only the first sector is left",
+     MBR_LINUX GRUB_AT("001") CORE("1") "printf '\\002\\0\\0\\0\\0\\0\\0\\0\\100' | "
+                                        "dd of=$D bs=1 seek=1012 conv=notrunc 2>/dev/null",
+     "boot.core", "-", GUEST_TABLE_MBR, false, false},
+    {"GRUB with all of its core",
+     MBR_LINUX GRUB_AT("001") CORE("1") "printf '\\002\\0\\0\\0\\0\\0\\0\\0\\100' | "
+                                        "dd of=$D bs=1 seek=1012 conv=notrunc 2>/dev/null; "
+                                        "head -c 32768 /dev/zero | tr '\\0' x | dd of=$D bs=512 "
+                                        "seek=2 conv=notrunc 2>/dev/null",
+     "", "-", GUEST_TABLE_MBR, true, false},
     {"GPT with GRUB in its own partition",
      "truncate -s 64M $D; sgdisk -n 1::+1M -t 1:ef02 -n 2:: $D; " GRUB_AT("042") CORE("34")
          CORE("2048"),
@@ -325,6 +336,15 @@ static const struct {
      MENU("grub/grub.cfg",
           DEBIAN(UUID, "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", LINE("UUID=0-1")), ":"),
      "boot.root", "grub", "/boot/vmlinuz-6.1"},
+    {"no root at all",
+     MENU("grub/grub.cfg",
+          DEBIAN(UUID, "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", "ro console=ttyS0"), ":"),
+     "boot.root", "grub", "/boot/vmlinuz-6.1"},
+    {"a label in the root's place, as CirrOS has it",
+     MENU("grub/grub.cfg",
+          DEBIAN(UUID, "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", "LABEL=root console=ttyS0"),
+          ":"),
+     "", "grub", "/boot/vmlinuz-6.1"},
     {"a root by its number",
      MENU("grub/grub.cfg",
           DEBIAN(UUID, "/boot/vmlinuz-6.1", "/boot/initrd.img-6.1", LINE("/dev/sda1")), ":"),
@@ -720,6 +740,12 @@ static void test_noise(void) {
     free(disk.bytes);
 }
 
+/* One file system has other names elsewhere. */
+static void test_types(void) {
+    check(fstab_types_agree("msdosfs", "vfat"), "FreeBSD mounts a FAT as msdosfs");
+    check(!fstab_types_agree("msdosfs", "ext4"), "and an ext4 not");
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "boots") == 0) {
         test_boots();
@@ -727,6 +753,7 @@ int main(int argc, char **argv) {
     }
     test_cases();
     test_systems();
+    test_types();
     test_usr_elsewhere();
     test_boots();
     test_lvm();
