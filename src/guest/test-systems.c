@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fd.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "harness/test.h"
@@ -69,7 +70,84 @@ static void test_defect(const struct defect *defect) {
     drop_disk(&disk);
 }
 
+/* --- Harm ------------------------------------------------------------------------------------- */
+
+/* Nothing but our own readers stands between these and the host: what follows them there tells the
+ * secret. The scripts run within the folder that becomes the disk; $S is the secret's file. */
+#define SECRET "the-secret-of-the-host"
+#define RELEASE "rm -f etc/os-release usr/lib/os-release; "
+static const struct {
+    const char *name, *script;
+    bool system; /* it is still one */
+} harms[] = {
+    {"a release that is a link to a file of the host", RELEASE "ln -s $S etc/os-release", false},
+    {"the same, climbing", RELEASE "ln -s ../../../../../../../../../..$S etc/os-release", false},
+    {"a release that is a link to /proc", RELEASE "ln -s /proc/self/environ etc/os-release", false},
+    {"a release that is a pipe", RELEASE "mkfifo etc/os-release", false},
+    {"a release that is a device", RELEASE "mknod etc/os-release c 1 5", false},
+    {"a release that is a folder", RELEASE "mkdir etc/os-release", false},
+    {"a release that is a link to itself", RELEASE "ln -s os-release etc/os-release", false},
+    {"a folder that is a link to itself", "rm -rf etc; ln -s etc etc", true},
+    {"links in a ring", "rm -f etc/fstab; ln -s a etc/fstab; ln -s b etc/a; ln -s a etc/b", true},
+    {"a host name that is a link to a file of the host", "ln -sf $S etc/hostname", true},
+    {"a host name that is a link through many folders",
+     "ln -sf ./$(printf 'x/../%.0s' $(seq 150))hostname etc/hostname", true},
+    {"an fstab of 40 MiB", "yes '/dev/sda1 / ext4 defaults 0 1' | head -c 40M >etc/fstab", true},
+    {"a menu that includes itself",
+     "mkdir -p boot/grub; echo source /boot/grub/grub.cfg >boot/grub/grub.cfg", true},
+    {"a menu of a million entries",
+     "mkdir -p boot/grub; yes 'menuentry x { linux /x' | head -c 20M >boot/grub/grub.cfg", true},
+    {"YAML that is nested deep",
+     "mkdir -p etc/netplan; yes '[' | head -c 60000 | tr -d '\\n' >etc/netplan/1.yaml", true},
+    {"YAML that stands for more than it is",
+     "mkdir -p etc/netplan; (echo 'a0: &a0 [x, x]'; for i in $(seq 40); do echo \"a$i: &a$i "
+     "[*a$((i - 1)), *a$((i - 1))]\"; done) >etc/netplan/1.yaml",
+     true},
+    {"files without number",
+     "mkdir -p etc/netplan; for i in $(seq 900); do : >etc/netplan/$i.yaml; done", true},
+};
+
+static bool tells_secret(const struct guest_inspection *found) {
+    bool told = strstr(found->os.name, SECRET) != NULL || strstr(found->os.id, SECRET) != NULL ||
+                strstr(found->os.hostname, SECRET) != NULL;
+
+    for (size_t i = 0; i < found->finding_count; i++)
+        told |= strstr(found->findings[i].text, SECRET) != NULL;
+    return told;
+}
+
+static void test_harm(size_t which, const char *secret) {
+    IM_AUTO(free_auto)
+    char *script = im_printf("S='%s'\n%s\n", secret, harms[which].script);
+    const struct entry harm[] = {{"/make-more", script}, {NULL, NULL}};
+    const struct entry *const parts[] = {family_named("Debian 12")->entries, harm};
+    struct disk disk = make_system(parts, 2);
+    IM_AUTO(guest_inspection_free_auto) struct guest_inspection *found = NULL;
+
+    if (disk.bytes == NULL)
+        return;
+    found = look(&disk);
+    check(found->read_bytes < 16 * MIB && (found->os.id[0] != '\0') == harms[which].system,
+          "%s: %llu KiB are read, %s", harms[which].name,
+          (unsigned long long) found->read_bytes >> 10,
+          found->os.id[0] != '\0' ? found->os.id : "no system");
+    check(!tells_secret(found), "%s: the secret of the host is kept", harms[which].name);
+    drop_disk(&disk);
+}
+
+static void test_harms(void) {
+    IM_AUTO(free_auto) char *secret = im_printf("%s/secret", test_folder());
+    const char *text = "ID=" SECRET "\nPRETTY_NAME=" SECRET "\n";
+    struct im_err err = {0};
+
+    if (!im_write_file(secret, text, strlen(text), 0644, &err))
+        check(false, "%s", err.text);
+    for (size_t i = 0; i < sizeof(harms) / sizeof(harms[0]); i++)
+        test_harm(i, secret);
+}
+
 int main(void) {
+    test_harms();
     for (size_t i = 0; i < family_count; i++)
         test_family(&families[i]);
     for (size_t i = 0; i < defect_count; i++)
