@@ -48,8 +48,7 @@ static void add_place(struct boot *boot, const struct volume *volume, struct nod
 
     for (size_t i = 0; i < boot->place_count; i++)
         if (boot->places[i].tree.mounts[0].volume == volume &&
-            boot->places[i].tree.mounts[0].root.id == root.id &&
-            boot->places[i].tree.mounts[0].root.within == root.within)
+            node_same(boot->places[i].tree.mounts[0].root, root))
             return;
     if (boot->place_count == PLACES_MAX)
         return;
@@ -60,11 +59,13 @@ static void add_place(struct boot *boot, const struct volume *volume, struct nod
     place->tree.mounts[0].root = root;
 }
 
-/* Those that the machine mounts first, its root before all. A file system with subvolumes has
- * several roots, and boot loaders differ in which they take. */
+/* Those that the machine mounts first, its root before all but the one the menu is on. A file
+ * system with subvolumes has several roots, and boot loaders differ in which they take. */
 static void find_places(struct boot *boot) {
     const struct look *look = boot->look;
 
+    if (boot->tree != NULL && boot->tree->menu.volume != NULL)
+        add_place(boot, boot->tree->menu.volume, boot->tree->menu.root);
     for (size_t i = 0; boot->tree != NULL && i < boot->tree->count; i++)
         add_place(boot, boot->tree->mounts[i].volume, boot->tree->mounts[i].root);
     for (size_t i = 0; i < look->volume_count; i++) {

@@ -107,6 +107,10 @@ bool boot_kernel_check(const struct file *file, uint64_t at, uint64_t len,
 
 /* The entry that is started when nobody chooses; NULL when there is none. */
 const struct boot_entry *boot_default(const struct boot *boot);
+/* An entry of the menu that loaders would know by this name. */
+bool boot_has(const struct boot_menu *menu, const char *name);
+/* All that the entry starts is there, as far as can be seen. */
+bool boot_entry_whole(const struct boot *boot, const struct boot_entry *entry);
 void boot_judge(const struct boot *boot);
 /* The kernel waits for this device, and it can only be one of this disk. */
 bool boot_must_be_here(const struct look *look, const char *cmdline, const char *device);

@@ -49,10 +49,11 @@ static bool named(const struct boot_entry *entry, const char *name, size_t len) 
            (strlen(entry->title) == len && strncmp(entry->title, name, len) == 0);
 }
 
-/* By its number at that level, its id or its title. */
+/* By its number at that level (with GRUB), its id or its title. */
 static size_t find_within(const struct boot_menu *menu, size_t within, const char *name,
                           size_t len) {
-    bool numeric = len > 0 && strspn(name, "0123456789") >= len;
+    bool numeric = len > 0 && strspn(name, "0123456789") >= len && menu->loader != NULL &&
+                   im_starts_with(menu->loader, "grub");
     unsigned long number = numeric ? strtoul(name, NULL, 10) : 0, seen = 0;
 
     for (size_t i = 0; i < menu->count; i++) {
@@ -79,6 +80,10 @@ static size_t find_wanted(const struct boot_menu *menu, const char *wanted) {
     }
 }
 
+bool boot_has(const struct boot_menu *menu, const char *name) {
+    return find_wanted(menu, name) != NOWHERE;
+}
+
 const struct boot_entry *boot_default(const struct boot *boot) {
     const struct boot_menu *menu = &boot->menu;
     bool asks = !im_str_empty(menu->wanted) && strcmp(menu->wanted, "saved") != 0;
@@ -98,11 +103,23 @@ const struct boot_entry *boot_default(const struct boot *boot) {
     return found != NOWHERE ? &menu->entries[found] : NULL;
 }
 
+bool boot_entry_whole(const struct boot *boot, const struct boot_entry *entry) {
+    struct file file;
+
+    if (entry->kernel.path != NULL &&
+        boot_find(boot, entry->kernel.part, entry->kernel.path, &file) == BOOT_MISSING)
+        return false;
+    for (size_t i = 0; i < entry->initrd_count; i++)
+        if (boot_find(boot, entry->initrds[i].part, entry->initrds[i].path, &file) == BOOT_MISSING)
+            return false;
+    return true;
+}
+
 static void check_wanted(struct judge *judge) {
     const struct boot_menu *menu = &judge->boot->menu;
 
     if (!im_str_empty(menu->wanted) && strcmp(menu->wanted, "saved") != 0 &&
-        find_wanted(menu, menu->wanted) == NOWHERE)
+        !boot_has(menu, menu->wanted))
         defect(judge, GUEST_FOUND_BOOT_DEFAULT,
                "the default entry %.80s is not in the boot menu (%s): the first one is started",
                menu->wanted, menu->config);

@@ -327,21 +327,30 @@ static void packed_kernels(struct boot *boot, size_t part) {
     names_done(&names);
 }
 
-/* The default is a pattern for names of files; those of many stars would take long. */
+/* Names of files may count how often an entry was tried: "6.1+2-1.conf". */
+static bool is_named(const char *pattern, const char *id) {
+    IM_AUTO(free_auto) char *file = im_printf("%s.conf", id);
+    size_t plain = strcspn(id, "+");
+    IM_AUTO(free_auto) char *uncounted = im_printf("%.*s.conf", (int) plain, id);
+
+    return fnmatch(pattern, file, FNM_CASEFOLD) == 0 || fnmatch(pattern, id, FNM_CASEFOLD) == 0 ||
+           fnmatch(pattern, uncounted, FNM_CASEFOLD) == 0;
+}
+
+/* The default is a pattern for names of files; those of many stars would take long. What the loader
+ * remembers ("@saved") or makes up itself ("auto-…") is not for us to find. */
 static void take_default(struct boot *boot, const char *pattern) {
     const char *star = strchr(pattern, '*');
 
-    if (star != NULL && (star = strchr(star + 1, '*')) != NULL && strchr(star + 1, '*') != NULL)
+    if ((star != NULL && (star = strchr(star + 1, '*')) != NULL && strchr(star + 1, '*') != NULL) ||
+        pattern[0] == '\0' || pattern[0] == '@' || im_starts_with(pattern, "auto-"))
         return;
-    for (size_t i = 0; i < boot->menu.count; i++) {
-        IM_AUTO(free_auto) char *file = im_printf("%s.conf", boot->menu.entries[i].id);
-
-        if (fnmatch(pattern, file, FNM_CASEFOLD) == 0 ||
-            fnmatch(pattern, boot->menu.entries[i].id, FNM_CASEFOLD) == 0) {
+    im_replace(&boot->menu.wanted, pattern);
+    for (size_t i = 0; i < boot->menu.count; i++)
+        if (is_named(pattern, boot->menu.entries[i].id)) {
             im_replace(&boot->menu.wanted, boot->menu.entries[i].id);
             return;
         }
-    }
 }
 
 /* Entries lie on the EFI system partition, and on the one of the type made for them. */

@@ -10,6 +10,9 @@
 struct node {
     uint64_t id, within;
 };
+static inline bool node_same(struct node one, struct node other) {
+    return one.id == other.id && one.within == other.within;
+}
 enum node_kind { NODE_OTHER, NODE_FILE, NODE_FOLDER, NODE_LINK };
 struct node_facts {
     enum node_kind kind;

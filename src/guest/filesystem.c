@@ -5,6 +5,8 @@
 
 #include "files.h"
 
+#define MD_MAGIC 0xa92b4efcu
+#define MD_ROOM (64ull << 10)
 #define HEAD_BYTES (68u << 10) /* the farthest superblock here, btrfs', ends at 68 KiB */
 
 /* What a superblock tells; `size` 0 = it does not. */
@@ -301,6 +303,45 @@ void volumes_close(struct look *look) {
 
 /* --- All -------------------------------------------------------------------------------------- */
 
+/* md of Linux keeps its superblock behind what it covers, with metadata 0.90 and 1.0: all else
+ * looks as if the file system were plain. The newer one tells where it should be. */
+static bool md_at(const struct span *span, uint64_t at, bool newer) {
+    uint8_t super[136];
+
+    if (at == 0 || at >= span->len || !span_read(span, at, super, sizeof(super)) ||
+        le32(super) != MD_MAGIC)
+        return false;
+    return newer ? le32(super + 4) == 1 && le64(super + 128) == at / SECTOR
+                 : le32(super + 4) == 0 && le32(super + 8) >= 90;
+}
+
+uint64_t member_end(const struct span *span) {
+    uint64_t sectors = span->len / SECTOR, newer = sectors > 24 ? ((sectors - 16) & ~7ull) : 0,
+             older = span->len > 2 * MD_ROOM ? (span->len & ~(MD_ROOM - 1)) - MD_ROOM : 0;
+
+    return md_at(span, newer * SECTOR, true) ? newer * SECTOR
+           : md_at(span, older, false)       ? older
+                                             : 0;
+}
+
+/* One half of it must not change without the others. A superblock that the file system has been
+ * made over is a left-over. */
+static bool is_member(const struct span *span, const struct facts *facts) {
+    uint64_t end = span->pieces == NULL ? member_end(span) : 0;
+
+    return span->look->member || (end > 0 && facts->size <= end);
+}
+
+/* False, as nothing of it is read. */
+static bool take_member(const struct span *span, struct guest_part *part) {
+    static const struct facts none = {0};
+
+    part->uuid[0] = part->label[0] = '\0';
+    snprintf(part->filesystem, sizeof(part->filesystem), "linux_raid_member");
+    tell(span, part, &none);
+    return false;
+}
+
 /* Its superblock says something, and nothing against reading further. */
 static bool recognise(const struct span *span, struct guest_part *part) {
     size_t len = span->len < HEAD_BYTES ? (size_t) span->len : HEAD_BYTES;
@@ -316,12 +357,14 @@ static bool recognise(const struct span *span, struct guest_part *part) {
             continue;
         if (kind->take != NULL)
             kind->take(head, part, &facts);
+        if (is_member(span, &facts))
+            return take_member(span, part);
         snprintf(part->filesystem, sizeof(part->filesystem), "%s", facts.type);
         part->filesystem_bytes = facts.size;
         tell(span, part, &facts);
         return facts.size <= span->len;
     }
-    return false;
+    return span->pieces == NULL && member_end(span) > 0 && take_member(span, part);
 }
 
 /* The part is filled in aside: telling may need the others, and they may move. */

@@ -324,13 +324,16 @@ static bool is_plain(const char *filesystem) {
 }
 
 /* The kernel's command line mounts the root, whatever fstab says. */
+bool fstab_type_wrong(const char *type, const char *path, const struct guest_part *part) {
+    return strcmp(path, "/") != 0 && strchr(type, ',') == NULL && is_plain(part->filesystem) &&
+           !fstab_types_agree(type, part->filesystem);
+}
+
 static void check_type(struct look *look, const struct fstab_line *line) {
     const struct guest_part *part = part_named(look, line->device);
     char type[64], path[64];
 
-    if (part == NULL || may_fail(line) || strcmp(line->path, "/") == 0 ||
-        strchr(line->type, ',') != NULL || !is_plain(part->filesystem) ||
-        fstab_types_agree(line->type, part->filesystem))
+    if (part == NULL || may_fail(line) || !fstab_type_wrong(line->type, line->path, part))
         return;
     text_take(type, sizeof(type), line->type, strlen(line->type));
     text_take(path, sizeof(path), line->path, strlen(line->path));

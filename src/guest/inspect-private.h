@@ -21,6 +21,7 @@ struct look {
     uint64_t reads_left, file_left, unpack_left; /* see look_reads_file, look_unpacks */
     bool grub;                                   /* a BIOS starts GRUB, and all of that is there */
     bool ended;                                  /* look_end() was called */
+    bool member;                                 /* the whole disk is one of a RAID of Linux (md) */
     struct im_err trouble;                       /* the host could not read */
     struct volume *volumes[VOLUMES_MAX];         /* owned: all file systems that can be read */
     size_t volume_count;
@@ -107,6 +108,8 @@ enum fat_answer fat_loader(const struct span *span);
 void filesystem_look(const struct span *span, size_t part);
 /* One that may hold a system, and of which the superblock alone is read. */
 bool filesystem_unread(const char *type);
+/* Where md's superblock lies behind what the span holds; 0 = there is none. */
+uint64_t member_end(const struct span *span);
 
 /* --- system.c --------------------------------------------------------------------------------- */
 

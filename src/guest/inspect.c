@@ -166,9 +166,21 @@ bool span_read(const struct span *span, uint64_t at, void *bytes, size_t len) {
 
 /* --- The look --------------------------------------------------------------------------------- */
 
+/* Behind all of its partitions; in the last of them it would be that one's. */
+static bool is_member(struct look *look) {
+    struct span disk = span_of(look, 0, look->source->size_bytes);
+    uint64_t end = member_end(&disk);
+
+    for (size_t i = 0; i < look->found->part_count; i++)
+        if (look->found->parts[i].offset + look->found->parts[i].len > end)
+            return false;
+    return end > 0;
+}
+
 static void look_parts(struct look *look) {
     size_t count = look->found->part_count; /* logical volumes are added behind them */
 
+    look->member = is_member(look);
     for (size_t i = 0; i < count; i++) {
         const struct guest_part *part = &look->found->parts[i];
         struct span span = span_of(look, part->offset, part->len);

@@ -37,8 +37,7 @@ static const char *spare_folder(const struct planning *planning, const struct vo
 }
 
 static bool same_root(const struct mount *mount, const struct volume *volume, struct node root) {
-    return mount->volume == volume && mount->root.id == root.id &&
-           mount->root.within == root.within;
+    return mount->volume == volume && node_same(mount->root, root);
 }
 
 static bool is_plain(const char *path) {
@@ -48,7 +47,7 @@ static bool is_plain(const char *path) {
 
 char *machine_path(struct planning *planning, const struct volume *volume, struct node root,
                    const char *path) {
-    const char *folder;
+    const char *folder, *options = "";
 
     if (planning->tree == NULL || !is_plain(path))
         return NULL;
@@ -56,8 +55,11 @@ char *machine_path(struct planning *planning, const struct volume *volume, struc
         if (same_root(&planning->tree->mounts[i], volume, root))
             return im_printf("%s%s", planning->tree->mounts[i].path, path);
     folder = spare_folder(planning, volume);
-    if (folder == NULL || volume->root.id != root.id || volume->root.within != root.within ||
-        !tree_mount(&planning->mounts, folder, volume, ""))
+    if (same_root(&planning->tree->menu, volume, root))
+        options = planning->tree->menu.options;
+    else if (!node_same(volume->root, root))
+        return NULL;
+    if (folder == NULL || !tree_mount(&planning->mounts, folder, volume, options))
         return NULL;
     return im_printf("%s%s", folder, path);
 }
@@ -188,7 +190,8 @@ static char *pad_environment(char *text) {
 struct rewriting {
     config_edit *edit;
     void *arg;
-    struct im_strings changed;
+    struct im_strings changed; /* as they are mounted for the repair */
+    struct im_strings shown;   /* the same as people know them */
 };
 
 typedef void line_kind(struct config_line *line, const void *arg);
@@ -237,6 +240,20 @@ static void rewrite_file(struct planning *planning, struct rewriting *rewriting,
     im_str_done(&out);
 }
 
+/* What is mounted for the repair only is told by where it lies. Owned. */
+static char *shown_path(const struct planning *planning, const struct mount *mount,
+                        const char *within, const char *path) {
+    for (size_t i = 0; i < planning->own_mounts; i++)
+        if (same_root(&planning->mounts.mounts[i], mount->volume, mount->root))
+            return im_strdup(path);
+    return im_printf("%s on %s", within, volume_part(mount->volume)->name);
+}
+
+static void show(struct rewriting *rewriting, size_t changed_before, const char *name) {
+    if (rewriting->changed.count > changed_before && !im_strings_has(&rewriting->shown, name))
+        im_strings_add(&rewriting->shown, name);
+}
+
 static void rewrite_menu(struct planning *planning, struct rewriting *rewriting) {
     const struct boot *boot = planning_boot(planning);
 
@@ -245,8 +262,14 @@ static void rewrite_menu(struct planning *planning, struct rewriting *rewriting)
         IM_AUTO(free_auto)
         char *path = machine_path(planning, mount->volume, mount->root, boot->texts[i].path);
 
-        if (path != NULL && !im_strings_has(&rewriting->changed, path))
-            rewrite_file(planning, rewriting, path, kind_of_menu, NULL);
+        size_t before = rewriting->changed.count;
+        IM_AUTO(free_auto) char *shown = NULL;
+
+        if (path == NULL || im_strings_has(&rewriting->changed, path))
+            continue;
+        rewrite_file(planning, rewriting, path, kind_of_menu, NULL);
+        shown = shown_path(planning, mount, boot->texts[i].path, path);
+        show(rewriting, before, shown);
     }
 }
 
@@ -260,22 +283,22 @@ static void rewrite_future(struct planning *planning, struct rewriting *rewritin
         {"/etc/default/u-boot", "U_BOOT_PARAMETERS"},
     };
 
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        size_t before = rewriting->changed.count;
+
         rewrite_file(planning, rewriting, files[i][0], kind_of_future, files[i][1]);
+        show(rewriting, before, files[i][0]);
+    }
 }
 
 char *config_rewrite(struct planning *planning, config_edit *edit, void *arg) {
     struct rewriting rewriting = {.edit = edit, .arg = arg};
-    struct im_strings once = {0};
     char *paths;
 
     rewrite_menu(planning, &rewriting);
     rewrite_future(planning, &rewriting);
-    for (size_t i = 0; i < rewriting.changed.count; i++)
-        if (!im_strings_has(&once, rewriting.changed.items[i]))
-            im_strings_add(&once, rewriting.changed.items[i]);
-    paths = im_strings_join(&once, ", ");
-    im_strings_done(&once);
+    paths = im_strings_join(&rewriting.shown, ", ");
+    im_strings_done(&rewriting.shown);
     im_strings_done(&rewriting.changed);
     return paths;
 }

@@ -33,7 +33,7 @@ struct config_line {
 typedef bool config_edit(struct planning *planning, const struct config_line *line,
                          struct im_str *out, void *arg);
 /* Runs it over all lines of all files of the menu, and of those that later menus are made from.
- * The paths of changed files, separated by commas; "" = none. Owned. */
+ * The paths of changed files as people know them, with commas between; "" = none. Owned. */
 char *config_rewrite(struct planning *planning, config_edit *edit, void *arg);
 
 /* One word of a command line, quotes included: what becomes of it. */

@@ -80,22 +80,11 @@ void repair_boot_root_name(struct planning *planning) { name_root(planning, true
 static bool root_was_named(const struct planning *planning) {
     for (size_t i = 0; i < planning->plan->repair_count; i++)
         if (planning->plan->repairs[i].done &&
-            im_starts_with(planning->plan->repairs[i].code, finding_code(GUEST_FOUND_BOOT_ROOT)))
+            (im_starts_with(planning->plan->repairs[i].code, finding_code(GUEST_FOUND_BOOT_ROOT)) ||
+             strcmp(planning->plan->repairs[i].code, finding_code(GUEST_FOUND_BOOT_SUBVOLUME)) ==
+                 0))
             return true;
     return false;
-}
-
-/* What an entry starts is all there. */
-static bool entry_whole(const struct boot *boot, const struct boot_entry *entry) {
-    struct file file;
-
-    if (entry->kernel.path != NULL &&
-        boot_find(boot, entry->kernel.part, entry->kernel.path, &file) == BOOT_MISSING)
-        return false;
-    for (size_t i = 0; i < entry->initrd_count; i++)
-        if (boot_find(boot, entry->initrds[i].part, entry->initrds[i].path, &file) == BOOT_MISSING)
-            return false;
-    return true;
 }
 
 static bool others_whole(struct planning *planning) {
@@ -103,7 +92,7 @@ static bool others_whole(struct planning *planning) {
     const struct boot_entry *first = boot_default(boot);
 
     for (size_t i = 0; i < boot->menu.count; i++)
-        if (&boot->menu.entries[i] != first && !entry_whole(boot, &boot->menu.entries[i]))
+        if (&boot->menu.entries[i] != first && !boot_entry_whole(boot, &boot->menu.entries[i]))
             return false;
     return true;
 }
@@ -125,6 +114,67 @@ void repair_boot_entry(struct planning *planning) {
         plan_done(planning, "all entries tell the kernel root=%s", root.text);
     else
         plan_cannot(planning, "entries of kernels that are gone go when the menu is made anew");
+}
+
+/* --- rootflags= ------------------------------------------------------------------------------- */
+
+/* Options that choose the root on its file system; "" where it is the one that none choose. As
+ * /etc/fstab says it, if it means the same. */
+static void root_choice(const struct planning *planning, char out[128]) {
+    const struct mount *root = &planning->tree->mounts[0];
+    IM_AUTO(fstab_free_auto) struct fstab *fstab = fstab_read(planning->tree);
+    struct node chosen;
+
+    snprintf(out, 128, "%s", root->options);
+    for (size_t i = 0; i < fstab->count && im_starts_with(root->options, "subvolid="); i++) {
+        const char *path = strstr(fstab->lines[i].options, "subvol=");
+        IM_AUTO(free_auto)
+        char *only = path != NULL ? im_strndup(path, strcspn(path, ",")) : im_strdup("");
+
+        if (strcmp(fstab->lines[i].path, "/") == 0 && path != NULL && strlen(only) < 128 &&
+            root->volume->ops->choose(root->volume->state, only, &chosen) &&
+            node_same(chosen, root->root))
+            snprintf(out, 128, "%s", only);
+    }
+}
+
+/* The other options stay. */
+static enum word_fate edit_rootflags(struct planning *planning, const char *word, struct im_str *as,
+                                     void *arg) {
+    const struct volume *volume = planning->tree->mounts[0].volume;
+    const char *flags = word + strlen("rootflags="), *choice = arg;
+    IM_AUTO(im_strings_done) struct im_strings options = {0};
+    struct node chosen;
+
+    if (!im_starts_with(word, "rootflags=") || volume->ops->choose(volume->state, flags, &chosen))
+        return WORD_KEEP;
+    im_strings_split(&options, flags, ",");
+    im_str_add(as, "rootflags=");
+    for (size_t i = 0; i < options.count; i++)
+        if (!im_starts_with(options.items[i], "subvol"))
+            im_str_addf(as, "%s,", options.items[i]);
+    im_str_add(as, choice);
+    if (im_ends_with(as->data, ","))
+        as->data[--as->len] = '\0';
+    return im_ends_with(as->data, "=") ? WORD_OUT : WORD_AS;
+}
+
+void repair_boot_subvolume(struct planning *planning) {
+    IM_AUTO(free_auto) char *paths = NULL;
+    char choice[128];
+
+    if (planning->tree == NULL || planning->tree->mounts[0].volume->ops->choose == NULL) {
+        plan_cannot(planning, "there is no root file system with subvolumes that could be chosen");
+        return;
+    }
+    root_choice(planning, choice);
+    paths = words_rewrite(planning, edit_rootflags, choice);
+    if (paths[0] == '\0')
+        plan_cannot(planning, "rootflags= is nowhere that it could be changed");
+    else if (choice[0] != '\0')
+        plan_done(planning, "the kernel is told rootflags=%s in %s", choice, paths);
+    else
+        plan_done(planning, "the kernel takes the file system's default subvolume, by %s", paths);
 }
 
 /* --- rd.lvm.lv=, resume= ---------------------------------------------------------------------- */

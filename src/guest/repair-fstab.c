@@ -53,8 +53,10 @@ static bool may_fail(const struct line *line) {
 
 /* What becomes of a line. */
 struct verdict {
-    enum { KEEP, RENAME, NOFAIL, OUT } what;
-    char device[80]; /* RENAME */
+    enum { KEEP, SWAP, NOFAIL, OUT } what;
+    int at; /* SWAP: the word that `word` takes the place of */
+    char word[256];
+    const char *why; /* OUT */
 };
 typedef struct verdict judge(struct planning *planning, const struct line *line);
 
@@ -62,11 +64,11 @@ static void put_line(struct im_str *out, const struct line *line, const struct v
     const char *end = line->at + line->len, *from;
 
     switch (verdict->what) {
-    case RENAME:
-        from = line->word[DEVICE].at;
+    case SWAP:
+        from = line->word[verdict->at].at;
         im_str_add_bytes(out, line->at, (size_t) (from - line->at));
-        im_str_add(out, verdict->device);
-        from += line->word[DEVICE].len;
+        im_str_add(out, verdict->word);
+        from += line->word[verdict->at].len;
         break;
     case NOFAIL:
         from = line->word[OPTIONS].at;
@@ -87,14 +89,17 @@ static void put_line(struct im_str *out, const struct line *line, const struct v
 
 static void tell(struct planning *planning, const struct line *line,
                  const struct verdict *verdict) {
-    if (verdict->what == RENAME)
+    if (verdict->what == SWAP && verdict->at == DEVICE)
         plan_done(planning, "/etc/fstab names %.80s as %s instead of %.80s", line->path,
-                  verdict->device, line->device);
+                  verdict->word, line->device);
+    else if (verdict->what == SWAP)
+        plan_done(planning, "/etc/fstab mounts %.80s as %.80s instead of %.80s", line->path,
+                  verdict->word, verdict->at == TYPE ? line->type : line->options);
     else if (verdict->what == NOFAIL)
         plan_done(planning, "/etc/fstab lets the machine start without %.80s: nofail", line->path);
     else
-        plan_done(planning, "the line of /etc/fstab for %.80s is taken out: it is not on this disk",
-                  line->device);
+        plan_done(planning, "the line of /etc/fstab for %.80s is taken out: %s", line->device,
+                  verdict->why);
 }
 
 static void rewrite(struct planning *planning, judge *decide) {
@@ -129,10 +134,19 @@ static void rewrite(struct planning *planning, judge *decide) {
 static bool name_by_uuid(const struct guest_part *part, struct verdict *verdict) {
     if (part == NULL || part->uuid[0] == '\0')
         return false;
-    verdict->what = RENAME;
-    snprintf(verdict->device, sizeof(verdict->device), "UUID=%s", part->uuid);
+    verdict->what = SWAP;
+    verdict->at = DEVICE;
+    snprintf(verdict->word, sizeof(verdict->word), "UUID=%s", part->uuid);
     return true;
 }
+
+/* Commented out. */
+static void take_out(struct verdict *verdict, const char *why) {
+    verdict->what = OUT;
+    verdict->why = why;
+}
+
+static const char not_here[] = "it is not on this disk";
 
 /* The first disk of a machine, as all kinds of machines name it. */
 static bool of_first_disk(const char *device) {
@@ -172,8 +186,10 @@ static struct verdict judge_name(struct planning *planning, const struct line *l
                     "/etc/fstab names %.80s for %.80s, and no file system of this disk "
                     "is known to be that one",
                     line->device, line->path);
+    else if (device_by_number(line->device))
+        take_out(&verdict, not_here);
     else
-        verdict.what = device_by_number(line->device) ? OUT : NOFAIL;
+        verdict.what = NOFAIL;
     return verdict;
 }
 
@@ -264,9 +280,114 @@ static struct verdict judge_unknown(struct planning *planning, const struct line
         meant = only_part(planning->look, NULL, "swap");
     else if (strcmp(line->path, "/boot/efi") == 0 || strcmp(line->path, "/efi") == 0)
         meant = only_part(planning->look, TYPE_ESP, "vfat");
-    if (!name_by_uuid(meant, &verdict))
-        verdict.what = swap ? OUT : NOFAIL;
+    if (name_by_uuid(meant, &verdict))
+        return verdict;
+    if (swap)
+        take_out(&verdict, not_here);
+    else
+        verdict.what = NOFAIL;
     return verdict;
 }
 
 void repair_fstab_unknown(struct planning *planning) { rewrite(planning, judge_unknown); }
+
+/* --- fstab.type, fstab.subvolume -------------------------------------------------------------- */
+
+static struct verdict judge_type(struct planning *planning, const struct line *line) {
+    const struct guest_part *part = part_named(planning->look, line->device);
+    struct verdict verdict = {.what = KEEP};
+
+    if (part == NULL || !fstab_type_wrong(line->type, line->path, part) || may_fail(line))
+        return verdict;
+    verdict.what = SWAP;
+    verdict.at = TYPE;
+    snprintf(verdict.word, sizeof(verdict.word), "%s", part->filesystem);
+    return verdict;
+}
+
+void repair_fstab_type(struct planning *planning) { rewrite(planning, judge_type); }
+
+/* A path that leads to a subvolume is enough: the number beside it is an older one's. */
+static bool without_number(const struct volume *volume, const struct line *line,
+                           struct verdict *verdict) {
+    IM_AUTO(im_strings_done) struct im_strings options = {0};
+    IM_AUTO(free_auto) char *kept = NULL;
+    struct im_strings left = {0};
+    struct node root;
+
+    im_strings_split(&options, line->options, ",");
+    for (size_t i = 0; i < options.count; i++)
+        if (!im_starts_with(options.items[i], "subvolid="))
+            im_strings_add(&left, options.items[i]);
+    kept = im_strings_join(&left, ",");
+    im_strings_done(&left);
+    if (strstr(kept, "subvol=") == NULL || !volume->ops->choose(volume->state, kept, &root))
+        return false;
+    verdict->what = SWAP;
+    verdict->at = OPTIONS;
+    snprintf(verdict->word, sizeof(verdict->word), "%s", kept);
+    return true;
+}
+
+/* Which one was meant is not known otherwise: the machine starts without it. */
+static struct verdict judge_subvolume(struct planning *planning, const struct line *line) {
+    const struct guest_part *part = part_of_line(planning->look, line->device);
+    const struct volume *volume = part != NULL ? volume_of(planning->look, part) : NULL;
+    struct verdict verdict = {.what = KEEP};
+    struct node root;
+
+    if (volume == NULL || volume->ops->choose == NULL || may_fail(line) ||
+        volume->ops->choose(volume->state, line->options, &root) ||
+        without_number(volume, line, &verdict))
+        return verdict;
+    if (fstab_vital(line->path))
+        plan_cannot(planning, "it is not known which subvolume of %s is the one for %.80s",
+                    part->name, line->path);
+    else
+        verdict.what = NOFAIL;
+    return verdict;
+}
+
+void repair_fstab_subvolume(struct planning *planning) { rewrite(planning, judge_subvolume); }
+
+/* --- fstab.twice ------------------------------------------------------------------------------ */
+
+/* The same things on the same path: file systems of the disk whatever they are called. */
+static bool same_thing(const struct look *look, const struct line *one, const struct line *other) {
+    const struct guest_part *part = part_of_line(look, one->device);
+    bool same = part != NULL ? part == part_of_line(look, other->device)
+                             : strcmp(one->device, other->device) == 0;
+    const char *subvolume = strstr(one->options, "subvol"), *its = strstr(other->options, "subvol");
+    size_t len = subvolume != NULL ? strcspn(subvolume, ",") : 0;
+
+    if (!same || (subvolume != NULL) != (its != NULL))
+        return false;
+    return subvolume == NULL || (strcspn(its, ",") == len && strncmp(subvolume, its, len) == 0);
+}
+
+/* An earlier line for this path; false if there is none. */
+static bool earlier(struct planning *planning, const struct line *line, struct line *ret_first) {
+    const char *text = draft_text(planning, FSTAB);
+
+    for (const char *at = text; at < line->at; at += ret_first->len + 1)
+        if (parse(at, ret_first) && strcmp(ret_first->path, line->path) == 0 &&
+            !may_fail(ret_first))
+            return true;
+    return false;
+}
+
+static struct verdict judge_twice(struct planning *planning, const struct line *line) {
+    struct verdict verdict = {.what = KEEP};
+    struct line first;
+
+    if (line->path[0] != '/' || may_fail(line) || !earlier(planning, line, &first))
+        return verdict;
+    if (same_thing(planning->look, &first, line))
+        take_out(&verdict, "another line mounts the same there");
+    else
+        plan_cannot(planning, "which of %.80s and %.80s belongs to %.80s is not known",
+                    first.device, line->device, line->path);
+    return verdict;
+}
+
+void repair_fstab_twice(struct planning *planning) { rewrite(planning, judge_twice); }

@@ -20,6 +20,7 @@ struct planning {
     struct guest_plan *plan;
     const struct tree *tree; /* `mounts`, or NULL: no system was found */
     struct tree mounts;      /* what has to be mounted: the system's, and perhaps more */
+    size_t own_mounts;       /* the system's, which come first */
     struct boot *boot;       /* repair-boot.h; NULL: not asked for yet */
     char *menu_told;         /* what was done about kernel and initramfs; NULL: nothing yet */
     bool drivers_added;      /* to the initramfs */
@@ -70,11 +71,13 @@ void plan_cannot(struct planning *planning, const char *format, ...)
 /* Those of each file; see the table in repair.c. */
 typedef void repair_function(struct planning *planning);
 repair_function repair_fstab_names, repair_fstab_unknown, repair_fstab_root;
+repair_function repair_fstab_type, repair_fstab_subvolume, repair_fstab_twice;
 repair_function repair_machine_id, repair_ssh_keys, repair_net_rules;
 repair_function repair_gpt_backup, repair_gpt_primary, repair_active;
 repair_function repair_partition_room, repair_lvm_room, repair_filesystem_room;
 repair_function repair_journal;
 repair_function repair_boot_files, repair_boot_search, repair_boot_root, repair_boot_root_name;
+repair_function repair_boot_default, repair_boot_subvolume;
 repair_function repair_boot_entry, repair_boot_volume, repair_boot_resume, repair_boot_console,
     repair_boot_terminal;
 repair_function repair_esp_fallback, repair_drivers;

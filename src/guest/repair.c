@@ -33,6 +33,8 @@ static const struct {
     {GUEST_FOUND_ESP_CONFIG, repair_boot_search},
     {GUEST_FOUND_BOOT_ROOT, repair_boot_root},
     {GUEST_FOUND_BOOT_ROOT_NAME, repair_boot_root_name},
+    {GUEST_FOUND_BOOT_SUBVOLUME, repair_boot_subvolume},
+    {GUEST_FOUND_BOOT_DEFAULT, repair_boot_default},
     {GUEST_FOUND_BOOT_ENTRY, repair_boot_entry},
     {GUEST_FOUND_BOOT_VOLUME, repair_boot_volume},
     {GUEST_FOUND_BOOT_RESUME, repair_boot_resume},
@@ -44,6 +46,9 @@ static const struct {
     {GUEST_FOUND_FSTAB_NAME, repair_fstab_names},
     {GUEST_FOUND_FSTAB_ROOT, repair_fstab_root},
     {GUEST_FOUND_FSTAB_UNKNOWN, repair_fstab_unknown},
+    {GUEST_FOUND_FSTAB_TYPE, repair_fstab_type},
+    {GUEST_FOUND_FSTAB_SUBVOLUME, repair_fstab_subvolume},
+    {GUEST_FOUND_FSTAB_TWICE, repair_fstab_twice},
     {GUEST_FOUND_ID_MACHINE, repair_machine_id},
     {GUEST_FOUND_ID_SSH, repair_ssh_keys},
     {GUEST_FOUND_ID_NET, repair_net_rules},
@@ -455,7 +460,11 @@ static bool may_be_meant(enum guest_found kind) { return kind == GUEST_FOUND_NET
 static void plan_one(struct planning *planning, size_t i, bool named) {
     const char *name = planning->look->found->os.name;
 
-    if (foreign(planning->look) && im_starts_with(planning->code, "network."))
+    if (planning->look->member)
+        plan_cannot(planning,
+                    "the disk is one half of a RAID of Linux (md), whose other half would "
+                    "not change with it");
+    else if (foreign(planning->look) && im_starts_with(planning->code, "network."))
         plan_cannot(planning,
                     "%.80s is no Linux: let its /etc/rc.conf say ifconfig_DEFAULT=\"DHCP\", and "
                     "nothing of single cards, while it runs",
@@ -475,6 +484,7 @@ static void make(struct look *look, void *arg) {
 
     if (!foreign(look) && system_tree(look, &planning.mounts))
         planning.tree = &planning.mounts;
+    planning.own_mounts = planning.mounts.count;
     for (size_t i = 0; i < REPAIRS; i++) {
         planning.code = finding_code(repairs[i].kind);
         named = im_strings_has(&asked->wish->only, planning.code);

@@ -77,8 +77,7 @@ static bool chooses(const struct mount *mount, const char *options) {
     char *plain = path != NULL ? im_strndup(path, strcspn(path, ",")) : im_strdup(options);
     struct node root;
 
-    return volume->ops->choose(volume->state, plain, &root) && root.id == mount->root.id &&
-           root.within == mount->root.within;
+    return volume->ops->choose(volume->state, plain, &root) && node_same(root, mount->root);
 }
 
 /* Snapshots hold the fstab of what they were made of: it names another root than them. */
@@ -108,8 +107,34 @@ static bool try_root(void *arg, const char *options) {
     return !search->sure;
 }
 
-/* The first one; of a file system with several roots the one that says so itself, or else the one
- * that is mounted where no options choose. */
+/* Of a file system with several roots the kernel mounts the one that it is told: by rootflags=, or
+ * where that says nothing, as no options choose. */
+static void heed_kernel(struct look *look, struct guest_os *os, struct tree *root) {
+    const struct volume *volume = root->mounts[0].volume;
+    IM_AUTO(fstab_free_auto) struct fstab *fstab = fstab_read(root);
+    struct tree guessed = *root, told = {0};
+    IM_AUTO(boot_free_auto) struct boot *boot = NULL;
+    const struct boot_entry *entry;
+    char device[256], flags[256] = "";
+    struct guest_os found = {0};
+
+    fstab_mount(look, fstab, &guessed);
+    boot = boot_open(look, &guessed);
+    entry = boot_default(boot);
+    if (entry == NULL || !cmdline_value(entry->cmdline, "root", device, sizeof(device)) ||
+        part_of_line(look, device) != volume_part(volume))
+        return;
+    (void) cmdline_value(entry->cmdline, "rootflags", flags, sizeof(flags));
+    if (!tree_mount(&told, "/", volume, flags) ||
+        node_same(told.mounts[0].root, root->mounts[0].root) || !take_release(&told, &found))
+        return;
+    told.menu = root->mounts[0];
+    *root = told;
+    *os = found;
+}
+
+/* The first one; of a file system with several roots the one that the kernel is told to take, or
+ * that says so itself, or else the one that is mounted where no options choose. */
 static bool find_root(struct look *look, struct guest_os *os, struct tree *ret_tree) {
     struct search search = {.look = look};
 
@@ -122,6 +147,8 @@ static bool find_root(struct look *look, struct guest_os *os, struct tree *ret_t
         return false;
     *os = search.os;
     *ret_tree = search.tree;
+    if (ret_tree->mounts[0].volume->ops->choose != NULL && !ret_tree->deployed)
+        heed_kernel(look, os, ret_tree);
     return true;
 }
 

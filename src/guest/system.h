@@ -47,6 +47,9 @@ void fstab_mount(struct look *look, const struct fstab *fstab, struct tree *tree
 void fstab_check(struct look *look, const struct tree *tree, const struct fstab *fstab);
 /* A file system of this kind can be mounted by that type of fstab. */
 bool fstab_types_agree(const char *wanted, const char *has);
+/* It cannot be mounted there by this type; of what the kernel mounts itself that does not matter.
+ */
+bool fstab_type_wrong(const char *type, const char *path, const struct guest_part *part);
 /* A name by a disk's serial number or place, which the next machine's disk has not. */
 bool device_of_other(const char *device);
 /* A name that depends on the order in which disks are found, as /dev/sda1. */

@@ -215,6 +215,13 @@ static const struct system systems[] = {
     {"Arch with another subvolume as its root",
      ARCH("@", ARCH_LINES, "rw rootflags=subvol=@x", ":"), "boot.subvolume", "arch",
      "/@/boot/vmlinuz", "subvolid=257"},
+    {"Arch, whose kernel is told of another system",
+     ARCH("@", ARCH_LINES, "rw rootflags=compress=zstd,subvol=another", ":"), "", "arch",
+     "/@/boot/vmlinuz", "subvol=another"},
+    {"openSUSE, whose kernel is told of an older snapshot",
+     SUSE(SUSE_LINES, "sed -i 's,console,rootflags=subvol=@/.snapshots/2/snapshot console,' "
+                      "s/boot/grub2/grub.cfg"),
+     "", "opensuse-leap", "/boot/vmlinuz", "subvol=@/.snapshots/2/snapshot"},
     {"Arch, restored as another subvolume",
      ARCH("@", "UUID=$U / btrfs subvolid=4711,subvol=/@ 0 0\n", "rw rootflags=subvol=@", ":"),
      "fstab.subvolume", "arch", "/@/boot/vmlinuz", "subvolid=257"},

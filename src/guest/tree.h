@@ -21,6 +21,9 @@ struct tree {
     struct mount mounts[MOUNTS_MAX];
     size_t count;
     bool deployed; /* a system that comes as a whole image: deployed.c put this together */
+    /* The root that the boot loader's menu belongs to, where the kernel is told to take another one
+     * of the same file system; `volume` NULL otherwise. */
+    struct mount menu;
 };
 struct file {
     const struct volume *volume;

@@ -100,6 +100,31 @@ def test_root():
     fixed("an entry of BLS", ["boot.root"], [f"options root=UUID={UUID} console"], path="/boot/loader/entries/x.conf")
 
 
+def grub_environment(line):
+    return ("(printf '# GRUB Environment Block\\n%s\\n'; head -c %d /dev/zero | tr '\\000' '#') >r/boot/grub/grubenv;"
+            % (line, 1024 - 25 - len(line) - 1))
+
+
+def test_default():
+    both = entry() + "submenu 'More' {\n" + entry(title="Old") + "}\n"
+    menu = SERIAL + 'load_env\nif [ "${next_entry}" ]; then\n set default="${next_entry}"\nelse\n set default="%s"\nfi\n'
+    boots(menu % "gone" + both, default="GRUB_DEFAULT='More>Older'\nGRUB_TIMEOUT=5\n")
+    plan = fixed("a default that is not in the menu", ["boot.default"], [' set default="${next_entry}"', ' set default="0"\n'])
+    check(written(plan, "/etc/default/grub") == "GRUB_DEFAULT='0'\nGRUB_TIMEOUT=5\n", "nor in later ones")
+    boots(menu % "${saved_entry}" + both, spoil=grub_environment("saved_entry=gone"), default="GRUB_DEFAULT=saved\n")
+    plan = fixed("one that GRUB remembers", ["boot.default"], ["Block\nsaved_entry=\n#"], path="/boot/grub/grubenv")
+    check(len(written(plan, "/boot/grub/grubenv")) == 1024 and len(plan["edits"]) == 1, "nothing but that is forgotten")
+    boots(menu % "7" + entry(kernel="/boot/vmlinuz-5") + both)
+    plan = fixed("the first that is all there", ["boot.default", "boot.kernel"], [' set default="1"\n'], only="boot.default",
+                 left=["boot.entry"])
+    boots("default 4\n" + "title Linux\nroot (hd0,0)\nkernel /boot/vmlinuz-6.1.0 root=UUID=%s console=ttyS0\n"
+          "initrd /boot/initrd.img-6.1.0\n" % UUID, path="boot/grub/menu.lst")
+    fixed("the first GRUB's", ["boot.default"], ["default 0\n"], path="/boot/grub/menu.lst")
+    boots("DEFAULT 7\nLABEL l\n  LINUX vmlinuz-6.1.0\n  INITRD initrd.img-6.1.0\n  APPEND root=UUID=%s console=ttyS0" % UUID,
+          path="boot/extlinux.conf")
+    fixed("extlinux'", ["boot.default"], ["DEFAULT l\n"], path="/boot/extlinux.conf")
+
+
 def test_console():
     default = 'GRUB_CMDLINE_LINUX_DEFAULT="quiet"\nGRUB_CMDLINE_LINUX=""\n'
     boots("set timeout=5\n" + entry(more="") + "menuentry 'Memory' {\n\tlinux16 /boot/memtest.bin\n}\n", default=default,
@@ -141,8 +166,9 @@ def test_search():
     with open(os.path.join(folder, "stub"), "w") as f:
         f.write(stub)
     sh("mmd -i $D@@1M ::/EFI/BOOT; mcopy -i $D@@1M x ::/EFI/BOOT/BOOTX64.EFI; mcopy -i $D@@1M stub ::/EFI/debian/grub.cfg")
-    fixed("by GRUB on the EFI system partition", ["esp.config"], [f"search.fs_uuid {UUID} root \nset prefix"],
-          path="/boot/efi/EFI/debian/grub.cfg")
+    plan = fixed("by GRUB on the EFI system partition", ["esp.config"], [f"search.fs_uuid {UUID} root \nset prefix"],
+                 path="/boot/efi/EFI/debian/grub.cfg")
+    check(plan["repairs"][0]["text"].endswith(" in /EFI/debian/grub.cfg on /dev/vda1"), plan["repairs"][0]["text"])
 
 
 def esp_file(path):
@@ -195,6 +221,7 @@ def test_drivers():
 
 test_good()
 test_root()
+test_default()
 test_console()
 test_files()
 test_search()

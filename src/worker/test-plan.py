@@ -40,6 +40,18 @@ def test_fstab():
     plan = repair("two places of one file", ["fstab.name"])
     check(file(plan, "/etc/fstab")["diff"].count("@@ -") == 2, "two hunks")
     diffs_are_true("fstab", plan)
+    mbr(f"UUID={UUID} / ext4 defaults\nUUID={UUID}  /srv\txfs  noatime 0 2 # mine\n")
+    plan = repair("another type", ["fstab.type"])
+    check(f"+UUID={UUID}  /srv\text4  noatime 0 2 # mine\n" in file(plan, "/etc/fstab")["diff"], "only that word changes")
+    mbr(f"UUID={UUID} / ext4 defaults\nUUID={UUID} /a auto ro\n/dev/disk/by-uuid/{UUID} /a ext4 ro\ntmpfs /tmp tmpfs\n"
+        "tmpfs /tmp tmpfs nosuid\n")
+    plan = repair("the same twice", ["fstab.twice"])
+    check("-tmpfs /tmp tmpfs nosuid\n+#tmpfs" in file(plan, "/etc/fstab")["diff"], "the second line is out")
+    check(f"+#/dev/disk/by-uuid/{UUID} /a ext4 ro" in file(plan, "/etc/fstab")["diff"], "whatever it is called")
+    mbr(f"UUID={UUID} / ext4 defaults\ntmpfs /a tmpfs\nUUID={UUID} /a ext4 ro\nproc /b proc\nproc /b proc noexec\n")
+    plan = repair("two things on one path", ["fstab.twice"], left=["fstab.twice"])
+    check([r["done"] for r in plan["repairs"]] == [0, 1] and "+#proc /b proc noexec" in file(plan, "/etc/fstab")["diff"],
+          "which one is meant is not known, so both stay")
 
 
 def test_identity():

@@ -72,6 +72,11 @@ def cmdline(text):
     return edit(CFG, r"( quiet[^\"]*)\"$", r'\1 %s"' % text)
 
 
+def saved(entry):
+    """GRUB's environment, with the entry that it remembers."""
+    return ("# GRUB Environment Block\nsaved_entry=%s\n" % entry).ljust(1024, "#")
+
+
 def boot_file(pattern, change):
     """change(bytes) of the one file in /boot that is named so; None takes it away."""
     def apply(disk):
@@ -459,6 +464,8 @@ DEFECTS = [
     Defect("empty-menu", "boot.config", lambda disk: disk.write(CFG, "")),
     Defect("default-gone", "boot.default", edit(CFG, "set default=0", "set default=gnulinux-6.0")),
     Defect("default-high", "boot.default", edit(CFG, "set default=0", "set default=7")),
+    Defect("default-remembered", "boot.default",
+           both(edit(CFG, "set default=0", "load_env\nset default=\"${saved_entry}\""), new("/boot/grub/grubenv", saved("gone")))),
     Defect("kernel-gone", "boot.kernel", boot_file("vmlinuz-.*", None), also="boot.entry", hopeless="told"),
     Defect("kernel-unlinked", "boot.kernel", debugfs("rm /vmlinuz")),
     Defect("kernel-empty", "boot.kernel_damaged", boot_file("vmlinuz-.*", emptied), also="boot.entry", hopeless="told"),
@@ -529,6 +536,8 @@ DEFECTS = [
     Defect("fstab-place", "fstab.name", edit("/etc/fstab", r"UUID=\S+", "/dev/disk/by-path/pci-0000:00:06.0-part1")),
     Defect("fstab-type", "fstab.type", add("/etc/fstab", "LABEL=ESP /boot/efi xfs defaults 0 0\n")),
     Defect("fstab-twice", "fstab.twice", add("/etc/fstab", "tmpfs /srv tmpfs defaults 0 0\ntmpfs /srv tmpfs defaults 0 0\n")),
+    Defect("fstab-both", "fstab.twice", add("/etc/fstab", "tmpfs /srv tmpfs defaults 0 0\nproc /srv proc defaults 0 0\n"),
+           hopeless="told"),
     Defect("fstab-nfs", "fstab.network", add("/etc/fstab", "nas:/srv /srv nfs defaults 0 0\n")),
     Defect("fstab-by-path", "fstab.name", add("/etc/fstab", "/dev/disk/by-path/pci-0000:00:06.0 /srv ext4 defaults 0 2\n")),
     Defect("leases", "identity.leases", new("/var/lib/dhcp/dhclient.leases", "lease {}\n")),
