@@ -284,9 +284,10 @@ static void check_subvolume(struct judge *judge, const struct guest_part *part) 
 static bool needs_no_root(const struct judge *judge) {
     static const char *const names[] = {"ostree", "init", "boot", "mount.usr", "LABEL", "UUID"};
     const struct boot *boot = judge->boot;
+    bool tool = !judge->is_default && judge->entry->initrd_count == 0; /* a memory test */
     char value[256];
 
-    if (boot->tree == NULL || boot->tree->deployed || judge->entry->packed ||
+    if (tool || boot->tree == NULL || boot->tree->deployed || judge->entry->packed ||
         strcmp(boot->look->found->os.platform, "linux") != 0 ||
         strcmp(boot->menu.loader, "systemd-boot") == 0 ||
         (!boot->look->found->bios && /* what starts it must be known to have been UEFI */

@@ -5,10 +5,8 @@
 #include "inspect-private.h"
 
 #define CODE_BYTES 440u
-#define GRUB_CORE_AT 0x5cu /* where GRUB's boot sector keeps the place of its next part */
-#define GRUB_LIST_AT                                                                               \
-    500u /* where that part keeps the place of all others, and how many they are                   \
-          */
+#define GRUB_CORE_AT 0x5cu  /* where GRUB's boot sector keeps the place of its next part */
+#define GRUB_LIST_AT 500u   /* where that part keeps the place and number of the others */
 #define GRUB_LIST_MAX 1024u /* sectors of a core that makes sense */
 
 static bool says(const uint8_t *sector, const char *text) {

@@ -6,6 +6,29 @@
 
 #define SERIAL "console=ttyS0,115200"
 
+/* --- Words that lines lack -------------------------------------------------------------------- */
+
+static bool says(const struct config_line *line, const char *words) {
+    return memmem(line->words, line->words_len, words, strlen(words)) != NULL;
+}
+
+static bool has_key(const struct config_line *line, const char *key) {
+    return strncasecmp(line->text + strspn(line->text, " \t"), key, strlen(key)) == 0;
+}
+
+/* Behind the last word, and before what may follow a command line, as a quote. */
+static void add_words(const struct config_line *line, const char *words, struct im_str *out) {
+    const char *behind = line->words + line->words_len;
+
+    while (behind > line->words && (behind[-1] == ' ' || behind[-1] == '\t' || behind[-1] == '\r'))
+        behind--;
+    im_str_add_bytes(out, line->text, (size_t) (behind - line->text));
+    if (behind > line->words)
+        im_str_add_char(out, ' ');
+    im_str_add(out, words);
+    im_str_add_bytes(out, behind, (size_t) (line->text + line->len - behind));
+}
+
 /* --- root= ------------------------------------------------------------------------------------ */
 
 /* How the kernel shall name the root of the system; "" = it cannot be named. */
@@ -55,6 +78,29 @@ static enum word_fate edit_root(struct planning *planning, const char *word, str
     return WORD_AS;
 }
 
+/* Entries of Linux that say nothing of a root: others (a memory test) take no such words. */
+static bool edit_rootless(struct planning *planning, const struct config_line *line,
+                          struct im_str *out, void *arg) {
+    const struct root_name *root = arg;
+    IM_AUTO(free_auto) char *word = im_printf("root=%s", root->text);
+
+    (void) planning;
+    if (line->kind != CONFIG_ENTRY || says(line, "root=") || says(line, "$kernelopts") ||
+        !(has_key(line, "options") || has_key(line, "append") ||
+          memmem(line->text, line->len, "vmlinuz", strlen("vmlinuz")) != NULL))
+        return false;
+    add_words(line, word, out);
+    return true;
+}
+
+static bool rootless(struct planning *planning) {
+    const struct boot_entry *entry = boot_default(planning_boot(planning));
+    char value[256];
+
+    return entry != NULL && entry->cmdline != NULL &&
+           !cmdline_value(entry->cmdline, "root", value, sizeof(value));
+}
+
 static void name_root(struct planning *planning, bool by_number) {
     struct root_name root = {.by_number = by_number};
     IM_AUTO(free_auto) char *paths = NULL;
@@ -64,7 +110,8 @@ static void name_root(struct planning *planning, bool by_number) {
         plan_cannot(planning, "there is no root file system that the kernel could be told to use");
         return;
     }
-    paths = words_rewrite(planning, edit_root, &root);
+    paths = rootless(planning) ? config_rewrite(planning, edit_rootless, &root)
+                               : words_rewrite(planning, edit_root, &root);
     if (paths[0] != '\0')
         plan_done(planning, "the kernel is told root=%s in %s", root.text, paths);
     else
@@ -239,24 +286,15 @@ void repair_boot_resume(struct planning *planning) {
 
 /* --- console= --------------------------------------------------------------------------------- */
 
-static bool says(const struct config_line *line, const char *words) {
-    return memmem(line->words, line->words_len, words, strlen(words)) != NULL;
-}
-
 /* Entries of Linux: others (a memory test) take no such words. What BLS has in kernelopts is put
  * into each entry instead. */
 static bool wants_console(const struct config_line *line) {
-    static const char *const options[] = {"options", "append"};
     bool bls = memmem(line->text, line->len, "kernelopts=", strlen("kernelopts=")) != NULL;
     bool entry =
         (line->kind == CONFIG_ENTRY && (says(line, "root=") || says(line, "$kernelopts"))) ||
         (line->kind == CONFIG_SHARED && says(line, "root=") && !bls);
 
-    for (size_t i = 0; line->kind == CONFIG_ENTRY && i < 2; i++) {
-        const char *at = line->text + strspn(line->text, " \t");
-
-        entry |= strncasecmp(at, options[i], strlen(options[i])) == 0;
-    }
+    entry |= line->kind == CONFIG_ENTRY && (has_key(line, "options") || has_key(line, "append"));
     return (entry || (line->kind == CONFIG_FUTURE &&
                       memmem(line->text, line->len, "_DEFAULT=", strlen("_DEFAULT=")) == NULL)) &&
            !says(line, "console=ttyS0") && !says(line, "console=hvc0");
@@ -266,18 +304,10 @@ static bool wants_console(const struct config_line *line) {
  * cannot see the screen. */
 static bool edit_console(struct planning *planning, const struct config_line *line,
                          struct im_str *out, void *arg) {
-    const char *behind = line->words + line->words_len;
-
     (void) planning, (void) arg;
     if (!wants_console(line))
         return false;
-    while (behind > line->words && (behind[-1] == ' ' || behind[-1] == '\t' || behind[-1] == '\r'))
-        behind--;
-    im_str_add_bytes(out, line->text, (size_t) (behind - line->text));
-    if (behind > line->words)
-        im_str_add_char(out, ' ');
-    im_str_addf(out, "%s" SERIAL, says(line, "console=tty0") ? "" : "console=tty0 ");
-    im_str_add_bytes(out, behind, (size_t) (line->text + line->len - behind));
+    add_words(line, says(line, "console=tty0") ? SERIAL : "console=tty0 " SERIAL, out);
     return true;
 }
 

@@ -72,6 +72,9 @@ def test_root():
     plan = fixed("another disk's root", ["boot.root", "boot.entry"], [f"linux\t/boot/vmlinuz-6.1.0 root=UUID={UUID} ro"])
     check(written(plan, "/boot/grub/grub.cfg").count(f"root=UUID={UUID} ro") == 2 and
           written(plan, "/etc/default/grub") == default.replace(OTHER, UUID), "in all entries, and for the next menu")
+    rootless = "menuentry 'L' {\n\tlinux\t/boot/vmlinuz-6.1.0 ro console=ttyS0\n\tinitrd\t/boot/initrd.img-6.1.0\n}\n"
+    boots(SERIAL + rootless + "menuentry 'Memory' {\n\tlinux16 /boot/memtest.bin\n}\n", spoil="cp k r/boot/memtest.bin;")
+    fixed("no root at all", ["boot.root"], [f"ro console=ttyS0 root=UUID={UUID}\n", "linux16 /boot/memtest.bin\n"])
     boots(SERIAL + entry("/dev/sda1"))
     fixed("a root by number", ["boot.root_name"], [f" root=UUID={UUID} ro"])
     boots(SERIAL + entry(f"UUID={OTHER}") + entry("/dev/sdb9", title="Other"))
