@@ -406,6 +406,10 @@ static void check_drivers(struct judge *judge) {
     if (lacking(&drivers, GUEST_FOUND_DRIVER_NET, names))
         defect(judge, GUEST_FOUND_DRIVER_NET,
                "the kernel %s has no %s: the machine will have no network", drivers.version, names);
+    else if (drivers.blocked[0] != '\0')
+        defect(judge, GUEST_FOUND_DRIVER_NET,
+               "%s keeps virtio_net from being loaded: the machine will have no network",
+               drivers.blocked);
     if (!drivers.sure || was_told(judge->boot->look, GUEST_FOUND_BOOT_INITRD) ||
         was_told(judge->boot->look, GUEST_FOUND_BOOT_INITRD_DAMAGED))
         return;

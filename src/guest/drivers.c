@@ -140,6 +140,55 @@ static bool has_net(const struct boot *boot, struct drivers *drivers) {
     return text == NULL || strstr(text, "/virtio_net.ko") != NULL;
 }
 
+/* "blacklist virtio_net", "install virtio-net /bin/true". */
+bool line_blocks(const char *line, const char *name) {
+    char word[16] = "", module[64] = "", program[64] = "";
+    const char *base;
+
+    if (sscanf(line, "%15s %63s %63s", word, module, program) < 2 ||
+        strlen(module) != strlen(name) || !same_name(module, name, strlen(name)))
+        return false;
+    base = base_of(program, strlen(program));
+    return strcmp(word, "blacklist") == 0 ||
+           (strcmp(word, "install") == 0 &&
+            (strcmp(base, "true") == 0 || strcmp(base, "false") == 0));
+}
+
+void modprobe_files(const struct tree *tree, struct im_strings *paths) {
+    static const char *const folders[] = {"/etc/modprobe.d", "/usr/lib/modprobe.d",
+                                          "/lib/modprobe.d"};
+    IM_AUTO(im_strings_done) struct im_strings seen = {0};
+
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+        IM_AUTO(im_strings_done) struct im_strings names = {0};
+
+        tree_names(tree, folders[i], "", ".conf", &names);
+        for (size_t k = 0; k < names.count; k++) {
+            IM_AUTO(free_auto) char *path = im_printf("%s/%s", folders[i], names.items[k]);
+
+            if (im_strings_has(&seen, names.items[k]))
+                continue;
+            im_strings_add(&seen, names.items[k]);
+            im_strings_add(paths, path);
+        }
+    }
+}
+
+/* Not of what is built in. */
+static void look_at_blocks(const struct boot *boot, struct drivers *drivers) {
+    IM_AUTO(im_strings_done) struct im_strings paths = {0};
+
+    modprobe_files(boot->tree, &paths);
+    for (size_t i = 0; i < paths.count && drivers->blocked[0] == '\0'; i++) {
+        IM_AUTO(free_auto) char *text = tree_text(boot->tree, paths.items[i]);
+
+        for (char *at = text, *line; at != NULL && (line = text_line(&at)) != NULL;)
+            if (line_blocks(line, "virtio_net"))
+                text_take(drivers->blocked, sizeof(drivers->blocked), paths.items[i],
+                          strlen(paths.items[i]));
+    }
+}
+
 /* --- The initramfs ---------------------------------------------------------------------------- */
 
 struct search {
@@ -225,8 +274,10 @@ bool drivers_look(const struct boot *boot, const struct boot_entry *entry,
     if (!take_builtin(boot, &drivers))
         return false;
     for (size_t i = 0; i < drivers.count; i++)
-        if (drivers.list[i].net && !drivers.list[i].there)
+        if (drivers.list[i].net && !drivers.list[i].there) {
             drivers.list[i].there = has_net(boot, &drivers);
+            look_at_blocks(boot, &drivers);
+        }
     if (!all_there(&drivers))
         search_initrds(boot, entry, &drivers);
     *ret_drivers = drivers;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A network for whatever machine the disk is in: what is bound to one card's MAC address or name is
  * made to be for any, with the words of each system's own. */
+#include "drivers.h"
 #include "repair-network.h"
 
 #include <stdio.h>
@@ -176,6 +177,31 @@ void repair_network_name(struct planning *planning) { serve(planning); }
 
 void repair_network_none(struct planning *planning) { serve(planning); }
 
+/* --- The driver of the cards ------------------------------------------------------------------ */
+
+static enum line_fate block_line(void *arg, const struct net_line *line, struct im_str *after) {
+    (void) arg;
+    (void) after;
+    return line_blocks(line->text, "virtio_net") ? LINE_REMARK : LINE_KEEP;
+}
+
+/* What the kernel's package does not have cannot be put there from here. */
+void repair_network_driver(struct planning *planning) {
+    IM_AUTO(im_strings_done) struct im_strings paths = {0};
+    bool done = false;
+
+    modprobe_files(planning->tree, &paths);
+    for (size_t i = 0; i < paths.count; i++)
+        if (lines_rewrite(planning, paths.items[i], block_line, NULL, "")) {
+            plan_done(planning, "%s no longer keeps virtio_net from being loaded", paths.items[i]);
+            done = true;
+        }
+    if (!done)
+        plan_cannot(planning, "the modules of the kernel on this disk do not have virtio_net: "
+                              "install all of them, as linux-modules-extra or kernel-modules has "
+                              "them, and then make an image of it again");
+}
+
 /* --- Lines ------------------------------------------------------------------------------------ */
 
 bool is_one_of(const char *word, const char *const *list) {
@@ -193,7 +219,9 @@ static char *etc_path(const char *path) {
                   {"/lib/systemd/network/", "/etc/systemd/network/"},
                   {"/usr/lib/netplan/", "/etc/netplan/"},
                   {"/lib/netplan/", "/etc/netplan/"},
-                  {"/usr/lib/NetworkManager/", "/etc/NetworkManager/"}};
+                  {"/usr/lib/NetworkManager/", "/etc/NetworkManager/"},
+                  {"/usr/lib/modprobe.d/", "/etc/modprobe.d/"},
+                  {"/lib/modprobe.d/", "/etc/modprobe.d/"}};
 
     for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
         if (im_starts_with(path, places[i].from))

@@ -82,7 +82,7 @@ repair_function repair_boot_entry, repair_boot_volume, repair_boot_resume, repai
     repair_boot_terminal;
 repair_function repair_esp_fallback, repair_drivers;
 repair_function repair_network_mac, repair_network_address, repair_network_name,
-    repair_network_none;
+    repair_network_none, repair_network_driver;
 
 /* --- repair-table.c --------------------------------------------------------------------------- */
 

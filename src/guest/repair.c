@@ -43,6 +43,7 @@ static const struct {
     {GUEST_FOUND_ESP_FALLBACK, repair_esp_fallback},
     {GUEST_FOUND_DRIVER_DISK, repair_drivers},
     {GUEST_FOUND_DRIVER_ROOT, repair_drivers},
+    {GUEST_FOUND_DRIVER_NET, repair_network_driver},
     {GUEST_FOUND_FSTAB_NAME, repair_fstab_names},
     {GUEST_FOUND_FSTAB_ROOT, repair_fstab_root},
     {GUEST_FOUND_FSTAB_UNKNOWN, repair_fstab_unknown},

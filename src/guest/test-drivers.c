@@ -88,6 +88,27 @@ static const struct {
      ""},
     {"no driver for the network",
      BEFORE "rm r/$K/drivers/net/virtio_net.ko; " ARCHIVE("gzip") AFTER, "driver.net"},
+    {"a driver for the network that is not to be loaded",
+     BEFORE
+     "mkdir -p r/etc/modprobe.d; echo 'blacklist virtio-net' >r/etc/modprobe.d/a.conf; " ARCHIVE(
+         "gzip") AFTER,
+     "driver.net"},
+    {"the same by a program that does nothing",
+     BEFORE "mkdir -p r/usr/lib/modprobe.d; echo 'install virtio_net /bin/true' "
+            ">r/usr/lib/modprobe.d/a.conf; " ARCHIVE("gzip") AFTER,
+     "driver.net"},
+    {"the same, but the driver is built in",
+     BEFORE "mkdir -p r/etc/modprobe.d; echo 'blacklist virtio_net' >r/etc/modprobe.d/a.conf; "
+            "printf 'kernel/drivers/net/virtio_net.ko\\n' "
+            ">>r/lib/modules/6.1.0/modules.builtin; " ARCHIVE("gzip") AFTER,
+     ""},
+    {"others that are not to be loaded, and what /etc hides",
+     BEFORE
+     "mkdir -p r/etc/modprobe.d r/usr/lib/modprobe.d; printf '#blacklist virtio_net\\n"
+     "blacklist e1000\\ninstall virtio_net /sbin/modprobe -i virtio_net\\n' "
+     ">r/etc/modprobe.d/a.conf; echo 'blacklist virtio_net' >r/usr/lib/modprobe.d/a.conf; " ARCHIVE(
+         "gzip") AFTER,
+     ""},
     {"a driver for the network in another place",
      BEFORE "rm r/$K/drivers/net/virtio_net.ko; "
             "echo 'updates/virtio_net.ko.xz: x' >r/lib/modules/6.1.0/modules.dep; " ARCHIVE("gzip")

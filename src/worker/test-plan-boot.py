@@ -220,6 +220,13 @@ def test_drivers():
     check(not plan["edits"] and "virtio_blk" in plan["repairs"][0]["text"], plan["repairs"])
     boots(SERIAL + entry(), spoil="rm i/usr/lib/modules/6.1.0/kernel/virtio_blk.ko;" + PACK % "lz4 -l")
     plan = repair("an initramfs that nothing can follow", ["driver.disk"], left=["driver.disk"])
+    boots(SERIAL + entry(), spoil="mkdir -p r/etc/modprobe.d;"
+          "printf '# mine\\nblacklist virtio-net\\nblacklist e1000\\n' >r/etc/modprobe.d/own.conf;")
+    plan = repair("a driver of the network that is not to be loaded", ["driver.net"])
+    check(written(plan, "/etc/modprobe.d/own.conf") == "# mine\n#blacklist virtio-net\nblacklist e1000\n", "it may be again")
+    boots(SERIAL + entry(), spoil="sed -i /virtio_net/d r/usr/lib/modules/6.1.0/modules.dep;")
+    plan = repair("no driver of the network", ["driver.net"], left=["driver.net"])
+    check(not plan["edits"] and "virtio_net" in plan["repairs"][0]["text"], plan["repairs"])
 
 
 test_good()

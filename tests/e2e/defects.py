@@ -122,6 +122,13 @@ def without_net(disk):
             disk.debugfs("rm " + path)
 
 
+def blacklist(disk):
+    """As hypervisors' guides have it; debugfs makes no folder that is there."""
+    if "modprobe.d" not in disk.debugfs("ls -p /etc"):
+        disk.debugfs("mkdir /etc/modprobe.d")
+    disk.write("/etc/modprobe.d/own.conf", "blacklist virtio_net\nblacklist pcspkr\n", new=True)
+
+
 def hibernated(disk):
     """A disk of Windows that was shut down for a fast startup, of which only that is looked at."""
     os.unlink(disk.path)
@@ -492,7 +499,8 @@ DEFECTS = [
     # Drivers
     Defect("no-virtio-blk", "driver.disk", boot_file("initrd.img-.*", repack("virtio_blk.ko*"))),
     Defect("no-virtio-pci", "driver.disk", boot_file("initrd.img-.*", repack("virtio_pci.ko*"))),
-    Defect("no-virtio-net", "driver.net", without_net),
+    Defect("no-virtio-net", "driver.net", without_net, hopeless="told"),
+    Defect("net-blacklist", "driver.net", blacklist),
     Defect("no-lvm", "driver.root", lambda disk: lvm(disk, "lvm"), "lvm"),
     Defect("no-dm", "driver.root", lambda disk: lvm(disk, "dm_mod.ko*"), "lvm"),
     # File systems
