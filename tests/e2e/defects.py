@@ -124,7 +124,7 @@ def without_net(disk):
 
 def blacklist(disk):
     """As hypervisors' guides have it; debugfs makes no folder that is there."""
-    if "modprobe.d" not in disk.debugfs("ls -p /etc"):
+    if "/modprobe.d/" not in disk.debugfs("ls -p /etc"):
         disk.debugfs("mkdir /etc/modprobe.d")
     disk.write("/etc/modprobe.d/own.conf", "blacklist virtio_net\nblacklist pcspkr\n", new=True)
 
@@ -173,7 +173,7 @@ def ifupdown(text):
     """A disk as with ifupdown alone."""
     def apply(disk):
         folders = [path for path in ("/etc/network", "/usr/lib/udev")
-                   if os.path.basename(path) not in disk.debugfs("ls -p " + os.path.dirname(path))]
+                   if "/%s/" % os.path.basename(path) not in disk.debugfs("ls -p " + os.path.dirname(path))]
         disk.debugfs("rm " + NETWORK, *["mkdir " + path for path in folders])
         disk.write("/usr/sbin/ifup", "x", new=True)
         disk.write("/usr/lib/udev/ifupdown-hotplug", "x", new=True)
