@@ -214,7 +214,7 @@ static bool value_numbered(const char *cmdline, const char *name, unsigned n, ch
     size_t len = strlen(name);
 
     while (cmdline != NULL && *cmdline != '\0') {
-        const char *word = cmdline + strspn(cmdline, " \t"), *end = word;
+        const char *word = cmdline + strspn(cmdline, " \t\n\v\f\r"), *end = word;
 
         for (bool quoted = false; *end != '\0' && (quoted || !isspace((unsigned char) *end)); end++)
             quoted ^= *end == '"';
