@@ -38,7 +38,9 @@ struct opened *open_disk(const char *script, const char *name) {
     opened->source = (struct guest_source){read_disk, &opened->disk, opened->disk.len};
     opened->look = (struct look){.source = &opened->source,
                                  .found = im_alloc(sizeof(*opened->look.found)),
-                                 .reads_left = UINT64_MAX};
+                                 .reads_left = UINT64_MAX,
+                                 .file_left = UINT64_MAX,
+                                 .unpack_left = UINT64_MAX};
     look_part(&opened->look)->len = opened->disk.len;
     span = span_of(&opened->look, 0, opened->disk.len);
     filesystem_look(&span, 0);
